@@ -1,0 +1,12 @@
+"""What a user can get wrong. The command line turns these into one sentence and exit code 2; anything else is our bug."""
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend. The message says what was found, what was expected and what to do."""
+
+
+class MissingInputError(UserError, FileNotFoundError):
+    """A stage's input is not there, or is unfinished. The message names the notebook or command that writes it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""

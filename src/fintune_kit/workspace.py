@@ -1,0 +1,244 @@
+"""Where the stages leave their files, and how they leave them whole.
+
+    <workspace>/
+        conversations/  packed/  run/  adapter/  evaluation/  figures/     (and base/, where the recipe makes its own)
+
+A stage writes its folder aside and renames it into place; `manifest.json`, written last, says what made it and from
+which inputs. A folder without a manifest is unfinished, and a stage that needs it names the notebook that writes it.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.errors import MissingInputError, UserError
+
+MANIFEST = "manifest.json"
+
+WRITTEN_BY = {
+    "base": "notebooks/01_data.ipynb (recipe smoke makes its own small base model)",
+    "conversations": "notebooks/01_data.ipynb, or `fintune-kit data`",
+    "packed": "notebooks/02_pack.ipynb, or `fintune-kit pack`",
+    "run": "notebooks/03_train_p100.ipynb, or `fintune-kit train`",
+    "adapter": "notebooks/03_train_p100.ipynb, or `fintune-kit train`",
+    "evaluation": "notebooks/04_evaluate.ipynb, or `fintune-kit evaluate`",
+}
+
+_VERSIONED = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One folder that holds everything a run reads and writes."""
+
+    root: Path
+
+    def folder(self, stage: str) -> Path:
+        """The folder of a stage (a key of `WRITTEN_BY`), whether it exists or not."""
+        assert stage in WRITTEN_BY, stage
+        return self.root / stage
+
+    @property
+    def figures(self) -> Path:
+        """Every figure that a notebook shows, as PNG."""
+        return self.root / "figures"
+
+    def existing(self, stage: str) -> Path:
+        """The folder of a finished stage: in the workspace, else among Kaggle's inputs.
+
+        Raises:
+            MissingInputError: it is nowhere, or unfinished.
+        """
+        own = self.folder(stage)
+        _restore_interrupted_swap(own)
+        if (own / MANIFEST).is_file():
+            return own
+        attached = [path.parent for path in _kaggle_manifests(stage)]
+        if len(attached) > 1:
+            raise UserError(f"several attached inputs hold {stage}/: {', '.join(map(str, attached))}; attach only one")
+        if attached:
+            return attached[0]
+        read_manifest(own, stage=stage)  # raises, and says whether it is missing or unfinished
+        raise AssertionError("unreachable")
+
+
+def on_kaggle() -> bool:
+    """Whether this is a Kaggle kernel (Kaggle sets the variable; the folder alone proves nothing)."""
+    return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+
+
+def open_workspace(recipe_name: str) -> Workspace:
+    """The workspace of a run: `FINTUNE_WORKSPACE`, else Kaggle's output folder, else `runs/<recipe>` here."""
+    named = os.environ.get("FINTUNE_WORKSPACE")
+    if named:
+        return Workspace(Path(named).expanduser().resolve())
+    if on_kaggle():
+        return Workspace(kaggle_root() / "working")
+    return Workspace((Path.cwd() / "runs" / recipe_name).resolve())
+
+
+def kaggle_root() -> Path:
+    """`/kaggle`, or the folder that stands in for it in tests (`FINTUNE_KAGGLE_ROOT`)."""
+    return Path(os.environ.get("FINTUNE_KAGGLE_ROOT", "/kaggle"))
+
+
+def sample_folder() -> Path:
+    """The bundled sample: beside the package in a wheel, at the top of the repository in a checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "sample", package.parents[1] / "data" / "sample"):
+        if folder.is_dir():
+            return folder
+    raise MissingInputError(f"the bundled sample was not found beside {package}; install the package again")
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, or of a folder's files with their relative names, in sorted order."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for child in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{child.relative_to(path).as_posix()}\0{sha256_of(child)}\n".encode())
+        return digest.hexdigest()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON aside, flushes it to the disk and renames it: a killed run leaves the old file whole."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text aside, flushes it to the disk and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `target` that takes its place when the block ends without an exception.
+
+    packed.partial/   written by the block; removed if it raises
+    packed.previous/  the old folder, for the instant between the two renames
+    """
+    partial, previous = target.with_name(target.name + ".partial"), target.with_name(target.name + ".previous")
+    _restore_interrupted_swap(target)
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; expected a folder to write to: name another with --out")
+    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise UserError(
+            f"{target} holds files but no {MANIFEST}, so they are not ours to replace; name an empty folder with --out"
+        )
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if target.exists():
+        target.rename(previous)
+    partial.rename(target)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _restore_interrupted_swap(target: Path) -> None:
+    previous = target.with_name(target.name + ".previous")
+    if previous.is_dir() and not target.exists():
+        previous.rename(target)
+    elif previous.is_dir():
+        shutil.rmtree(previous)
+
+
+def write_manifest(
+    folder: Path, *, stage: str, inputs: Mapping[str, str], counts: Mapping[str, Any], **details: Any
+) -> None:
+    """Finishes a stage's folder: what made it, from what, how much, and the SHA-256 of each file in it.
+
+    Holds no time and no path of this machine, so that the same inputs give the same bytes.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    manifest = {
+        "stage": stage,
+        "written_by": WRITTEN_BY[stage],
+        "inputs": dict(inputs),
+        "counts": dict(counts),
+        **details,
+        "files": files,
+        "versions": versions(),
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def read_manifest(folder: Path, *, stage: str) -> dict[str, Any]:
+    """The manifest of a finished stage.
+
+    Raises:
+        MissingInputError: the folder or its manifest is missing, or belongs to another stage.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "is unfinished (it has no manifest.json)" if folder.is_dir() else "is missing"
+        raise MissingInputError(f"{folder} {what}; expected the output of stage {stage}: run {WRITTEN_BY[stage]} first")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise MissingInputError(f"{path} is damaged ({error}); run {WRITTEN_BY[stage]} again") from error
+    if manifest.get("stage") != stage:
+        raise MissingInputError(
+            f"{folder} holds stage {manifest.get('stage')!r}, expected {stage!r}: name another folder, or run "
+            f"{WRITTEN_BY[stage]} first"
+        )
+    return manifest
+
+
+def check_files(folder: Path, manifest: Mapping[str, Any], *, stage: str) -> None:
+    """Compares each file of a finished stage with the SHA-256 in its manifest.
+
+    Raises:
+        UserError: a file is missing or has changed; it is named.
+    """
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing, though its manifest lists it; run {WRITTEN_BY[stage]} again")
+        if sha256_of(path) != expected:
+            raise UserError(f"{path} has changed since it was written (SHA-256); run {WRITTEN_BY[stage]} again")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on: Python, this package and the libraries that compute."""
+    found = {"python": platform.python_version()}
+    for name in ("fintune-kit", *_VERSIONED):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _kaggle_manifests(stage: str) -> list[Path]:
+    """Manifests of a stage among Kaggle's read-only inputs, in the new layout (four deep) and the old flat one."""
+    if not on_kaggle():
+        return []
+    inputs = kaggle_root() / "input"
+    patterns = (f"*/{stage}/{MANIFEST}", f"notebooks/*/*/{stage}/{MANIFEST}", f"datasets/*/*/{stage}/{MANIFEST}")
+    return sorted({path for pattern in patterns for path in inputs.glob(pattern)})
