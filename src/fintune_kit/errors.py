@@ -1,4 +1,4 @@
-"""What a user can get wrong. The command line turns these into one sentence and exit code 2; anything else is our bug."""
+"""What a user can get wrong. The command line turns these into one sentence and exit code 2; all else is our bug."""
 
 
 class UserError(ValueError):
