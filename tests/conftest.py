@@ -1,0 +1,32 @@
+"""What all tests share: a temporary home, no network, and the real data where a developer has it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("FINTUNE_RECIPE", "smoke")  # notebooks under nbmake inherit it
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never downloads
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real tokenizer, configs and stand-in data: on a developer's machine only, never in the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: the real tokenizer and the stand-in data are not part of the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def qwen_tokenizer(shared_data: Path) -> Path:
+    """Folder of the published Qwen2.5 tokenizer."""
+    return shared_data / "qwen2.5-tokenizer"
