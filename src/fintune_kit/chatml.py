@@ -360,11 +360,9 @@ class _LinePool:
         if not characters:
             return 0
         bytes_left = len(line[:characters].encode())
-        for number, token in enumerate(self._tokenizer.encode(line, add_special_tokens=False).tokens):
-            if bytes_left <= 0:
-                return number
-            bytes_left -= len(token)  # a byte-level token writes each byte as one character
-        raise AssertionError("content follows the header")
+        tokens = self._tokenizer.encode(line, add_special_tokens=False).tokens
+        begins = np.cumsum([0, *map(len, tokens)])[:-1]  # a byte-level token writes each byte as one character
+        return int((begins < bytes_left).sum())
 
     def gather(self, parts: _Parts) -> Examples:
         """Encodes what is waiting and lays the parts end to end."""
