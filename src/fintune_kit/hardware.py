@@ -1,0 +1,171 @@
+"""What this machine can do, and why: cards, memory, the compute dtype with its reason, kernels present or not.
+
+A card can be visible and still unusable: PyTorch builds leave old architectures out, and the first kernel dies. So
+`find_machine` reads what is there, and `check_machine` runs one real operation on it before anything large is loaded.
+"""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fintune_kit.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One accelerator, as the driver reports it."""
+
+    name: str
+    capability: tuple[int, int]
+    """CUDA compute capability: (6, 0) is a P100, (7, 5) a T4."""
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The accelerators that this process can see, and how to compute on them."""
+
+    kind: Literal["cpu", "cuda"]
+    cards: tuple[Card, ...]
+    dtype: Literal["float32", "float16", "bfloat16"]
+    """Of the frozen weights and of autocast; adapters and optimizer are float32 everywhere."""
+    dtype_reason: str
+    cpu_cores: int
+
+    @property
+    def name(self) -> str:
+        """For logs and figures: `2 x Tesla T4`, `CPU (2 cores)`."""
+        if self.kind == "cpu":
+            return f"CPU ({self.cpu_cores} cores)"
+        count = f"{len(self.cards)} x " if len(self.cards) > 1 else ""
+        return count + self.cards[0].name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of `fintune-kit doctor`."""
+
+    what: str
+    fine: bool
+    detail: str
+    remedy: str = ""
+
+
+def choose_dtype(capability: tuple[int, int] | None) -> tuple[Literal["float32", "float16", "bfloat16"], str]:
+    """The compute dtype of a card (None: no card) and the reason; the only place where precision is decided.
+
+    `torch.cuda.is_bf16_supported` is not asked: by default it counts emulation, which a T4 passes and pays for.
+    """
+    if capability is None:
+        return "float32", "a CPU has no loss scaling and little to gain from half precision"
+    major, minor = capability
+    if major >= 8:
+        return "bfloat16", f"sm_{major}{minor} has bfloat16 in hardware"
+    return "float16", f"sm_{major}{minor} has no bfloat16 in hardware; losses are scaled"
+
+
+def find_machine() -> Machine:
+    """What this process can see. Runs no kernel; see `check_machine`."""
+    import torch
+
+    cards = (
+        tuple(_card(torch, index) for index in range(torch.cuda.device_count())) if torch.cuda.is_available() else ()
+    )
+    dtype, reason = choose_dtype(cards[0].capability if cards else None)
+    return Machine(
+        kind="cuda" if cards else "cpu",
+        cards=cards,
+        dtype=dtype,
+        dtype_reason=reason,
+        cpu_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
+
+
+def has_kernels_for(capability: tuple[int, int], architectures: list[str]) -> bool:
+    """Whether a build for `architectures` (as `torch.cuda.get_arch_list()` gives them) runs on a card.
+
+    Binary code runs on its own major version from its minor version up: an L4 (8, 9) runs sm_86 code.
+    """
+    built = [name.removeprefix("sm_").rstrip("af") for name in architectures if name.startswith("sm_")]
+    return any(int(sm[:-1]) == capability[0] and int(sm[-1]) <= capability[1] for sm in built)
+
+
+def check_machine(machine: Machine) -> None:
+    """Runs one real operation on each card.
+
+    Raises:
+        UserError: this PyTorch has no kernels for the card, or the card fails; the remedy is named.
+    """
+    import torch
+
+    for index, card in enumerate(machine.cards):
+        architectures = torch.cuda.get_arch_list()
+        if not has_kernels_for(card.capability, architectures):
+            raise UserError(missing_kernels(card, torch.__version__, architectures))
+        try:
+            product = torch.ones(64, 64, device=f"cuda:{index}", dtype=getattr(torch, machine.dtype)).square().sum()
+            assert product.item() == 64 * 64
+        except RuntimeError as error:
+            raise UserError(
+                f"the first operation on {card.name} failed ({str(error).splitlines()[0]}); expected a working card: "
+                f"restart the session, and if it persists install another PyTorch build"
+            ) from error
+
+
+def missing_kernels(card: Card, torch_version: str, architectures: list[str]) -> str:
+    """The sentence for a card that this PyTorch build was not compiled for."""
+    major, minor = card.capability
+    pins = "requirements-p100.txt (torch 2.7.1)" if major < 7 else "a PyTorch build for its architecture"
+    return (
+        f"{card.name} is sm_{major}{minor}, but PyTorch {torch_version} has kernels only for "
+        f"{', '.join(architectures) or 'no card at all'}: install {pins} and restart"
+    )
+
+
+def doctor() -> list[Finding]:
+    """What this machine can run, and what to do about the rest."""
+    machine = find_machine()
+    findings = [
+        Finding(
+            what="accelerator",
+            fine=bool(machine.cards),
+            detail=machine.name,
+            remedy="" if machine.cards else "the smoke recipe runs here; real recipes need a card (Kaggle: GPU T4 x2)",
+        ),
+        Finding(what="precision", fine=True, detail=f"{machine.dtype}: {machine.dtype_reason}"),
+    ]
+    try:
+        check_machine(machine)
+        if machine.cards:
+            findings.append(Finding(what="kernels", fine=True, detail="one operation ran on each card"))
+    except UserError as error:
+        findings.append(Finding(what="kernels", fine=False, detail="none for this card", remedy=str(error)))
+    findings.append(_check_quantization(machine))
+    return findings
+
+
+def _check_quantization(machine: Machine) -> Finding:
+    """Quantizes one small layer to NF4 and multiplies with it, on the device that training would use."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return Finding(what="bitsandbytes", fine=False, detail="not installed", remedy="pip install bitsandbytes")
+    import torch
+
+    try:
+        import bitsandbytes as bnb
+
+        layer = bnb.nn.Linear4bit(64, 64, bias=False, quant_type="nf4", compute_dtype=getattr(torch, machine.dtype))
+        layer = layer.to("cuda:0" if machine.cards else "cpu")
+        out = layer(torch.ones(1, 64, device="cuda:0" if machine.cards else "cpu"))
+        assert bool(torch.isfinite(out).all())
+    except Exception as error:  # whatever a broken binary raises is the finding
+        remedy = "reinstall bitsandbytes for this CUDA version (`python -m bitsandbytes` says which it looks for)"
+        return Finding(what="bitsandbytes", fine=False, detail=f"an NF4 layer failed: {error}", remedy=remedy)
+    return Finding(what="bitsandbytes", fine=True, detail="an NF4 layer ran")
+
+
+def _card(torch: Any, index: int) -> Card:
+    properties = torch.cuda.get_device_properties(index)
+    return Card(
+        name=properties.name, capability=(properties.major, properties.minor), memory_bytes=properties.total_memory
+    )

@@ -1,0 +1,116 @@
+"""A base model and a tokenizer small enough for two CPU cores, made in process from the bundled sample and a seed.
+
+They stand in for Qwen2.5 in the smoke recipe, in every part that matters: the same architecture (grouped-query
+attention, tied embeddings), the same pre-tokenization rule, control tokens and chat template; only the sizes are small.
+No weights are committed or downloaded.
+"""
+
+import csv
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
+from fintune_kit.workspace import (
+    MANIFEST,
+    Workspace,
+    replacing_folder,
+    sample_folder,
+    sha256_of,
+    write_manifest,
+)
+
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+"""Pad, and the two that mark a turn; in Qwen's order."""
+
+PRE_TOKENIZATION = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen cuts text before merging: contractions, words, single digits, punctuation, line ends, blanks."""
+
+
+def tiny_base(workspace: Workspace, *, seed: int) -> Path:
+    """The folder of the tiny base in a workspace, made there if it is missing.
+
+    Returns:
+        A folder with `model.safetensors`, `config.json` and the tokenizer's files.
+    """
+    folder = workspace.folder("base")
+    if (folder / MANIFEST).is_file():
+        return folder
+    sample = sample_folder() / "sujet_sample.csv"
+    tokenizer = build_tokenizer(sample_texts(sample), vocab_size=2048)
+    model = build_model(tokenizer, seed=seed)
+    with replacing_folder(folder) as partial:
+        tokenizer.save_pretrained(partial)
+        model.save_pretrained(partial)
+        parameters = sum(p.numel() for p in model.parameters())
+        write_manifest(
+            partial,
+            stage="base",
+            inputs={"sample": sha256_of(sample)},
+            counts={"vocabulary": len(tokenizer), "parameters": parameters},
+            seed=seed,
+        )
+    return folder
+
+
+def sample_texts(path: Path) -> Iterator[str]:
+    """The texts of the bundled sample, for the tokenizer's merges."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            yield from (row["system_prompt"], row["user_prompt"], row["answer"])
+
+
+def build_tokenizer(texts: Iterator[str], *, vocab_size: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer with Qwen's rules, trained on `texts`."""
+    core = Tokenizer(models.BPE())
+    core.normalizer = normalizers.NFC()
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRE_TOKENIZATION), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(CONTROL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer=trainer)
+    core.add_special_tokens(list(CONTROL_TOKENS))
+    template = resources.files("trl").joinpath("chat_templates", "qwen2_5.jinja").read_text(encoding="utf-8")
+    tokenizer = Qwen2Tokenizer(
+        tokenizer_object=core,
+        eos_token="<|im_end|>",  # noqa: S106 - a token of the vocabulary, no secret
+        pad_token="<|endoftext|>",  # noqa: S106 - never the end token: a masked pad would unteach stopping
+        unk_token=None,
+        model_max_length=32768,
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def build_model(
+    tokenizer: PreTrainedTokenizerBase, *, seed: int, dtype: torch.dtype = torch.float32
+) -> Qwen2ForCausalLM:
+    """A random Qwen2 with every part of the real one: grouped-query attention, SwiGLU, RMSNorm, tied embeddings."""
+    config = Qwen2Config(
+        vocab_size=-(-len(tokenizer) // 64) * 64,  # padded, as Qwen pads its own
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen2ForCausalLM(config).to(dtype)

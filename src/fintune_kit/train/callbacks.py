@@ -1,0 +1,142 @@
+"""What watches a run: the step log, the checkpoint clock and the time budget.
+
+    run/log.jsonl    {"step": 1, "loss": 1.83, "learning_rate": 1e-05, "grad_norm": 0.7, ...}
+
+One line a step, appended, never rewritten: a resumed run repeats the steps since its checkpoint bit for bit, so it
+leaves the lines that are there and goes on after them.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+GIB = 2**30
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The steps of `log.jsonl` in order; a last line that a killed run cut off is left out."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+class StepLog(TrainerCallback):
+    """Appends a line to `log.jsonl` after each optimizer step."""
+
+    def __init__(
+        self, path: Path, *, supervised_tokens: Sequence[int], examples: Sequence[int], positions: int
+    ) -> None:
+        """
+        Args:
+            path: the log.
+            supervised_tokens, examples: of each optimizer step, from the packs' own counts.
+            positions: pack positions that one optimizer step computes.
+        """
+        self._path, self._positions = path, positions
+        self._supervised_tokens, self._examples = supervised_tokens, examples
+        self._logged = 0
+        self._step_started = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        _cut_unfinished_line(self._path)
+        records = read_log(self._path)
+        self._logged = records[-1]["step"] if records else 0
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_started = time.perf_counter()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not state.is_world_process_zero or not logs or "loss" not in logs or state.global_step <= self._logged:
+            return
+        seconds = time.perf_counter() - self._step_started
+        step = state.global_step
+        record = {
+            "step": step,
+            "loss": float(logs["loss"]),
+            "learning_rate": float(logs["learning_rate"]),
+            "grad_norm": float(logs["grad_norm"]),
+            "supervised_tokens": int(self._supervised_tokens[step - 1]),
+            "examples": int(self._examples[step - 1]),
+            "seconds": round(seconds, 4),
+            "tokens_per_second": round(self._positions / seconds, 1),
+            "peak_memory_gib": round(torch.cuda.max_memory_allocated() / GIB, 3) if torch.cuda.is_available() else None,
+        }
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        self._logged = step
+
+
+class Clock(TrainerCallback):
+    """Saves by wall-clock minutes, and stops a run while there is still time to save it."""
+
+    def __init__(
+        self, *, minutes_between_checkpoints: float, budget_seconds: float | None = None, stop_after: int | None = None
+    ) -> None:
+        """
+        Args:
+            minutes_between_checkpoints: at most this much work is lost.
+            budget_seconds: of the whole stage, from now; None for no limit.
+            stop_after: optimizer steps of the whole run; None for all.
+        """
+        self._between = minutes_between_checkpoints * 60
+        self._deadline = time.monotonic() + budget_seconds if budget_seconds is not None else None
+        self._stop_after = stop_after
+        self._last_save = time.monotonic()
+        self._step_started = 0.0
+        self._longest_step = 0.0
+        self._save_seconds = 30.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._last_save = time.monotonic()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_started = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        now = time.monotonic()
+        self._longest_step = max(self._longest_step, now - self._step_started)
+        if now - self._last_save >= self._between:
+            control.should_save = True
+        # One more step, a save before it ends, and as much again for the measurements after the last step.
+        needed = self._longest_step + 2 * self._save_seconds
+        out_of_time = self._deadline is not None and now + needed > self._deadline
+        if out_of_time or (self._stop_after is not None and state.global_step >= self._stop_after):
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._last_save = time.monotonic()
+
+    def note_save(self, seconds: float) -> None:
+        """Told by the trainer how long the last save took: the budget keeps that much."""
+        self._save_seconds = seconds
+
+
+def _cut_unfinished_line(path: Path) -> None:
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with path.open("r+b") as stream:
+            stream.truncate(whole)

@@ -1,0 +1,96 @@
+"""Checkpoints that are whole or not there: written aside, sealed with SHA-256, renamed; two are kept.
+
+run/checkpoints/
+    partial/checkpoint-40/      being written; a killed run leaves it behind, the next one removes it
+    checkpoint-30/              adapter, optimizer, schedule, random state, trainer state
+        manifest.json           the SHA-256 of each file, written last
+    checkpoint-20/
+"""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from fintune_kit.workspace import MANIFEST, sha256_of, write_json
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+_NEVER_READ = ("training_args.bin",)  # a pickle that transformers writes; we load none, so we keep none
+
+
+def partial_folder(checkpoints: Path) -> Path:
+    """Where a checkpoint is written before it is sealed."""
+    return checkpoints / "partial"
+
+
+def seal(written: Path, checkpoints: Path, *, step: int) -> Path:
+    """Finishes a checkpoint: hashes its files, flushes them to the disk, renames it into place, removes older ones.
+
+    Args:
+        written: the complete folder inside `partial_folder(checkpoints)`.
+        step: optimizer steps done.
+
+    Returns:
+        The folder in its final place.
+    """
+    for name in _NEVER_READ:
+        (written / name).unlink(missing_ok=True)
+    files = sorted(path for path in written.rglob("*") if path.is_file() and path.name != MANIFEST)
+    for path in files:
+        _flush(path)
+    hashes = {path.relative_to(written).as_posix(): sha256_of(path) for path in files}
+    write_json(written / MANIFEST, {"step": step, "files": hashes})
+    final = checkpoints / f"checkpoint-{step}"
+    if final.exists():
+        shutil.rmtree(final)
+    written.rename(final)
+    for old in _by_step(checkpoints)[KEPT:]:
+        shutil.rmtree(old)
+    return final
+
+
+def newest_checkpoint(checkpoints: Path) -> Path | None:
+    """The newest whole checkpoint, or None. A damaged or half-written one is passed over with a warning."""
+    for folder in _by_step(checkpoints):
+        fault = find_damage(folder)
+        if fault is None:
+            return folder
+        log.warning("checkpoint %s is passed over: %s", folder, fault)
+    return None
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None: no manifest, a file missing, a file changed."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        expected = dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"its {MANIFEST} is missing or unreadable, so it was not finished"
+    for name, digest in expected.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if sha256_of(path) != digest:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def step_of(checkpoint: Path) -> int:
+    """Optimizer steps done at a checkpoint, from its name."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _by_step(checkpoints: Path) -> list[Path]:
+    found = [p for p in checkpoints.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[-1].isdigit()]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

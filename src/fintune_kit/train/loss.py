@@ -1,0 +1,124 @@
+"""The loss: packs in, the summed cross-entropy of their supervised tokens out, without ever holding all logits.
+
+A causal LM's head is its widest matrix (151,936 rows), and in finance data about one position in eight is supervised.
+So the head runs on supervised positions only, in chunks, and each chunk's gradient is taken while its logits exist:
+
+    hidden [B, L, H] --gather--> [N, H] --chunk--> [C, H] @ head.T -> logits [C, V] float32 -> loss, d loss / d hidden
+
+Plain PyTorch, so that it runs on a CPU and on cards that Triton has left behind. The head is frozen in QLoRA; one that
+wants a gradient is refused rather than silently not trained.
+"""
+
+import types
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from fintune_kit.chatml import IGNORE
+from fintune_kit.pack.mask import tree_mask
+
+HALF_SCALE = 2.0**12
+"""Probabilities below 2**-24 vanish in float16; a chunk's gradient is scaled by this before the product with the head
+and unscaled after it, in float32."""
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of `hidden @ head.T` against `labels`, a chunk of rows at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, chunk: int) -> Tensor:
+        total = torch.zeros((), dtype=_accumulator(hidden.dtype), device=hidden.device)
+        wants_gradient = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(hidden, dtype=total.dtype) if wants_gradient else None
+        scale = HALF_SCALE if head.dtype is torch.float16 else 1.0
+        for start in range(0, len(labels), chunk):
+            rows = slice(start, start + chunk)
+            logits = (hidden[rows].to(head.dtype) @ head.T).to(total.dtype)
+            total += F.cross_entropy(logits, labels[rows], reduction="sum")
+            if gradient is not None:
+                logits = logits.softmax(dim=-1)  # from here on: d loss / d logits
+                logits[torch.arange(len(logits), device=logits.device), labels[rows]] -= 1
+                gradient[rows] = (logits.mul_(scale).to(head.dtype) @ head).to(total.dtype).div_(scale)
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        ctx.hidden_dtype = hidden.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grad_outputs[0]).to(ctx.hidden_dtype), None, None, None
+
+
+def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor, *, chunk: int) -> Tensor:
+    """Cross-entropy summed over supervised tokens, `chunk` rows of logits at a time.
+
+    Args:
+        hidden: `[N, H]`, last hidden states of supervised positions.
+        head: `[V, H]`, the frozen language-model head.
+        labels: `[N]` int64, none of them -100.
+        chunk: rows of logits that exist at once; memory is about `8 * chunk * V` bytes.
+
+    Returns:
+        A scalar, float32 (float64 where `hidden` is).
+    """
+    assert not head.requires_grad, "the head is trained, but this loss gives it no gradient"
+    with torch.autocast(device_type=hidden.device.type, enabled=False):
+        return _ChunkedCrossEntropy.apply(hidden, head, labels, chunk)
+
+
+def packed_forward(
+    causal_lm: nn.Module, *, input_ids: Tensor, position_ids: Tensor, subtree_end: Tensor, shift_labels: Tensor
+) -> CausalLMOutputWithPast:
+    """One forward pass over packs, with the summed loss as `.loss` and no logits.
+
+    Args:
+        causal_lm: a Qwen2 or Qwen3 causal LM of transformers, adapters inside.
+        input_ids, position_ids, subtree_end, shift_labels: `[B, L]`, the columns of a pack.
+    """
+    hidden = causal_lm.model(
+        input_ids=input_ids,
+        position_ids=position_ids,
+        attention_mask=attention_mask(subtree_end, implementation=causal_lm.config._attn_implementation),
+        use_cache=False,  # with a cache, transformers lets packed examples see one another
+    ).last_hidden_state
+    supervised = shift_labels != IGNORE
+    loss = summed_cross_entropy(
+        hidden[supervised], causal_lm.lm_head.weight, shift_labels[supervised].long(), chunk=causal_lm.head_chunk
+    )
+    return CausalLMOutputWithPast(loss=loss)
+
+
+def attention_mask(subtree_end: Tensor, *, implementation: str) -> Tensor:
+    """The tree mask in the form that an attention implementation takes: `[B, 1, L, L]`, bool for sdpa, additive for
+    eager (float32, 0 where a key is seen)."""
+    allowed = tree_mask(subtree_end)
+    if implementation == "eager":
+        lowest = torch.finfo(torch.float32).min
+        return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, lowest)
+    return allowed
+
+
+def read_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:
+    """Teaches a causal LM to take packs: called with `subtree_end` it runs `packed_forward`, else its own forward.
+
+    On the model's own `forward`, so that it works under PEFT's, accelerate's and DDP's wrappers alike.
+    """
+    assert head_chunk >= 1, head_chunk
+    ordinary = causal_lm.forward
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if "subtree_end" not in kwargs:
+            return ordinary(*args, **kwargs)
+        columns = {name: kwargs[name] for name in ("input_ids", "position_ids", "subtree_end", "shift_labels")}
+        return packed_forward(self, **columns)
+
+    causal_lm.head_chunk = head_chunk  # type: ignore[assignment]
+    causal_lm.forward = types.MethodType(forward, causal_lm)
+
+
+def _accumulator(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype is torch.float64 else torch.float32

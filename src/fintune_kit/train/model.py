@@ -1,0 +1,165 @@
+"""The base model, quantized, with an adapter on it, in exactly the dtypes that were decided.
+
+frozen    4-bit NF4 blocks (uint8) of the seven projections; embeddings and norms in the compute dtype
+trainable adapter matrices, float32: a float16 adapter cannot be unscaled, a bfloat16 one loses small updates
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from fintune_kit.errors import UserError
+from fintune_kit.recipes import LoraRecipe
+from fintune_kit.train.loss import read_packs
+
+SUPPORTED = ("qwen2", "qwen3")
+
+
+def load_config(source: str | Path) -> Any:
+    """The base model's configuration.
+
+    Raises:
+        UserError: nothing is there, or it is not a dense Qwen2 or Qwen3.
+    """
+    try:
+        config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no model was found at {str(source)!r} ({_first_line(error)}); expected a hub id or a folder with "
+            f"config.json: set FINTUNE_MODEL to one, or turn the internet on"
+        ) from error
+    if config.model_type not in SUPPORTED:
+        raise UserError(
+            f"{str(source)!r} is a {config.model_type} model; expected one of {', '.join(SUPPORTED)}: "
+            f"name another with FINTUNE_MODEL"
+        )
+    return config
+
+
+def load_base(
+    source: str | Path,
+    *,
+    dtype: str,
+    quantization: str,
+    device: str,
+    head_chunk: int = 256,
+    attention: str = "sdpa",
+) -> PreTrainedModel:
+    """Loads a base model that reads packs, frozen.
+
+    Args:
+        source: hub id or folder with safetensors.
+        dtype: compute dtype, `float32`, `float16` or `bfloat16`.
+        quantization: `nf4` (double quantization) or `none`.
+        device: `cpu`, `cuda:0`, ...
+        head_chunk: rows of logits that exist at once (see `loss`).
+
+    Raises:
+        UserError: the model is missing, or not one that we support.
+    """
+    load_config(source)
+    compute = getattr(torch, dtype)
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(source),
+            dtype=compute,
+            quantization_config=four_bit if quantization == "nf4" else None,
+            attn_implementation=attention,
+            device_map={"": device},
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except OSError as error:
+        raise UserError(
+            f"the weights of {str(source)!r} could not be loaded ({_first_line(error)}); expected safetensors there: "
+            f"check the name, or turn the internet on"
+        ) from error
+    model.requires_grad_(False)
+    if compute is torch.float16:
+        _keep_residual_stream_in_float32(model)
+    read_packs(model, head_chunk=head_chunk)
+    return model
+
+
+def add_adapter(model: PreTrainedModel, lora: LoraRecipe, *, seed: int) -> PeftModel:
+    """Puts a new adapter on the base: A from Kaiming's uniform distribution under `seed`, B zero, both float32."""
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=_cuda_devices(model)):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """Puts a saved adapter on a fresh base, frozen.
+
+    Raises:
+        UserError: the folder holds none, or it was made for another base.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(f"{folder} holds no adapter_config.json; expected the output of notebook 03: run it first")
+    try:
+        return PeftModel.from_pretrained(model, str(folder))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the adapter in {folder} does not fit {model.config.name_or_path!r} ({_first_line(error)}); expected the "
+            f"base that it was trained on: set FINTUNE_MODEL to that"
+        ) from error
+
+
+def dtype_map(model: nn.Module) -> dict[tuple[str, str], int]:
+    """How many values there are of each (dtype, `frozen` or `trainable`): `{("uint8", "frozen"): 1_543_714_304, ...}`.
+
+    4-bit weights are counted as stored, two to a uint8.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    for parameter in model.parameters():
+        name = str(parameter.dtype).removeprefix("torch.")
+        counts[name, "trainable" if parameter.requires_grad else "frozen"] += parameter.numel()
+    return dict(counts)
+
+
+def check_dtypes(model: nn.Module, *, dtype: str, quantization: str) -> dict[tuple[str, str], int]:
+    """Asserts that the whole model is in the dtypes of the plan, and returns the map."""
+    found = dtype_map(model)
+    allowed = {(dtype, "frozen"), ("float32", "trainable")} | (
+        {("uint8", "frozen")} if quantization == "nf4" else set()
+    )
+    assert set(found) <= allowed, f"parameters are {sorted(found)}, the plan allows {sorted(allowed)}"
+    return found
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """The adapter's matrices by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _keep_residual_stream_in_float32(model: PreTrainedModel) -> None:
+    """Qwen's residual stream grows past float16's 65,504 in a few channels; autocast keeps it in the dtype that it
+    starts with, so it starts in float32."""
+    model.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: output.float())
+
+
+def _cuda_devices(model: nn.Module) -> list[int]:
+    return sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

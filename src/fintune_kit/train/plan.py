@@ -1,0 +1,186 @@
+"""A plan: how a machine carries out a recipe. Derived from both, and never part of what is learned.
+
+    packs a step = micro-batch x accumulation x processes
+
+The recipe counts its effective batch in ordinary packed sequences. Packs that share prefixes hold the examples of more
+than one such sequence, so a step takes fewer of them: the number of examples a step stays what the recipe means.
+"""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from fintune_kit.errors import UserError
+from fintune_kit.hardware import Machine, choose_dtype
+from fintune_kit.recipes import Recipe
+from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, hours, memory_by_part, operations
+
+MARGIN = 0.94
+"""Of a card's memory; the rest is for fragments that the arithmetic does not know."""
+SESSION_HOURS = 12.0
+"""Of one Kaggle GPU session."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackCounts:
+    """What the planner needs to know of the packs."""
+
+    packs: int
+    supervised_tokens: int
+    plain_sequences_per_pack: float
+    """Ordinary packed sequences that one pack stands for: 1.0 without prefix sharing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One machine's way through one recipe."""
+
+    device: str
+    processes: int
+    dtype: str
+    dtype_reason: str
+    micro_batch: int
+    """Packs in one forward pass of one process."""
+    accumulation: int
+    packs_per_step: int
+    """Packs whose gradients make one optimizer step; micro-batch x accumulation x processes, always."""
+    optimizer_steps: int
+    checkpointing: bool
+    """Repeat each block's forward pass in the backward pass instead of keeping its activations."""
+    head_chunk: int
+    """Rows of logits that exist at once."""
+    memory: dict[str, int]
+    """Predicted peak bytes on one card, by part."""
+    hours: tuple[float, float]
+    """Predicted, low and high; see `cost.DEVICES` for what is assumed."""
+
+    def __post_init__(self) -> None:
+        assert self.packs_per_step == self.micro_batch * self.accumulation * self.processes, self
+
+    @property
+    def peak_gib(self) -> float:
+        """Predicted peak of one card."""
+        return sum(self.memory.values()) / GIB
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for `plan.json` and `--json`."""
+        return asdict(self) | {"peak_gib": round(self.peak_gib, 2)}
+
+
+def packs_per_step(recipe: Recipe, counts: PackCounts) -> int:
+    """Packs in one optimizer step: the recipe's effective batch, translated from ordinary packed sequences.
+
+    Rounded to a multiple of the recipe's accumulation, so that micro-batches come out even. Depends on the recipe and
+    the packs only, never on the card.
+    """
+    grain = recipe.train.accumulation
+    exact = recipe.train.effective_batch / counts.plain_sequences_per_pack
+    return max(grain, grain * round(exact / grain))
+
+
+def optimizer_steps(recipe: Recipe, counts: PackCounts) -> int:
+    """Optimizer steps of the whole run; the last one may be filled up with empty packs."""
+    return math.ceil(counts.packs * recipe.train.epochs / packs_per_step(recipe, counts))
+
+
+def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: Device) -> Plan:
+    """The fastest plan that fits: without checkpointing if it can, then the largest micro-batch, preferring the
+    recipe's accumulation where it fits.
+
+    Raises:
+        UserError: not even one pack fits the card.
+    """
+    dtype, reason = choose_dtype(device.capability)
+    step = packs_per_step(recipe, counts)
+    processes = device.cards if step % device.cards == 0 else 1
+    share = counts.supervised_tokens / max(1, counts.packs * recipe.pack.max_length)
+    candidates = []
+    for checkpointing in (False, True):
+        for micro_batch in _divisors(step // processes):
+            memory = memory_by_part(
+                shape,
+                lora=recipe.lora,
+                max_length=recipe.pack.max_length,
+                micro_batch=micro_batch,
+                checkpointing=checkpointing,
+                half=dtype != "float32",
+                quantized=recipe.train.quantization == "nf4",
+                head_chunk=256,
+                supervised_share=share,
+                context_bytes=0 if device.kind == "cpu" else 700 * 2**20,
+            )
+            if sum(memory.values()) <= MARGIN * device.memory_gib * GIB:
+                candidates.append((checkpointing, micro_batch, memory))
+    if not candidates:
+        raise UserError(
+            f"{device.name} has {device.memory_gib:.1f} GiB a card, too little for one pack of "
+            f"{recipe.pack.max_length} positions: take a smaller model (FINTUNE_MODEL) or a larger card"
+        )
+    checkpointing, micro_batch, memory = min(
+        candidates, key=lambda c: (c[0], _preference(c[1], step // processes, recipe.train.accumulation))
+    )
+    positions = counts.packs * recipe.train.epochs * recipe.pack.max_length
+    work = operations(
+        shape,
+        lora=recipe.lora,
+        positions=positions,
+        supervised=counts.supervised_tokens * recipe.train.epochs,
+        max_length=recipe.pack.max_length,
+        checkpointing=checkpointing,
+    )
+    return Plan(
+        device=device.name,
+        processes=processes,
+        dtype=dtype,
+        dtype_reason=reason,
+        micro_batch=micro_batch,
+        accumulation=step // processes // micro_batch,
+        packs_per_step=step,
+        optimizer_steps=optimizer_steps(recipe, counts),
+        checkpointing=checkpointing,
+        head_chunk=256,
+        memory=memory,
+        hours=hours(work, device),
+    )
+
+
+def device_of(machine: Machine) -> Device:
+    """The planner's entry for this machine: a known card by its name, with the memory that it really has."""
+    if machine.kind == "cpu":
+        return DEVICES["cpu"]
+    card = machine.cards[0]
+    known = next((d for key, d in DEVICES.items() if d.cards == 1 and key in card.name.lower()), None)
+    if known is None:
+        known = min(
+            (d for d in DEVICES.values() if d.capability is not None and d.cards == 1),
+            key=lambda d: abs((d.capability or (0, 0))[0] - card.capability[0]) + abs(d.memory_gib - 16) / 100,
+        )
+        known = replace(known, assumption=f"unknown card; rates of the {known.name}")
+    return replace(
+        known,
+        name=known.name if len(machine.cards) == 1 else f"{known.name}x{len(machine.cards)}",
+        cards=len(machine.cards),
+        memory_gib=card.memory_bytes / GIB,
+        capability=card.capability,
+    )
+
+
+def find_device(name: str) -> Device:
+    """An entry of the planner's table.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in DEVICES:
+        raise UserError(f"there is no device {name!r}; expected one of {', '.join(DEVICES)}: check --device")
+    return DEVICES[name]
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _preference(micro_batch: int, packs: int, accumulation: int) -> tuple[int, int]:
+    """The recipe's accumulation where it fits, else the nearest larger one (smaller micro-batches)."""
+    needed = packs // micro_batch
+    return (0 if needed >= accumulation else 1, abs(needed - accumulation))

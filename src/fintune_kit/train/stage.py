@@ -1,0 +1,232 @@
+"""Stage 3 from end to end: packs in, a run's log, its checkpoints and the adapter out.
+
+packed/  ->  run/      plan.json   what is learned (recipe, packs, base) and how this machine does it
+                       log.jsonl   a line a step
+                       checkpoints/
+                       manifest.json, when the last step is done
+         ->  adapter/  adapter_model.safetensors, adapter_config.json, the tokenizer's files, manifest.json
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fintune_kit.chatml import ChatEncoder
+from fintune_kit.errors import UserError
+from fintune_kit.hardware import check_machine, find_machine
+from fintune_kit.pack.store import Packed, PackedSplit, open_packed
+from fintune_kit.recipes import Recipe
+from fintune_kit.train.callbacks import Clock, StepLog, read_log
+from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder
+from fintune_kit.train.cost import ModelShape
+from fintune_kit.train.model import add_adapter, check_dtypes, load_base, load_config
+from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
+from fintune_kit.train.trainer import PackTrainer, arrange, mean_loss, step_order, training_arguments
+from fintune_kit.workspace import MANIFEST, replacing_folder, sha256_of, versions, write_json, write_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a call of `train` ended."""
+
+    finished: bool
+    """Whether the last optimizer step is done and the adapter written."""
+    steps_done: int
+    plan: Plan
+    log: list[dict[str, Any]]
+    validation_loss: float | None
+    """Mean over the validation packs' supervised tokens, once finished."""
+
+
+def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path) -> Plan:
+    """The plan for this machine, from the packs and the base model's config."""
+    counts = pack_counts(packed.train, max_length=recipe.pack.max_length)
+    return make_plan(recipe, shape=ModelShape.of(load_config(base)), counts=counts, device=device_of(find_machine()))
+
+
+def pack_counts(split: PackedSplit, *, max_length: int) -> PackCounts:
+    """What the planner needs to know of a split."""
+    packs = len(split.rows)
+    plain_sequences = float(np.sum(split.plain_tokens)) / max_length
+    return PackCounts(
+        packs=packs,
+        supervised_tokens=int(np.sum(split.supervised_tokens)),
+        # Ordinary packing fills its rows to 99 % and more, so below 1 there is nothing to translate.
+        plain_sequences_per_pack=max(1.0, plain_sequences / max(1, packs)),
+    )
+
+
+def train(
+    recipe: Recipe,
+    *,
+    packed: Path,
+    base: str | Path,
+    run: Path,
+    adapter: Path,
+    budget_seconds: float | None = None,
+    minutes_between_checkpoints: float = 20.0,
+    stop_after: int | None = None,
+    fresh: bool = False,
+    report_to: str = "none",
+) -> Outcome:
+    """Trains, or goes on from the newest whole checkpoint.
+
+    Args:
+        packed: stage 2's folder.
+        base: hub id or folder of the base model.
+        run: log, plan and checkpoints.
+        adapter: where the adapter goes when the last step is done.
+        budget_seconds: stop while there is time to save; None for no limit.
+        stop_after: stop after this many optimizer steps of the whole run, with a checkpoint; None runs to the end.
+        fresh: forget what `run` holds.
+        report_to: `none`, `tensorboard` or `wandb`; they are given the numbers of `log.jsonl`.
+
+    Raises:
+        UserError: the packs do not fit the recipe, the machine cannot run it, or `run` holds another run.
+    """
+    packs = open_packed(packed)
+    encoder = ChatEncoder.load(recipe.tokenizer or base)
+    _check_packs(packs, recipe=recipe, encoder=encoder, folder=packed)
+    machine = find_machine()
+    check_machine(machine)
+    plan = plan_here(recipe, packed=packs, base=base)
+    _open_run(run, identity=_identity(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
+
+    device = "cuda:0" if machine.cards else "cpu"
+    quantization = recipe.train.quantization
+    model = load_base(base, dtype=plan.dtype, quantization=quantization, device=device, head_chunk=plan.head_chunk)
+    model = add_adapter(model, recipe.lora, seed=recipe.seed)
+    check_dtypes(model, dtype=plan.dtype, quantization=quantization)
+
+    order = step_order(
+        len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
+    )
+    clock = Clock(
+        minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
+    )
+    trainer = PackTrainer(
+        model=model,
+        tokenizer=encoder.tokenizer,
+        packs=arrange(packs.train.rows, order),
+        arguments=training_arguments(
+            recipe.train, plan, output=partial_folder(run / "checkpoints"), seed=recipe.seed, report_to=report_to
+        ),
+        checkpoints=run / "checkpoints",
+        clock=clock,
+        callbacks=[step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe)],
+    )
+    checkpoint = newest_checkpoint(run / "checkpoints")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    check_dtypes(model, dtype=plan.dtype, quantization=quantization)
+
+    steps_done = trainer.state.global_step
+    log = read_log(run / "log.jsonl")
+    if steps_done < plan.optimizer_steps:
+        return Outcome(finished=False, steps_done=steps_done, plan=plan, log=log, validation_loss=None)
+    loss, tokens = mean_loss(
+        model, packs.validation.rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype
+    )
+    _save_adapter(adapter, model=model, encoder=encoder, recipe=recipe, run=run, packed=packed, base=base, loss=loss)
+    losses = {"first": log[0]["loss"], "last": log[-1]["loss"], "validation": loss}
+    write_manifest(
+        run,
+        stage="run",
+        inputs={"packed": sha256_of(packed / MANIFEST)},
+        counts={"optimizer_steps": steps_done, "validation_tokens": tokens},
+        loss=losses,
+        machine=machine.name,
+    )
+    return Outcome(finished=True, steps_done=steps_done, plan=plan, log=log, validation_loss=loss)
+
+
+def step_log(path: Path, *, split: PackedSplit, order: np.ndarray, plan: Plan, recipe: Recipe) -> StepLog:
+    """The step log of a run: what each optimizer step holds is known before it runs."""
+    return StepLog(
+        path,
+        supervised_tokens=_by_step(split.supervised_tokens, order, plan.packs_per_step),
+        examples=_by_step(split.examples, order, plan.packs_per_step),
+        positions=plan.packs_per_step * recipe.pack.max_length,
+    )
+
+
+def _by_step(of_packs: np.ndarray, order: np.ndarray, packs_per_step: int) -> list[int]:
+    """Sums a count of each pack over the packs of each step; -1 in the order is an empty pack."""
+    counts = np.append(np.asarray(of_packs), 0)[order]
+    return [int(total) for total in counts.reshape(-1, packs_per_step).sum(axis=1)]
+
+
+def _check_packs(packs: Packed, *, recipe: Recipe, encoder: ChatEncoder, folder: Path) -> None:
+    if packs.manifest["tokenizer"]["fingerprint"] != encoder.fingerprint:
+        raise UserError(
+            f"{folder} was packed with another tokenizer than {encoder.tokenizer.name_or_path!r}; expected the same "
+            f"one in both stages: run notebook 02 again, or set FINTUNE_TOKENIZER"
+        )
+    length = len(packs.train.rows[0]["input_ids"]) if len(packs.train.rows) else 0
+    if length != recipe.pack.max_length:
+        raise UserError(
+            f"{folder} holds packs of {length} positions, the recipe {recipe.name!r} expects {recipe.pack.max_length}: "
+            f"run notebook 02 again with this recipe"
+        )
+
+
+def _identity(recipe: Recipe, *, packed: Path, base: str | Path) -> dict[str, Any]:
+    """What is learned: a checkpoint belongs to exactly one of these."""
+    learned = recipe.as_dict()
+    return {"recipe": learned, "packed": sha256_of(packed / MANIFEST), "base": Path(base).name}
+
+
+def _open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) -> None:
+    """Makes or checks the run's folder, and writes its plan."""
+    if fresh and run.exists():
+        if any(run.iterdir()) and not (run / "plan.json").is_file():
+            raise UserError(f"{run} holds files but no plan.json, so it is no run of ours: name another folder")
+        shutil.rmtree(run)
+    path = run / "plan.json"
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in identity if found.get(key) != json.loads(json.dumps(identity[key]))]
+        if differing:
+            raise UserError(
+                f"{run} holds a run with another {' and '.join(differing)}; expected the same to go on from it: "
+                f"name another folder, or start over with --fresh"
+            )
+    run.mkdir(parents=True, exist_ok=True)
+    (run / MANIFEST).unlink(missing_ok=True)
+    write_json(path, {**identity, "plan": plan.as_dict(), "versions": versions()})
+
+
+def _save_adapter(
+    adapter: Path,
+    *,
+    model: Any,
+    encoder: ChatEncoder,
+    recipe: Recipe,
+    run: Path,
+    packed: Path,
+    base: str | Path,
+    loss: float,
+) -> None:
+    with replacing_folder(adapter) as folder:
+        model.save_pretrained(str(folder), safe_serialization=True)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's; ours is written with the scores
+        save_tokenizer(encoder.tokenizer, folder)
+        write_manifest(
+            folder,
+            stage="adapter",
+            inputs={"packed": sha256_of(packed / MANIFEST), "log": sha256_of(run / "log.jsonl")},
+            counts={"parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)},
+            base=str(base) if not Path(base).is_dir() else Path(base).name,
+            recipe=recipe.as_dict(),
+            validation_loss=loss,
+        )
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """All forms of the tokenizer that loaders look for: `tokenizer.json`, its config, the chat template, and the
+    `vocab.json` and `merges.txt` that transformers 5 no longer writes."""
+    tokenizer.save_pretrained(str(folder))
+    tokenizer.backend_tokenizer.model.save(str(folder))

@@ -1,0 +1,208 @@
+"""TRL's `SFTTrainer`, reading packs: its `compute_loss` is the seam that it recommends to override.
+
+What is added is small: the order of the packs, the loss over supervised tokens of the whole optimizer step, adapters
+that stay in float32, and checkpoints that are sealed before they count. The loop, the optimizer, the schedule, mixed
+precision and several processes are TRL's, transformers' and accelerate's.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, concatenate_datasets
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from fintune_kit.chatml import IGNORE
+from fintune_kit.recipes import TrainRecipe
+from fintune_kit.train.callbacks import Clock
+from fintune_kit.train.checkpoints import partial_folder, seal
+from fintune_kit.train.plan import Plan
+
+COLUMNS = ("input_ids", "position_ids", "subtree_end", "shift_labels")
+
+
+def step_order(packs: int, *, epochs: int, seed: int, packs_per_step: int) -> np.ndarray:
+    """Which pack is read when: a pure function of its arguments, so that a resumed run reads what it would have read.
+
+        [ step 1: 0 1 2 3 | step 2: 4 5 6 2 | step 3: 0 5 1 -1 ]     7 packs, 2 epochs, 4 packs a step
+
+    The first pass keeps the order in which packing shuffled them. The last step is filled with -1, an empty pack: so
+    each step has the same shape on any number of processes.
+
+    Returns:
+        int64, a whole number of steps long.
+    """
+    passes = [np.arange(packs)]
+    passes += [np.random.default_rng([seed, epoch]).permutation(packs) for epoch in range(1, epochs)]
+    order = np.concatenate(passes)
+    missing = -len(order) % packs_per_step
+    return np.concatenate([order, np.full(missing, -1)])
+
+
+def arrange(rows: Dataset, order: np.ndarray) -> Dataset:
+    """The packs in training order, without copying them; -1 gives a pack that supervises nothing."""
+    length = len(rows[0]["input_ids"])
+    empty = {
+        "input_ids": [rows[0]["input_ids"][-1:] * length],
+        "position_ids": [[0] * length],
+        "subtree_end": [list(range(1, length + 1))],
+        "shift_labels": [[IGNORE] * length],
+    }
+    rows = rows.select_columns(list(COLUMNS))
+    with_empty = concatenate_datasets([rows, Dataset.from_dict(empty, features=rows.features)])
+    return with_empty.select(np.where(order < 0, len(rows), order)).with_format("numpy")
+
+
+def stack_packs(packs: Sequence[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+    """Rows of equal length to `[B, L]` int64 tensors; nothing is padded."""
+    return {name: torch.from_numpy(np.stack([pack[name] for pack in packs])).long() for name in COLUMNS}
+
+
+def training_arguments(
+    recipe: TrainRecipe, plan: Plan, *, output: Path, seed: int, report_to: str = "none"
+) -> SFTConfig:
+    """The recipe and the plan in TRL's words. One epoch: the order already holds all passes."""
+    return SFTConfig(
+        output_dir=str(output),
+        per_device_train_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=plan.accumulation,
+        num_train_epochs=1,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=math.ceil(recipe.warmup_ratio * plan.optimizer_steps),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim=recipe.optimizer,
+        fp16=plan.dtype == "float16",
+        bf16=plan.dtype == "bfloat16",  # unset, TRL turns it on
+        gradient_checkpointing=plan.checkpointing,
+        use_cpu=plan.device == "cpu",
+        seed=seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # a step that went wrong is logged as it was
+        save_strategy="no",  # the clock saves, by minutes
+        report_to=report_to,
+        remove_unused_columns=False,  # or the columns that we add are dropped without a word
+        dataset_kwargs={"skip_prepare_dataset": True},
+        dataloader_num_workers=0,
+        dataloader_pin_memory=plan.device != "cpu",
+        max_length=None,
+        packing=False,  # packs come ready
+    )
+
+
+class PackTrainer(SFTTrainer):
+    """Trains on packs. The model must have been taught to read them (`loss.read_packs`)."""
+
+    def __init__(
+        self,
+        *,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        packs: Dataset,
+        arguments: SFTConfig,
+        checkpoints: Path,
+        clock: Clock,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        """
+        Args:
+            packs: rows in training order (`arrange`).
+            arguments: from `training_arguments`.
+            checkpoints: the folder of sealed checkpoints.
+            clock: told how long a save takes.
+        """
+        read_packs_forward = model.get_base_model().forward
+        float32_adapter = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=packs,
+            processing_class=tokenizer,
+            data_collator=stack_packs,
+            callbacks=[clock, *callbacks],
+        )
+        # TRL rounds the adapters of a quantized model to bfloat16, which a gradient scaler cannot unscale, and gives
+        # the model a forward of its own, whose kernels need Triton.
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                parameter.data = float32_adapter[name]
+        self.model.get_base_model().forward = read_packs_forward
+        self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
+        self.remove_callback(PrinterCallback)
+        self._checkpoints, self._clock = checkpoints, clock
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler:
+        return torch.utils.data.SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor:
+        """Supervised tokens of the whole optimizer step, of all micro-batches and processes."""
+        count = sum((batch["shift_labels"] != IGNORE).sum() for batch in batch_samples)
+        count = torch.as_tensor(count, device=device)
+        if self.args.world_size > 1:
+            count = self.accelerator.gather(count).sum()
+        return count
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor:
+        """The micro-batch's share of the step's loss: summed over its supervised tokens, divided by the step's."""
+        assert not return_outputs, "packs give no logits"
+        assert num_items_in_batch is not None, "counted in _get_num_items_in_batch"
+        summed = model(**inputs).loss
+        # DDP averages gradients over processes; the step's loss is a sum over them.
+        return summed * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(partial_folder(self._checkpoints))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Writes a checkpoint aside, then seals it."""
+        started = time.monotonic()
+        partial = partial_folder(self._checkpoints)
+        if self.is_world_process_zero():
+            shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            step = self.state.global_step
+            seal(partial / f"checkpoint-{step}", self._checkpoints, step=step)
+        self.accelerator.wait_for_everyone()
+        self._clock.note_save(time.monotonic() - started)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the model card is written from the manifests, after training (`evaluate.artifacts`)."""
+
+
+@torch.no_grad()
+def mean_loss(
+    model: nn.Module, rows: Dataset, *, micro_batch: int, device: str, dtype: str = "float32"
+) -> tuple[float, int]:
+    """Mean cross-entropy over all supervised tokens of some packs, in evaluation mode.
+
+    Returns:
+        (loss in nats per token, number of supervised tokens).
+    """
+    model.eval()
+    total, tokens = 0.0, 0
+    packs = rows.select_columns(list(COLUMNS)).with_format("numpy")
+    for start in range(0, len(packs), micro_batch):
+        batch = stack_packs([packs[i] for i in range(start, min(start + micro_batch, len(packs)))])
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        with torch.autocast(device.split(":")[0], dtype=getattr(torch, dtype), enabled=dtype != "float32"):
+            total += float(model(**batch).loss)
+        tokens += int((batch["shift_labels"] != IGNORE).sum())
+    return total / max(1, tokens), tokens
