@@ -140,11 +140,6 @@ class Recipe:
         _require(bool(self.model), "model", self.model, "a hub id, a folder or `tiny`")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
 
-    @property
-    def tokenizer_source(self) -> str:
-        """Where the tokenizer is loaded from."""
-        return self.tokenizer or self.model
-
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for manifests and logs."""
         return dataclasses.asdict(self)

@@ -14,6 +14,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
+from fintune_kit.recipes import Recipe
 from fintune_kit.workspace import (
     MANIFEST,
     Workspace,
@@ -114,3 +115,13 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Qwen2ForCausalLM(config).to(dtype)
+
+
+def base_of(recipe: Recipe, workspace: Workspace) -> str | Path:
+    """Where a recipe's base model is: its hub id or folder, or the tiny base in the workspace, made if missing."""
+    return tiny_base(workspace, seed=recipe.seed) if recipe.model == "tiny" else recipe.model
+
+
+def tokenizer_of(recipe: Recipe, workspace: Workspace) -> str | Path:
+    """Where a recipe's tokenizer is: its own, else the base model's."""
+    return recipe.tokenizer or base_of(recipe, workspace)

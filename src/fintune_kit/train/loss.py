@@ -71,7 +71,7 @@ def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor, *, chunk:
 
 
 def packed_forward(
-    causal_lm: nn.Module, *, input_ids: Tensor, position_ids: Tensor, subtree_end: Tensor, shift_labels: Tensor
+    causal_lm: Any, *, input_ids: Tensor, position_ids: Tensor, subtree_end: Tensor, shift_labels: Tensor
 ) -> CausalLMOutputWithPast:
     """One forward pass over packs, with the summed loss as `.loss` and no logits.
 

@@ -62,9 +62,42 @@ class Plan:
         """Predicted peak of one card."""
         return sum(self.memory.values()) / GIB
 
+    def describe(self) -> str:
+        """The plan in lines, for the notebook and the terminal."""
+        low, high = self.hours
+        sessions = math.ceil(high / (SESSION_HOURS - 0.5))
+        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items() if size)
+        return "\n".join(
+            [
+                f"device           {self.device}, {self.processes} process(es)",
+                f"precision        {self.dtype}: {self.dtype_reason}",
+                f"effective batch  {self.packs_per_step} packs = {self.micro_batch} a micro-batch "
+                f"x {self.accumulation} accumulated x {self.processes} process(es)",
+                f"optimizer steps  {self.optimizer_steps}",
+                f"checkpointing    {'of every block' if self.checkpointing else 'none needed'}",
+                f"memory           {self.peak_gib:.2f} GiB a card, estimated: {parts}",
+                f"time             {low:.2f} to {high:.2f} h, estimated: {sessions} session(s) of "
+                f"{SESSION_HOURS:.0f} h",
+            ]
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for `plan.json` and `--json`."""
         return asdict(self) | {"peak_gib": round(self.peak_gib, 2)}
+
+
+TOKENS_PER_EXAMPLE = 260
+"""Of Sujet's rows in ChatML, with the Qwen2.5 tokenizer: 230 to 290, from its published size."""
+SHARED = 0.6
+"""What prefix sharing leaves of the tokens, on a stand-in for Sujet; only assumed until the real packs are there."""
+
+
+def typical_counts(recipe: Recipe) -> PackCounts:
+    """Packs that a recipe's data would give, for a plan before there are any."""
+    plain = recipe.data.examples * TOKENS_PER_EXAMPLE / recipe.pack.max_length
+    packs = math.ceil(plain * (SHARED if recipe.pack.share_prefixes else 1.0))
+    supervised = round(plain * recipe.pack.max_length * 0.13)
+    return PackCounts(packs=packs, supervised_tokens=supervised, plain_sequences_per_pack=max(1.0, plain / packs))
 
 
 def packs_per_step(recipe: Recipe, counts: PackCounts) -> int:

@@ -41,6 +41,14 @@ class Outcome:
     validation_loss: float | None
     """Mean over the validation packs' supervised tokens, once finished."""
 
+    def describe(self) -> str:
+        """How it ended, and how to go on."""
+        of_all = f"{self.steps_done} of {self.plan.optimizer_steps} optimizer steps"
+        if not self.finished:
+            return f"stopped after {of_all}, saved; run the same command again to go on"
+        first, last = self.log[0]["loss"], self.log[-1]["loss"]
+        return f"{of_all}: training loss {first:.3f} -> {last:.3f}, validation loss {self.validation_loss:.3f}"
+
 
 def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path) -> Plan:
     """The plan for this machine, from the packs and the base model's config."""

@@ -1,0 +1,7 @@
+"""`python -m fintune_kit` is `fintune-kit`."""
+
+import sys
+
+from fintune_kit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,245 @@
+"""The command line: each command reads its flags, calls what the notebooks call, and says what came out.
+
+Exit code 0 is success, 2 a user's mistake (one sentence on stderr), 1 anything else.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.errors import UserError
+from fintune_kit.recipes import RECIPES, Recipe, load_recipe
+from fintune_kit.workspace import Workspace, open_workspace
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        parsed.command(parsed)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands with their flags."""
+    parser = argparse.ArgumentParser(prog="fintune-kit", description="Fine-tune a Qwen chat model for finance.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    data = _add(commands, "data", run_data, "rows of any dataset into conversations/")
+    data.add_argument("--source", action="append", metavar="SRC", help="hub id, file or folder; may be repeated")
+    data.add_argument("--out", type=Path, metavar="DIR", help="default: conversations/ in the workspace")
+    data.add_argument("--examples", type=int, metavar="N", help="conversations to choose")
+    data.add_argument("--seed", type=int, metavar="N")
+    data.add_argument("--hold-out", action="append", default=[], metavar="FILE", help="its texts are kept out")
+    data.add_argument("--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is which")
+
+    pack = _add(commands, "pack", run_pack, "conversations/ into packed/")
+    pack.add_argument("--conversations", type=Path, metavar="DIR")
+    pack.add_argument("--tokenizer", metavar="ID_OR_DIR", help="default: the recipe's")
+    pack.add_argument("--out", type=Path, metavar="DIR")
+    pack.add_argument("--max-length", type=int, metavar="N")
+    pack.add_argument("--no-share-prefixes", action="store_true", help="ordinary best-fit packing")
+
+    plan = _add(commands, "plan", run_plan, "memory, steps and hours of a recipe on a card")
+    plan.add_argument("--device", metavar="NAME", help="p100, t4, t4x2, l4, a100, h100, h200 or cpu; default: this one")
+    plan.add_argument("--packed", type=Path, metavar="DIR", help="the real packs; else typical ones are assumed")
+    plan.add_argument("--json", action="store_true", help="the plan as JSON")
+
+    train = _add(commands, "train", run_train, "packed/ into run/ and adapter/; goes on where it stopped")
+    train.add_argument("--packed", type=Path, metavar="DIR")
+    train.add_argument("--out", type=Path, metavar="DIR", help="run/ and adapter/ are written in it")
+    train.add_argument("--time-budget", type=parse_duration, metavar="11h30m", help="stop while there is time to save")
+    train.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, with a checkpoint")
+    train.add_argument("--fresh", action="store_true", help="start over")
+    train.add_argument("--report-to", choices=("none", "tensorboard", "wandb"), default="none")
+
+    evaluate = _add(commands, "evaluate", run_evaluate, "scores of the base and of the adapter into evaluation/")
+    evaluate.add_argument("--adapter", type=Path, metavar="DIR")
+    evaluate.add_argument("--conversations", type=Path, metavar="DIR")
+    evaluate.add_argument("--packed", type=Path, metavar="DIR")
+    evaluate.add_argument("--out", type=Path, metavar="DIR")
+    evaluate.add_argument("--task", action="append", default=[], metavar="NAME_OR_FILE")
+
+    _add(commands, "doctor", run_doctor, "what this machine can run, and what to do about the rest", recipe=False)
+    return parser
+
+
+def run_data(arguments: argparse.Namespace) -> None:
+    """`fintune-kit data`"""
+    from fintune_kit.chatml import ChatEncoder
+    from fintune_kit.data.stage import prepare_conversations
+    from fintune_kit.tiny import tokenizer_of
+
+    recipe, workspace = _open(arguments)
+    out = arguments.out or workspace.folder("conversations")
+    report = prepare_conversations(
+        sources=tuple(arguments.source or recipe.data.sources),
+        out=out,
+        examples=_given(arguments.examples, recipe.data.examples),
+        validation_share=recipe.data.validation_share,
+        seed=_given(arguments.seed, recipe.seed),
+        encoder=ChatEncoder.load(tokenizer_of(recipe, workspace)),
+        max_length=recipe.pack.max_length,
+        hold_out=tuple(arguments.hold_out),
+        mapping=parse_mapping(arguments.map),
+        system_prompt=recipe.data.system_prompt,
+        finance_only=recipe.data.finance_only,
+    )
+    print(
+        f"{out}: {report['rows_read']:,} rows read, {report['train']:,} conversations to train on, "
+        f"{report['validation']:,} held out"
+    )
+    for rule, count in sorted(report["refused"].items(), key=lambda item: -item[1]):
+        print(f"  {count:>9,} {rule}")
+
+
+def run_pack(arguments: argparse.Namespace) -> None:
+    """`fintune-kit pack`"""
+    from fintune_kit.chatml import ChatEncoder
+    from fintune_kit.pack.store import pack_conversations
+    from fintune_kit.tiny import tokenizer_of
+
+    recipe, workspace = _open(arguments)
+    out = arguments.out or workspace.folder("packed")
+    manifest = pack_conversations(
+        arguments.conversations or workspace.existing("conversations"),
+        encoder=ChatEncoder.load(arguments.tokenizer or tokenizer_of(recipe, workspace)),
+        out=out,
+        max_length=_given(arguments.max_length, recipe.pack.max_length),
+        share_prefixes=recipe.pack.share_prefixes and not arguments.no_share_prefixes,
+        seed=recipe.seed,
+    )
+    print(f"{out}: {json.dumps(manifest['counts'])}")
+
+
+def run_plan(arguments: argparse.Namespace) -> None:
+    """`fintune-kit plan`"""
+    from fintune_kit.hardware import find_machine
+    from fintune_kit.pack.store import open_packed
+    from fintune_kit.tiny import base_of
+    from fintune_kit.train.cost import ModelShape
+    from fintune_kit.train.model import load_config
+    from fintune_kit.train.plan import device_of, find_device, make_plan, typical_counts
+    from fintune_kit.train.stage import pack_counts
+
+    recipe, workspace = _open(arguments)
+    length = recipe.pack.max_length
+    counts = (
+        pack_counts(open_packed(arguments.packed).train, max_length=length)
+        if arguments.packed
+        else typical_counts(recipe)
+    )
+    plan = make_plan(
+        recipe,
+        shape=ModelShape.of(load_config(base_of(recipe, workspace))),
+        counts=counts,
+        device=find_device(arguments.device) if arguments.device else device_of(find_machine()),
+    )
+    print(json.dumps(plan.as_dict(), indent=2) if arguments.json else plan.describe())
+
+
+def run_train(arguments: argparse.Namespace) -> None:
+    """`fintune-kit train`"""
+    from fintune_kit.tiny import base_of
+    from fintune_kit.train.stage import train
+
+    recipe, workspace = _open(arguments)
+    home = Workspace(arguments.out) if arguments.out else workspace
+    outcome = train(
+        recipe,
+        packed=arguments.packed or workspace.existing("packed"),
+        base=base_of(recipe, workspace),
+        run=home.folder("run"),
+        adapter=home.folder("adapter"),
+        budget_seconds=arguments.time_budget,
+        stop_after=arguments.steps,
+        fresh=arguments.fresh,
+        report_to=arguments.report_to,
+    )
+    print(outcome.describe())
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    """`fintune-kit evaluate`"""
+    from fintune_kit.evaluate.stage import evaluate
+    from fintune_kit.tiny import base_of
+
+    recipe, workspace = _open(arguments)
+    out = arguments.out or workspace.folder("evaluation")
+    scores = evaluate(
+        recipe,
+        base=base_of(recipe, workspace),
+        adapter=arguments.adapter or workspace.existing("adapter"),
+        conversations=arguments.conversations or workspace.existing("conversations"),
+        packed=arguments.packed or workspace.existing("packed"),
+        out=out,
+        tasks=tuple(arguments.task),
+    )
+    print(f"{out}: {len(scores['tasks'])} tasks")
+
+
+def run_doctor(_arguments: argparse.Namespace) -> None:
+    """`fintune-kit doctor`"""
+    from fintune_kit.hardware import doctor
+
+    for finding in doctor():
+        print(f"{'ok ' if finding.fine else 'NO '} {finding.what:<14} {finding.detail}")
+        if finding.remedy:
+            print(f"     {'':<14} {finding.remedy}")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `11h30m`, `45m`, `90s` or any of these together.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none of these.
+    """
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if not text or not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; expected hours, minutes and seconds, as in 11h30m")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
+
+
+def parse_mapping(pairs: Sequence[str]) -> dict[str, str] | None:
+    """`["user=question", "assistant=answer"]` as a dictionary, None where there is none.
+
+    Raises:
+        UserError: a pair has no `=`, or a role twice.
+    """
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        role, equals, column = pair.partition("=")
+        if not (role and equals and column) or role in mapping:
+            raise UserError(f"--map {pair!r} is not understood; expected ROLE=COLUMN, each role once: user=question")
+        mapping[role] = column
+    return mapping or None
+
+
+def _add(commands: Any, name: str, function: Any, text: str, *, recipe: bool = True) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=function)
+    if recipe:
+        known = ", ".join(RECIPES)
+        parser.add_argument("--recipe", metavar="NAME", help=f"{known}; default: FINTUNE_RECIPE, else p100")
+    return parser
+
+
+def _open(arguments: argparse.Namespace) -> tuple[Recipe, Workspace]:
+    recipe = load_recipe(arguments.recipe)
+    return recipe, open_workspace(recipe.name)
+
+
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
