@@ -190,7 +190,7 @@ def plot_before_after(records: Sequence[Mapping[str, Any]], *, title: str = "Bef
 def plot_calibration(
     confidence: Sequence[float], right: Sequence[bool], *, title: str = "Is it as sure as it is right?"
 ) -> Figure:
-    """Accuracy of answers by the probability that the model gave them, in ten bins; on the diagonal it is calibrated."""
+    """Accuracy of answers by the probability that the model gave them, in ten bins; on the diagonal where calibrated."""
     figure, axes = _figure(title, width=5.2, height=4.4)
     sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
     bins = np.clip((sure * 10).astype(int), 0, 9)

@@ -83,7 +83,7 @@ def training_arguments(
         optim=recipe.optimizer,
         fp16=plan.dtype == "float16",
         bf16=plan.dtype == "bfloat16",  # unset, TRL turns it on
-        gradient_checkpointing=plan.checkpointing,
+        activation_checkpointing=plan.checkpointing,
         use_cpu=plan.device == "cpu",
         seed=seed,
         logging_steps=1,

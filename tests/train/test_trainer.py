@@ -1,0 +1,178 @@
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from fintune_kit.chatml import IGNORE
+from fintune_kit.recipes import smoke
+from fintune_kit.tiny import build_tokenizer
+from fintune_kit.train.callbacks import Clock, StepLog, read_log
+from fintune_kit.train.checkpoints import newest_checkpoint
+from fintune_kit.train.loss import read_packs
+from fintune_kit.train.plan import Plan
+from fintune_kit.train.trainer import (
+    PackTrainer,
+    arrange,
+    mean_loss,
+    stack_packs,
+    step_order,
+    training_arguments,
+)
+from tests.train.conftest import EXAMPLES, LENGTH, PACKS
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(["profit rose"], vocab_size=300)
+
+
+def plan(*, micro_batch: int, packs_per_step: int, optimizer_steps: int, checkpointing: bool = False) -> Plan:
+    return Plan(
+        device="cpu",
+        processes=1,
+        dtype="float32",
+        dtype_reason="",
+        micro_batch=micro_batch,
+        accumulation=packs_per_step // micro_batch,
+        packs_per_step=packs_per_step,
+        optimizer_steps=optimizer_steps,
+        checkpointing=checkpointing,
+        head_chunk=4,
+        memory={},
+        hours=(0.0, 0.0),
+    )
+
+
+def run(
+    make_model, rows, tokenizer, folder, *, micro_batch=2, epochs=4, stop_after=None, checkpointing=False, dropout=0.0
+):
+    """Trains a LoRA on the four packs with the stack that a real run uses; returns the log and the adapter."""
+    recipe = replace(smoke().train, epochs=epochs, learning_rate=1e-2, optimizer="adamw_torch")
+    order = step_order(len(rows), epochs=epochs, seed=0, packs_per_step=4)
+    the_plan = plan(
+        micro_batch=micro_batch, packs_per_step=4, optimizer_steps=len(order) // 4, checkpointing=checkpointing
+    )
+    base = make_model().requires_grad_(False)
+    read_packs(base, head_chunk=4)
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(base, lora)
+    supervised = [int((np.array(r) != IGNORE).sum()) for r in rows["shift_labels"]]
+    log = StepLog(
+        folder / "log.jsonl", supervised_tokens=[sum(supervised)] * epochs, examples=[7] * epochs, positions=48
+    )
+    clock = Clock(minutes_between_checkpoints=1e-9, stop_after=stop_after)  # a checkpoint a step
+    folder.mkdir(exist_ok=True)
+    trainer = PackTrainer(
+        model=model,
+        tokenizer=tokenizer,
+        packs=arrange(rows, order),
+        arguments=training_arguments(recipe, the_plan, output=folder / "checkpoints" / "partial", seed=0),
+        checkpoints=folder / "checkpoints",
+        clock=clock,
+        callbacks=[log],
+    )
+    checkpoint = newest_checkpoint(folder / "checkpoints")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    adapter = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    return read_log(folder / "log.jsonl"), adapter, model
+
+
+def losses(log):
+    return [record["loss"] for record in log]
+
+
+def test_the_order_is_every_pack_once_a_pass_and_filled_to_whole_steps():
+    order = step_order(5, epochs=2, seed=7, packs_per_step=4)
+    assert order[:5].tolist() == [0, 1, 2, 3, 4]
+    assert sorted(order[5:10].tolist()) == [0, 1, 2, 3, 4]
+    assert order[5:10].tolist() != [0, 1, 2, 3, 4]
+    assert order[10:].tolist() == [-1, -1]
+    assert step_order(5, epochs=2, seed=7, packs_per_step=4).tolist() == order.tolist()
+    assert step_order(5, epochs=2, seed=8, packs_per_step=4).tolist() != order.tolist()
+
+
+def test_an_empty_pack_supervises_nothing_and_each_of_its_positions_sees_itself(rows):
+    arranged = arrange(rows, np.array([2, -1]))
+    assert arranged[0]["input_ids"].tolist() == rows[2]["input_ids"]
+    assert (arranged[1]["shift_labels"] == IGNORE).all()
+    assert arranged[1]["subtree_end"].tolist() == list(range(1, LENGTH + 1))
+
+
+def test_a_step_is_the_mean_over_all_its_supervised_tokens(make_model, rows, tokenizer, tmp_path):
+    """Not the mean of its micro-batches' means, which weighs a token by its company."""
+    log, _, _ = run(make_model, rows, tokenizer, tmp_path / "run", micro_batch=1, epochs=1)
+    model = make_model().requires_grad_(False)
+    read_packs(model)
+    sums = [float(model(**stack_packs([row])).loss) for row in rows.with_format("numpy")]
+    tokens = [sum(supervised for _, supervised in examples) for examples in PACKS]
+    assert sum(tokens) == sum(supervised for _, supervised in EXAMPLES)
+    mean_of_means = np.mean([s / t for s, t in zip(sums, tokens, strict=True)])
+    assert abs(sum(sums) / sum(tokens) - mean_of_means) > 1e-3, "equal packs could not tell the two means apart"
+    assert log[0]["loss"] == pytest.approx(sum(sums) / sum(tokens), rel=1e-5)
+
+
+@pytest.mark.parametrize("changed", [{"micro_batch": 1}, {"micro_batch": 4}, {"checkpointing": True}])
+def test_how_a_machine_does_it_does_not_change_what_is_learned(make_model, rows, tokenizer, tmp_path, changed):
+    expected, adapter, _ = run(make_model, rows, tokenizer, tmp_path / "a")
+    found, other, _ = run(make_model, rows, tokenizer, tmp_path / "b", **changed)
+    assert len(expected) == 4
+    assert expected[-1]["loss"] < expected[0]["loss"] - 0.1, "a run that learns nothing could not tell"
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-5)
+    for name, matrix in adapter.items():
+        torch.testing.assert_close(other[name], matrix, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(make_model, rows, tokenizer, tmp_path):
+    whole, adapter, _ = run(make_model, rows, tokenizer, tmp_path / "whole", dropout=0.3)
+    part, _, _ = run(make_model, rows, tokenizer, tmp_path / "parts", stop_after=2, dropout=0.3)
+    assert len(part) == 2
+    resumed, other, _ = run(make_model, rows, tokenizer, tmp_path / "parts", dropout=0.3)
+    timeless = [{k: v for k, v in record.items() if "second" not in k} for record in whole]
+    assert [{k: v for k, v in record.items() if "second" not in k} for record in resumed] == timeless
+    assert adapter.keys() == other.keys()
+    assert all(torch.equal(adapter[name], other[name]) for name in adapter)
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(make_model, rows, tokenizer, tmp_path, caplog):
+    run(make_model, rows, tokenizer, tmp_path, stop_after=3)
+    checkpoints = tmp_path / "checkpoints"
+    assert sorted(p.name for p in checkpoints.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"], "two are kept"
+    damaged = checkpoints / "checkpoint-3" / "optimizer.pt"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        assert newest_checkpoint(checkpoints).name == "checkpoint-2"
+    assert "optimizer.pt has changed" in caplog.text
+
+
+def test_a_checkpoint_holds_no_pickle_that_is_not_a_tensor_file(make_model, rows, tokenizer, tmp_path):
+    run(make_model, rows, tokenizer, tmp_path, stop_after=1)
+    folder = tmp_path / "checkpoints" / "checkpoint-1"
+    assert not (folder / "training_args.bin").exists()
+    for path in (*folder.glob("*.pt"), *folder.glob("*.pth")):
+        if path.name != "rng_state.pth":  # numpy's state; transformers loads it weights_only with an allow-list
+            torch.load(path, weights_only=True)
+
+
+def test_the_log_goes_on_after_a_line_that_was_cut_off(make_model, rows, tokenizer, tmp_path):
+    run(make_model, rows, tokenizer, tmp_path, stop_after=2)
+    path = tmp_path / "log.jsonl"
+    path.write_text(path.read_text() + '{"step": 3, "lo')
+    log, _, _ = run(make_model, rows, tokenizer, tmp_path)
+    assert [record["step"] for record in log] == [1, 2, 3, 4]
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_evaluation_gives_the_loss_that_training_ended_with(make_model, rows, tokenizer, tmp_path):
+    _, _, model = run(make_model, rows, tokenizer, tmp_path)
+    one, tokens = mean_loss(model, rows, micro_batch=1, device="cpu")
+    four, _ = mean_loss(model, rows, micro_batch=4, device="cpu")
+    assert tokens == 14
+    assert one == pytest.approx(four, rel=1e-6)
+    model.train()
+    total = sum(model(**stack_packs([row])).loss.item() for row in rows.with_format("numpy"))
+    assert one == pytest.approx(total / 14, rel=1e-6)
