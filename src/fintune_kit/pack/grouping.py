@@ -1,0 +1,262 @@
+"""Which examples share a pack.
+
+The objective is the fewest packs of `max_length` positions; what a pack costs is the tokens of the prefix tree over its
+examples. Two forces pull: every pack that holds a part of a subtree writes the path to it again, and every position
+left empty is lost. So subtrees are kept together first, and holes are filled afterwards:
+
+1. `cluster`, from the leaves up. A subtree that fits into a pack beside its path stays whole. One that does not is cut
+   into bins of `max_length - depth` by best-fit decreasing, and its bins go up as the parent's items.
+2. `refill`. Packs are dissolved, those that lose least first, and their subtrees (or the parts of these) go where the
+   deepest ancestor already lies and the hole is tightest. What finds no hole stays where it was.
+
+Distance to the bound is what remains: `fewest_packs` is a proven lower bound on the packs of any arrangement.
+Related: packing with shared pages, Sindelar, Sitaraman and Shenoy, "Sharing-aware algorithms for virtual machine
+colocation", SPAA 2011; best fit by a table of gaps, as in TRL's `bfd`.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Bin = tuple[int, list[int]]
+"""Tokens below the node that it belongs to, and the subtrees in it."""
+
+
+@dataclass(frozen=True)
+class Trie:
+    """A compressed prefix tree: node v < `leaves` is example v in prefix order, the others are branchings.
+
+        depth    tokens from the root to the node's end (an example's length, for a leaf)
+        total    tokens below the node, each written once (0 for a leaf)
+        parent   -1 for the root
+        inner    the branchings, children before parents; the last one is the root
+
+    A subtree hung under node a costs `depth + total - depth[a]`.
+    """
+
+    leaves: int
+    depth: list[int]
+    total: list[int]
+    parent: list[int]
+    children: list[list[int]]
+    inner: list[int]
+
+    @property
+    def root(self) -> int:
+        """The node of depth 0."""
+        return self.inner[-1]
+
+    def cost(self, node: int, below: int) -> int:
+        """Tokens of the subtree at `node`, with its path from the ancestor `below`."""
+        return self.depth[node] + self.total[node] - self.depth[below]
+
+    def examples(self, node: int) -> list[int]:
+        """The leaves under a node."""
+        found, open_nodes = [], [node]
+        while open_nodes:
+            node = open_nodes.pop()
+            if node < self.leaves:
+                found.append(node)
+            else:
+                open_nodes.extend(self.children[node])
+        return found
+
+
+def build_trie(lengths: Sequence[int], shared: Sequence[int]) -> Trie:
+    """The tree of examples of `lengths` in prefix order, each sharing `shared` tokens with the one before it."""
+    leaves = len(lengths)
+    depth, parent, total = list(lengths), [-1] * leaves, [0] * leaves
+    children: list[list[int]] = [[] for _ in range(leaves)]
+    inner: list[int] = []
+
+    def branch(at: int) -> int:
+        depth.append(at)
+        parent.append(-1)
+        total.append(0)
+        children.append([])
+        return len(depth) - 1
+
+    def adopt(node: int, child: int) -> None:
+        parent[child] = node
+        children[node].append(child)
+        total[node] += depth[child] + total[child] - depth[node]
+
+    path = [branch(0)]
+    for leaf in range(leaves):
+        following = shared[leaf + 1] if leaf + 1 < leaves else 0
+        if following > depth[path[-1]]:
+            path.append(branch(following))
+        adopt(path[-1], leaf)
+        while depth[path[-1]] > following:
+            closed = path.pop()
+            inner.append(closed)
+            if depth[path[-1]] < following:
+                path.append(branch(following))
+            adopt(path[-1], closed)
+    return Trie(leaves, depth, total, parent, children, [*inner, path[0]])
+
+
+def fewest_packs(trie: Trie, max_length: int) -> int:
+    """A lower bound on the packs of any arrangement that never splits an example.
+
+    Packs that hold a part of child c's subtree are at least `need[c] / (max_length - depth[c])`, and each of them
+    writes the edge to c; so the tokens that all packs hold below a node are at least the sum of both over its children.
+    """
+    need = [0] * len(trie.depth)
+    for node in trie.inner:
+        for child in trie.children[node]:
+            copies = max(1, _divide_up(need[child], max_length - trie.depth[child])) if need[child] else 1
+            need[node] += need[child] + copies * (trie.depth[child] - trie.depth[node])
+    return _divide_up(need[trie.root], max_length)
+
+
+def group(trie: Trie, max_length: int) -> list[list[int]]:
+    """Packs, each the ascending numbers of its examples in prefix order."""
+    bins = refill(trie, cluster(trie, max_length), max_length)
+    return [sorted(leaf for node in nodes for leaf in trie.examples(node)) for _, nodes in bins]
+
+
+def cluster(trie: Trie, max_length: int) -> list[Bin]:
+    """Cuts the tree into packs from the leaves up, subtrees whole where they fit."""
+    waiting: dict[int, list[Bin]] = {}
+    for node in trie.inner:
+        depth = trie.depth[node]
+        if depth + trie.total[node] <= max_length and node != trie.root:
+            continue
+        items = waiting.pop(node, [])
+        items += [(trie.cost(c, node), [c]) for c in trie.children[node] if trie.cost(c, trie.root) <= max_length]
+        bins = _best_fit(items, max_length - depth)
+        if node == trie.root:
+            return bins
+        above = trie.parent[node]
+        edge = depth - trie.depth[above]
+        waiting.setdefault(above, []).extend((size + edge, nodes) for size, nodes in bins)
+    raise AssertionError("the last inner node is the root")
+
+
+def refill(trie: Trie, bins: Sequence[Bin], max_length: int) -> list[Bin]:
+    """Dissolves packs into the holes of others, those with the least to lose first, and returns fewer, fuller ones.
+
+    A pack that shares little has little to lose: it is known by its few plain tokens.
+    """
+    packs = _Packs(trie, bins, max_length)
+    plain = [sum(trie.depth[leaf] for node in nodes for leaf in trie.examples(node)) for _, nodes in bins]
+    for number in sorted(range(len(bins)), key=lambda b: (plain[b], b)):
+        packs.dissolve(number)
+    return packs.filled()
+
+
+def _best_fit(items: list[Bin], capacity: int) -> list[Bin]:
+    """Best-fit decreasing: each item, largest first, goes where the least room is left."""
+    holes = _Holes()
+    bins: list[list[int]] = []
+    sizes: list[int] = []
+    for size, nodes in sorted(items, key=lambda item: -item[0]):
+        tightest = holes.tightest(size)
+        if tightest is None:
+            tightest = len(bins)
+            bins.append([])
+            sizes.append(0)
+        else:
+            holes.remove(capacity - sizes[tightest], tightest)
+        bins[tightest] += nodes
+        sizes[tightest] += size
+        holes.add(capacity - sizes[tightest], tightest)
+    return list(zip(sizes, bins, strict=True))
+
+
+class _Holes:
+    """Packs by the room that is left in them. Bit s of `_sizes` is set where some pack has room for s tokens."""
+
+    def __init__(self) -> None:
+        self._sizes = 0
+        self._packs: dict[int, dict[int, None]] = {}  # a dict keeps the order of insertion, a set would not
+
+    def add(self, size: int, pack: int) -> None:
+        self._sizes |= 1 << size
+        self._packs.setdefault(size, {})[pack] = None
+
+    def remove(self, size: int, pack: int) -> None:
+        del self._packs[size][pack]
+        if not self._packs[size]:
+            self._sizes ^= 1 << size
+
+    def tightest(self, size: int) -> int | None:
+        """A pack with room for `size` tokens and the least beyond, if there is one."""
+        enough = self._sizes >> size
+        if not enough:
+            return None
+        return next(iter(self._packs[size + (enough & -enough).bit_length() - 1]))
+
+
+class _Packs:
+    """Packs whose holes are known by the tree nodes that already lie in them."""
+
+    def __init__(self, trie: Trie, bins: Sequence[Bin], max_length: int) -> None:
+        self._trie, self._max_length = trie, max_length
+        self._nodes: list[list[int]] = []
+        self._paths: list[set[int]] = []  # all ancestors of a pack's subtrees
+        self._room: list[int] = []
+        self._holes: dict[int, _Holes] = {}
+        for _, nodes in bins:
+            self._nodes.append([])
+            self._paths.append(set())
+            self._room.append(max_length)
+            self._fill(len(self._nodes) - 1, nodes)
+
+    def dissolve(self, number: int) -> None:
+        """Moves a pack's subtrees, largest first, into the holes of others, in parts where they do not fit whole."""
+        trie = self._trie
+        for node in self._paths[number]:
+            self._holes[node].remove(self._room[number], number)
+        moving = [(-trie.cost(node, trie.parent[node]), node) for node in self._nodes[number]]
+        self._nodes[number], self._paths[number], self._room[number] = [], set(), self._max_length
+        heapq.heapify(moving)
+        staying = []
+        while moving:
+            _, node = heapq.heappop(moving)
+            target = self._target(node)
+            if target is not None:
+                self._fill(target, [node])
+            elif trie.children[node]:
+                for child in trie.children[node]:
+                    heapq.heappush(moving, (-trie.cost(child, node), child))
+            else:
+                staying.append(node)
+        if staying:
+            self._fill(number, staying)
+
+    def filled(self) -> list[Bin]:
+        """The packs that hold anything."""
+        return [(self._max_length - room, nodes) for room, nodes in zip(self._room, self._nodes, strict=True) if nodes]
+
+    def _target(self, node: int) -> int | None:
+        """The pack that already holds the deepest ancestor of `node` and has the tightest hole for the rest."""
+        above = self._trie.parent[node]
+        while above >= 0:
+            holes = self._holes.get(above)
+            target = holes.tightest(self._trie.cost(node, above)) if holes else None
+            if target is not None:
+                return target
+            above = self._trie.parent[above]
+        return None
+
+    def _fill(self, number: int, nodes: Sequence[int]) -> None:
+        trie, path = self._trie, self._paths[number]
+        for node in path:
+            self._holes[node].remove(self._room[number], number)
+        for node in nodes:
+            above = trie.parent[node]
+            self._room[number] -= trie.cost(node, above)
+            while above >= 0 and above not in path:
+                path.add(above)
+                if trie.parent[above] >= 0:
+                    self._room[number] -= trie.depth[above] - trie.depth[trie.parent[above]]
+                above = trie.parent[above]
+        self._nodes[number] += nodes
+        for node in path:
+            self._holes.setdefault(node, _Holes()).add(self._room[number], number)
+
+
+def _divide_up(number: int, by: int) -> int:
+    return -(-number // by)

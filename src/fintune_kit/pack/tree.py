@@ -1,0 +1,149 @@
+"""Packs as prefix trees: four integers a position say what is read, where it stands, who sees it and what it predicts.
+
+Two examples, `a b c x X` and `a b c y Y`, whose answers X and Y are supervised, in one pack of 10 positions:
+
+    position        0  1  2  3  4  5  6  7  8  9
+    input_ids       a  b  c  x  X  y  Y  .  .  .     `a b c` is written once
+    position_ids    0  1  2  3  4  3  4  0  0  0     depth in the example: the branch y restarts at 3
+    subtree_end     7  7  7  5  5  7  7  8  9 10     query q sees key k where k <= q < subtree_end[k]
+    shift_labels    -  -  -  X  -  Y  -  -  -  -     the token to predict from here, -100 where there is none
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fintune_kit.chatml import IGNORE
+from fintune_kit.examples import Examples
+from fintune_kit.pack.grouping import build_trie, fewest_packs, group
+from fintune_kit.pack.prefixes import RangeMinimum, prefix_order, shareable_lengths, shared_with_previous
+
+COLUMNS = ("input_ids", "position_ids", "subtree_end", "shift_labels")
+"""The columns of a packed row, each int32 [max_length]."""
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Which examples lie in which pack, and what each shares with the one before it there.
+
+    members  int64 [n]  indices of examples, pack after pack, in prefix order within a pack
+    shared   int64 [n]  tokens shared with the previous member of the pack (0 for its first)
+    ends     int64 [p]  where each pack ends among the members
+    fewest   proven lower bound on the number of packs
+    """
+
+    members: NDArray[np.int64]
+    shared: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    fewest: int
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def sum_by_pack(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sums one value a member over the members of each pack, int64 [p]."""
+        return np.diff(np.concatenate([[0], np.cumsum(values)])[np.concatenate([[0], self.ends])])
+
+
+def arrange(examples: Examples, *, max_length: int, share_prefixes: bool = True, seed: int = 0) -> Arrangement:
+    """Groups examples of at most `max_length` tokens into as few packs as it can, and shuffles the packs by `seed`.
+
+    Without `share_prefixes` this is ordinary best-fit packing. An example of a single token teaches nothing and is
+    not packed by anyone here: it would read as padding.
+    """
+    lengths = examples.lengths()
+    assert len(lengths) == 0 or (lengths.max() <= max_length and lengths.min() >= 2), "callers refuse other lengths"
+    if share_prefixes:
+        shareable = shareable_lengths(examples)
+        order = prefix_order(examples, shareable)
+        shared = shared_with_previous(examples, shareable, order)
+    else:
+        order, shared = np.arange(len(lengths)), np.zeros(len(lengths), np.int64)
+    trie = build_trie(lengths[order].tolist(), shared.tolist())
+    packs = group(trie, max_length)
+    packs = [packs[number] for number in np.random.default_rng(seed).permutation(len(packs))]
+    ends = np.cumsum([len(pack) for pack in packs], dtype=np.int64)
+    ranks = np.array([rank for pack in packs for rank in pack], np.int64)
+    in_pack = np.zeros(len(ranks), np.int64)
+    follows = np.setdiff1d(np.arange(len(ranks)), np.concatenate([[0], ends]))
+    in_pack[follows] = RangeMinimum(shared).over(ranks[follows - 1] + 1, ranks[follows])
+    return Arrangement(order[ranks], in_pack, ends, fewest_packs(trie, max_length))
+
+
+def write_columns(
+    examples: Examples, arrangement: Arrangement, *, first: int, last: int, max_length: int, pad_id: int
+) -> dict[str, NDArray[np.int32]]:
+    """The columns of packs `first` to before `last`, each int32 [last - first, max_length]."""
+    borders = np.concatenate([[0], arrangement.ends])[first : last + 1]
+    members = arrangement.members[borders[0] : borders[-1]]
+    shared = arrangement.shared[borders[0] : borders[-1]]
+    lengths = examples.lengths()[members]
+    written = lengths - shared
+    starts = np.cumsum(written) - written  # of each member's own positions, all packs end to end
+    total = int(written.sum())
+
+    depth = np.arange(total) - np.repeat(starts - shared, written)
+    source = depth + np.repeat(examples.offsets[members], written)
+    following = np.minimum(source + 1, len(examples.tokens) - 1)
+    supervised = examples.supervised[following] & (depth + 1 < np.repeat(lengths, written))
+    ends = _subtree_ends(starts.tolist(), shared.tolist(), lengths.tolist(), total)
+
+    used = np.diff(np.append(starts, total)[borders - borders[0]])
+    begins = np.cumsum(used) - used
+    within = np.arange(total) - np.repeat(begins, used)
+    assert len(used) == 0 or used.max() <= max_length
+    rows = np.repeat(np.arange(last - first), used)
+    columns = {name: np.zeros((last - first, max_length), np.int32) for name in COLUMNS}
+    columns["input_ids"][:] = pad_id
+    columns["subtree_end"][:] = np.arange(1, max_length + 1)  # padding sees itself, so that no row of the mask is empty
+    columns["shift_labels"][:] = IGNORE
+    columns["input_ids"][rows, within] = examples.tokens[source]
+    columns["position_ids"][rows, within] = depth
+    columns["subtree_end"][rows, within] = ends - np.repeat(begins, used)
+    columns["shift_labels"][rows, within] = np.where(supervised, examples.tokens[following], IGNORE)
+    return columns
+
+
+def _subtree_ends(starts: list[int], shared: list[int], lengths: list[int], total: int) -> NDArray[np.int64]:
+    """For each position of members written end to end, the first one after all that continue it.
+
+    An open stretch is the part of a member, from depth `top` to `bottom`, that the next member may still continue.
+    """
+    found: list[tuple[int, int, int]] = []  # position, count, subtree end
+    stretches: list[tuple[int, int, int]] = []  # top, bottom, position of the top
+    for start, keeps, length in zip([*starts, total], [*shared, 0], [*lengths, 0], strict=True):
+        while stretches and stretches[-1][1] > keeps:
+            top, bottom, position = stretches.pop()
+            kept = max(0, keeps - top)
+            found.append((position + kept, bottom - top - kept, start))
+            if kept:
+                stretches.append((top, keeps, position))
+        stretches.append((keeps, length, start))
+    found.sort()
+    table = np.array(found, np.int64).reshape(-1, 3)
+    return np.repeat(table[:, 2], table[:, 1])
+
+
+def unpack(row: Mapping[str, NDArray[np.int32]]) -> list[tuple[list[int], list[int]]]:
+    """The examples of a packed row, as (tokens, shifted labels), by walking its tree; padding is left out.
+
+    Written to check the packs, so it knows nothing of how they are made: a position is under another while it lies
+    before that one's `subtree_end`, and an example ends where nothing continues.
+
+    Raises:
+        ValueError: the columns do not describe a tree.
+    """
+    tokens, depths, ends, labels = (np.asarray(row[name]).tolist() for name in COLUMNS)
+    found: list[tuple[list[int], list[int]]] = []
+    path: list[int] = []
+    for position in range(len(tokens)):
+        while path and ends[path[-1]] <= position:
+            path.pop()
+        if len(path) != depths[position] or not position < ends[position] <= (ends[path[-1]] if path else len(tokens)):
+            raise ValueError(f"position {position} has depth {depths[position]} and subtree_end {ends[position]}")
+        path.append(position)
+        if ends[position] == position + 1 and len(path) > 1:
+            found.append(([tokens[at] for at in path], [labels[at] for at in path]))
+    return found
