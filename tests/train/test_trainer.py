@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 
 from fintune_kit.chatml import IGNORE
+from fintune_kit.errors import UserError
 from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint
+from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import read_packs
 from fintune_kit.train.plan import Plan
 from fintune_kit.train.trainer import (
@@ -48,7 +51,17 @@ def plan(*, micro_batch: int, packs_per_step: int, optimizer_steps: int, checkpo
 
 
 def run(
-    make_model, rows, tokenizer, folder, *, micro_batch=2, epochs=4, stop_after=None, checkpointing=False, dropout=0.0
+    make_model,
+    rows,
+    tokenizer,
+    folder,
+    *,
+    micro_batch=2,
+    epochs=4,
+    stop_after=None,
+    checkpointing=False,
+    dropout=0.0,
+    disturb=None,
 ):
     """Trains a LoRA on the four packs with the stack that a real run uses; returns the log and the adapter."""
     recipe = replace(smoke().train, epochs=epochs, learning_rate=1e-2, optimizer="adamw_torch")
@@ -62,8 +75,13 @@ def run(
     lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(base, lora)
     supervised = [int((np.array(r) != IGNORE).sum()) for r in rows["shift_labels"]]
+    guard = NonFiniteGuard()
     log = StepLog(
-        folder / "log.jsonl", supervised_tokens=[sum(supervised)] * epochs, examples=[7] * epochs, positions=48
+        folder / "log.jsonl",
+        supervised_tokens=[sum(supervised)] * epochs,
+        examples=[7] * epochs,
+        positions=48,
+        guard=guard,
     )
     clock = Clock(minutes_between_checkpoints=1e-9, stop_after=stop_after)  # a checkpoint a step
     folder.mkdir(exist_ok=True)
@@ -74,8 +92,11 @@ def run(
         arguments=training_arguments(recipe, the_plan, output=folder / "checkpoints" / "partial", seed=0),
         checkpoints=folder / "checkpoints",
         clock=clock,
+        guard=guard,
         callbacks=[log],
     )
+    if disturb is not None:
+        disturb(trainer)
     checkpoint = newest_checkpoint(folder / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     adapter = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
@@ -176,3 +197,69 @@ def test_evaluation_gives_the_loss_that_training_ended_with(make_model, rows, to
     model.train()
     total = sum(model(**stack_packs([row])).loss.item() for row in rows.with_format("numpy"))
     assert one == pytest.approx(total / 14, rel=1e-6)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step(make_model, rows, tokenizer, tmp_path):
+    expected, adapter, _ = run(make_model, rows, tokenizer, tmp_path / "a")
+    refused = []
+
+    def lose_memory(trainer):
+        """The second micro-batch of the first step breaks off in its backward pass, once, with half a gradient in."""
+        original = trainer.accelerator.backward
+
+        def backward(loss, **kwargs):
+            original(loss, **kwargs)
+            if len(trainer._step_batches[0]["input_ids"]) == 2 and trainer.pieces == 1 and trainer._next_batch == 2:
+                refused.append(1)
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        trainer.accelerator.backward = backward
+
+    found, other, _ = run(make_model, rows, tokenizer, tmp_path / "b", disturb=lose_memory)
+    assert refused == [1]
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-5)
+    for name, matrix in adapter.items():
+        torch.testing.assert_close(other[name], matrix, rtol=1e-3, atol=1e-5)
+
+
+def test_out_of_memory_with_one_pack_says_what_to_do(make_model, rows, tokenizer, tmp_path):
+    def lose_memory(trainer):
+        def backward(loss, **kwargs):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        trainer.accelerator.backward = backward
+
+    with pytest.raises(UserError, match=r"out of memory with 1 pack.*smaller model"):
+        run(make_model, rows, tokenizer, tmp_path, disturb=lose_memory)
+
+
+def poison(steps):
+    """Makes the gradient of some optimizer steps infinite."""
+
+    def disturb(trainer):
+        original = trainer.accelerator.clip_grad_norm_
+
+        def clip(parameters, *args, **kwargs):
+            parameters = list(parameters)
+            if trainer.state.global_step + 1 in steps:
+                next(p for p in parameters if p.grad is not None).grad.fill_(float("inf"))
+            return original(parameters, *args, **kwargs)
+
+        trainer.accelerator.clip_grad_norm_ = clip
+
+    return disturb
+
+
+def test_a_step_with_an_infinite_gradient_is_skipped_counted_and_does_no_harm(make_model, rows, tokenizer, tmp_path):
+    log, adapter, _ = run(make_model, rows, tokenizer, tmp_path, disturb=poison({2}))
+    assert [record["skipped"] for record in log] == [False, True, False, False]
+    assert log[1]["grad_norm"] is None
+    assert log[2]["loss"] == pytest.approx(log[1]["loss"], rel=1e-6), "the skipped step changed the adapter"
+    assert all(torch.isfinite(matrix).all() for matrix in adapter.values())
+
+
+def test_several_infinite_gradients_in_a_row_stop_the_run(make_model, rows, tokenizer, tmp_path):
+    with pytest.raises(UserError, match=r"3 optimizer steps in a row.*newest checkpoint.*learning_rate"):
+        run(make_model, rows, tokenizer, tmp_path, epochs=6, disturb=poison({2, 3, 4, 5, 6}))
+    kept = newest_checkpoint(tmp_path / "checkpoints")
+    assert all(torch.isfinite(t).all() for t in load_file(kept / "adapter_model.safetensors").values())

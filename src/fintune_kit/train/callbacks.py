@@ -7,6 +7,7 @@ leaves the lines that are there and goes on after them.
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from fintune_kit.train.guards import NonFiniteGuard
 
 GIB = 2**30
 
@@ -29,15 +32,22 @@ class StepLog(TrainerCallback):
     """Appends a line to `log.jsonl` after each optimizer step."""
 
     def __init__(
-        self, path: Path, *, supervised_tokens: Sequence[int], examples: Sequence[int], positions: int
+        self,
+        path: Path,
+        *,
+        supervised_tokens: Sequence[int],
+        examples: Sequence[int],
+        positions: int,
+        guard: NonFiniteGuard,
     ) -> None:
         """
         Args:
             path: the log.
             supervised_tokens, examples: of each optimizer step, from the packs' own counts.
             positions: pack positions that one optimizer step computes.
+            guard: knows whether the step was applied or skipped.
         """
-        self._path, self._positions = path, positions
+        self._path, self._positions, self._guard = path, positions, guard
         self._supervised_tokens, self._examples = supervised_tokens, examples
         self._logged = 0
         self._step_started = 0.0
@@ -68,9 +78,10 @@ class StepLog(TrainerCallback):
         step = state.global_step
         record = {
             "step": step,
-            "loss": float(logs["loss"]),
+            "loss": _finite(logs["loss"]),
             "learning_rate": float(logs["learning_rate"]),
-            "grad_norm": float(logs["grad_norm"]),
+            "grad_norm": _finite(logs["grad_norm"]),
+            "skipped": not self._guard.last_accepted,
             "supervised_tokens": int(self._supervised_tokens[step - 1]),
             "examples": int(self._examples[step - 1]),
             "seconds": round(seconds, 4),
@@ -130,6 +141,11 @@ class Clock(TrainerCallback):
     def note_save(self, seconds: float) -> None:
         """Told by the trainer how long the last save took: the budget keeps that much."""
         self._save_seconds = seconds
+
+
+def _finite(value: Any) -> float | None:
+    """JSON has no NaN and no infinity; a step that had one is marked `skipped`."""
+    return float(value) if math.isfinite(float(value)) else None
 
 
 def _cut_unfinished_line(path: Path) -> None:

@@ -23,6 +23,7 @@ from fintune_kit.recipes import Recipe
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder
 from fintune_kit.train.cost import ModelShape
+from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
 from fintune_kit.train.trainer import PackTrainer, arrange, mean_loss, step_order, training_arguments
@@ -113,6 +114,7 @@ def train(
     order = step_order(
         len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
+    guard = NonFiniteGuard()
     clock = Clock(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
     )
@@ -125,7 +127,8 @@ def train(
         ),
         checkpoints=run / "checkpoints",
         clock=clock,
-        callbacks=[step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe)],
+        guard=guard,
+        callbacks=[step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard)],
     )
     checkpoint = newest_checkpoint(run / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -151,13 +154,16 @@ def train(
     return Outcome(finished=True, steps_done=steps_done, plan=plan, log=log, validation_loss=loss)
 
 
-def step_log(path: Path, *, split: PackedSplit, order: np.ndarray, plan: Plan, recipe: Recipe) -> StepLog:
+def step_log(
+    path: Path, *, split: PackedSplit, order: np.ndarray, plan: Plan, recipe: Recipe, guard: NonFiniteGuard
+) -> StepLog:
     """The step log of a run: what each optimizer step holds is known before it runs."""
     return StepLog(
         path,
         supervised_tokens=_by_step(split.supervised_tokens, order, plan.packs_per_step),
         examples=_by_step(split.examples, order, plan.packs_per_step),
         positions=plan.packs_per_step * recipe.pack.max_length,
+        guard=guard,
     )
 
 

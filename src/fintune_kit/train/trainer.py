@@ -5,10 +5,11 @@ that stay in float32, and checkpoints that are sealed before they count. The loo
 precision and several processes are TRL's, transformers' and accelerate's.
 """
 
+import logging
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from trl import SFTConfig, SFTTrainer
 
 from fintune_kit.chatml import IGNORE
+from fintune_kit.errors import UserError
 from fintune_kit.recipes import TrainRecipe
 from fintune_kit.train.callbacks import Clock
 from fintune_kit.train.checkpoints import partial_folder, seal
+from fintune_kit.train.guards import NonFiniteGuard, split_batch
 from fintune_kit.train.plan import Plan
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("input_ids", "position_ids", "subtree_end", "shift_labels")
 
@@ -111,6 +116,7 @@ class PackTrainer(SFTTrainer):
         arguments: SFTConfig,
         checkpoints: Path,
         clock: Clock,
+        guard: NonFiniteGuard,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         """
@@ -119,6 +125,7 @@ class PackTrainer(SFTTrainer):
             arguments: from `training_arguments`.
             checkpoints: the folder of sealed checkpoints.
             clock: told how long a save takes.
+            guard: decides whether a step's gradient may be applied.
         """
         read_packs_forward = model.get_base_model().forward
         float32_adapter = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
@@ -138,7 +145,10 @@ class PackTrainer(SFTTrainer):
         self.model.get_base_model().forward = read_packs_forward
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
         self.remove_callback(PrinterCallback)
-        self._checkpoints, self._clock = checkpoints, clock
+        self._checkpoints, self._clock, self._guard = checkpoints, clock, guard
+        self._step_batches: list[dict[str, Tensor]] = []
+        self._next_batch = 0
+        self.pieces = 1
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
@@ -150,6 +160,57 @@ class PackTrainer(SFTTrainer):
         if self.args.world_size > 1:
             count = self.accelerator.gather(count).sum()
         return count
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """The micro-batches of the next optimizer step, kept until it is done: a step may have to be repeated."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._step_batches, self._next_batch = batches, 0
+        return batches, count
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None = None
+    ) -> Tensor:
+        """Forward and backward of one micro-batch, in as many pieces as memory needs.
+
+        Out of memory: the micro-batch is halved from here on, and the step's gradient is built anew, since a backward
+        pass that broke off has left part of its own in it. What is learned stays the same: each piece is divided by
+        the supervised tokens of the whole step.
+        """
+        index, self._next_batch = self._next_batch, self._next_batch + 1
+        while True:
+            try:
+                return self._in_pieces(model, inputs, num_items_in_batch)
+            except torch.OutOfMemoryError as error:
+                largest = -(-len(inputs["input_ids"]) // self.pieces)
+                if largest == 1 or self.accelerator.num_processes > 1:
+                    raise UserError(
+                        f"out of memory with {largest} pack(s) in a micro-batch on {self.accelerator.num_processes} "
+                        f"process(es); expected the plan to fit: take a smaller model or --max-length, or close what "
+                        f"else uses the card; checkpoints are kept"
+                    ) from error
+            self.pieces *= 2
+            model.zero_grad(set_to_none=True)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            log.warning("out of memory: micro-batches are cut in %d from here on, the step is repeated", self.pieces)
+            for earlier in self._step_batches[:index]:
+                self._in_pieces(model, earlier, num_items_in_batch)
+
+    def _in_pieces(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None) -> Tensor:
+        losses = [
+            super(PackTrainer, self).training_step(model, piece, num_items_in_batch)
+            for piece in split_batch(inputs, self.pieces)
+        ]
+        return torch.stack(losses).sum()
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        norm = super()._clip_grad_norm(model)
+        if not self._guard.accepts(norm, scaled=self.accelerator.scaler is not None):
+            # Without gradients the optimizer leaves weights and its own state as they are.
+            model.zero_grad(set_to_none=True)
+        return norm
 
     def compute_loss(
         self,
