@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fintune_kit.chat_template import Message, places, read_template, unknown_template
 from fintune_kit.errors import UserError
-from fintune_kit.examples import QWEN_SPLIT, Example, Examples, Layout, LinePool
+from fintune_kit.examples import QWEN_SPLIT, Example, Examples, Layout, TextPool
 
 __all__ = ["IGNORE", "ChatEncoder", "Colored", "Example", "Examples", "Message", "find_fault", "show"]
 
@@ -95,7 +95,7 @@ class ChatEncoder:
         self._plain = type(tokenizer.backend_tokenizer).from_str(
             json.dumps({**description, "added_tokens": [], "truncation": None, "padding": None})
         )
-        self._cuts_lines = _follows_qwen(description)
+        self._by_words = _follows_qwen(description)
         self._check_against_template()
 
     @classmethod
@@ -126,8 +126,8 @@ class ChatEncoder:
         return next(self.encode_batches([conversations])).lengths()
 
     def encode_batches(self, batches: Iterable[Sequence[Sequence[Message]]]) -> Iterator[Examples]:
-        """Encodes batch after batch; a line that an earlier batch held is not encoded again."""
-        pool = LinePool(self._plain, cuts_lines=self._cuts_lines)
+        """Encodes batch after batch; a text that an earlier batch held is not encoded again."""
+        pool = TextPool(self._plain, by_words=self._by_words)
         leads = {place: pool.add_tokens(slot.lead) for place, slot in self.template.slots.items()}
         tail = pool.add_tokens(self.template.tail)
         for conversations in batches:
@@ -142,16 +142,16 @@ class ChatEncoder:
                 layout.end_example()
             yield pool.gather(layout)
 
-    def _lay_out(self, message: Message, place: str, *, layout: Layout, pool: LinePool) -> None:
+    def _lay_out(self, message: Message, place: str, *, layout: Layout, pool: TextPool) -> None:
         slot = self.template.slots[place]
-        header = len(slot.header)
-        for line in pool.lines(slot.header + slot.trim(message["content"])):
-            inside = min(header, len(line))
-            header -= inside
-            if message["role"] == "assistant" and inside < len(line):
-                layout.add(pool.number(line), pool.tokens_begun(line, inside), _ALL)
-            else:
-                layout.add(pool.number(line), 0, 0)
+        content = slot.trim(message["content"])
+        taught = _ALL if message["role"] == "assistant" else 0
+        if pool.splits(slot.header, content):
+            layout.add(pool.number(slot.header), 0, 0)
+            layout.add(pool.number(content), 0, taught)
+        else:
+            text = slot.header + content
+            layout.add(pool.number(text), pool.tokens_begun(text, len(slot.header)) if taught else 0, taught)
 
     def _check_against_template(self) -> None:
         """Compares a few conversations with the template's own rendering, text edges included."""
@@ -198,7 +198,7 @@ def show(example: Example, encoder: ChatEncoder) -> Colored:
 
 
 def _follows_qwen(description: dict[str, Any]) -> bool:
-    """Whether a text may be cut into lines: the rule is Qwen's, and nothing else joins across a newline."""
+    """Whether a text may be cut into words: the rule is Qwen's, and nothing else joins across a space."""
     steps = (description["pre_tokenizer"] or {}).get("pretokenizers", [])
     rules = [step.get("pattern", {}).get("Regex") for step in steps if step["type"] == "Split"]
     normalizer = (description["normalizer"] or {"type": "NFC"})["type"]

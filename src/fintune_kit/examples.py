@@ -1,10 +1,10 @@
-"""Examples, single and by the hundred thousand, and the pool of lines that they are laid out from.
+"""Examples, single and by the hundred thousand, and the pool of texts that they are laid out from.
 
-Finance data repeats its system prompts, instructions and reports, so a text is cut into lines, every distinct line is
-encoded once, and an example is a list of line numbers until its tokens are gathered:
+Finance data repeats itself, so every distinct text is encoded once, and within a text every distinct word: an example
+is a list of text numbers until its tokens are gathered.
 
-    pool     [<|im_start|>] [user\\n] [Revenue rose.\\n] [Is that good?] [<|im_end|> ...] ...
-    example  0 1 2 3 4 ...      another  0 1 2 7 4 ...
+    pool     0 [<|im_start|>]  1 [user\\n]  2 [Is revenue rising?]  3 [<|im_end|> ...]  4 [Yes, by 4%.]  ...
+    example  0 1 2 3 4 ...     another  0 1 7 3 4 ...
 """
 
 import hashlib
@@ -20,9 +20,14 @@ from numpy.typing import NDArray
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""The pre-tokenization rule of Qwen2 to Qwen3. No match of it holds a newline and a visible character after it."""
+"""The pre-tokenization rule of Qwen2 to Qwen3.
 
-_LINE_STARTS = re.compile(r"(?<=\n)(?=[!-~])")
+No match of it lies across a newline and a visible character after it, nor across any character and a space that a
+visible one follows; and what it makes of the two sides does not depend on the other. So texts may be cut there.
+"""
+
+_WORD_STARTS = re.compile(r"(?= [!-~])|(?<=\n)(?=[!-~])")
+_VISIBLE = frozenset(map(chr, range(ord("!"), ord("~") + 1)))
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ class Examples:
 
 @dataclass(frozen=True)
 class Layout:
-    """Examples as line numbers of a pool; of each line, tokens `first` to before `last` are supervised.
+    """Examples as text numbers of a pool; of each text, tokens `first` to before `last` are supervised.
 
-    The last field tells where each example ends among the lines.
+    The last field tells where each example ends among the texts.
     """
 
     numbers: list[int] = field(default_factory=list)
@@ -85,7 +90,7 @@ class Layout:
     ends: list[int] = field(default_factory=list)
 
     def add(self, number: int, first: int, last: int) -> None:
-        """Appends a line to the example that is being laid out."""
+        """Appends a text to the example that is being laid out."""
         self.numbers.append(number)
         self.first.append(first)
         self.last.append(last)
@@ -95,66 +100,92 @@ class Layout:
         self.ends.append(len(self.numbers))
 
 
-class LinePool:
-    """Token ids of every distinct line, each encoded once.
+class _Tokens:
+    """Lists of token ids end to end: list i is `ids[starts[i]:starts[i + 1]]`."""
 
-    Lines are known by their digest: their text would hold the whole data set in memory.
+    def __init__(self) -> None:
+        self.ids = np.zeros(1 << 16, np.int32)
+        self.starts = np.zeros(1, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def append(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> None:
+        used = int(self.starts[-1])
+        if used + len(ids) > len(self.ids):
+            self.ids = np.concatenate([self.ids[:used], np.zeros(len(ids) + used // 2, np.int32)])
+        self.ids[used : used + len(ids)] = ids
+        self.starts = np.concatenate([self.starts, used + np.cumsum(lengths)])
+
+    def gather(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """The lists `numbers` end to end: ids, the place of each id in its list, and the lengths of the lists."""
+        lengths = self.starts[numbers + 1] - self.starts[numbers]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return self.ids[within + np.repeat(self.starts[numbers], lengths)], within, lengths
+
+
+class TextPool:
+    """Token ids of every distinct text, each encoded once, with control tokens off.
+
+    Texts are known by their digest: they themselves would hold the whole data set in memory.
     """
 
-    def __init__(self, tokenizer: Any, *, cuts_lines: bool) -> None:
-        """`tokenizer` is a byte-level `tokenizers.Tokenizer`; a text is cut into lines where its rule allows it."""
+    def __init__(self, tokenizer: Any, *, by_words: bool) -> None:
+        """`tokenizer` is a byte-level `tokenizers.Tokenizer`; texts are cut into words where its rule allows it."""
         self._tokenizer = tokenizer
-        self._cuts_lines = cuts_lines
+        self._by_words = by_words
         self._numbers: dict[bytes, int] = {}
         self._waiting: list[str] = []
-        self._tokens = np.zeros(1 << 16, np.int32)
-        self._starts = np.zeros(1, np.int64)
+        self._texts = _Tokens()
+        self._word_numbers: dict[str, int] = {}
+        self._words = _Tokens()
 
-    def add_tokens(self, tokens: Sequence[int]) -> int:
-        """The number of a line given as token ids. Comes before any line given as text."""
+    def add_tokens(self, ids: Sequence[int]) -> int:
+        """The number of a text given as token ids. Comes before any that is given as text."""
         assert not self._waiting
-        self._store([tokens])
-        return len(self._starts) - 2
+        self._texts.append(np.array(ids, np.int32), np.array([len(ids)]))
+        return len(self._texts) - 1
 
-    def lines(self, text: str) -> list[str]:
-        """`text`, cut where no token can lie across: between a newline and a visible ASCII character."""
-        return _LINE_STARTS.split(text) if self._cuts_lines else [text]
-
-    def number(self, line: str) -> int:
-        """The number of a line given as text, which may still wait to be encoded."""
-        key = hashlib.blake2b(line.encode(), digest_size=16).digest()
+    def number(self, text: str) -> int:
+        """The number of a text, which may still wait to be encoded."""
+        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
         number = self._numbers.get(key)
         if number is None:
-            number = self._numbers[key] = len(self._starts) - 1 + len(self._waiting)
-            self._waiting.append(line)
+            number = self._numbers[key] = len(self._texts) + len(self._waiting)
+            self._waiting.append(text)
         return number
 
-    def tokens_begun(self, line: str, characters: int) -> int:
-        """How many tokens of `line` begin within its first `characters`."""
-        if not characters:
-            return 0
-        tokens = self._tokenizer.encode(line, add_special_tokens=False).tokens
+    def splits(self, header: str, content: str) -> bool:
+        """Whether no token can lie across the seam of a header and the content after it."""
+        return self._by_words and header.endswith("\n") and content[:1] in _VISIBLE
+
+    def tokens_begun(self, text: str, characters: int) -> int:
+        """How many tokens of `text` begin within its first `characters`."""
+        tokens = self._tokenizer.encode(text, add_special_tokens=False).tokens
         begins = np.cumsum([0, *map(len, tokens)])[:-1]  # a byte-level token writes each byte as one character
-        return int((begins < len(line[:characters].encode())).sum())
+        return int((begins < len(text[:characters].encode())).sum())
 
     def gather(self, layout: Layout) -> Examples:
-        """Encodes what is waiting and lays the lines end to end."""
-        encodings = self._tokenizer.encode_batch_fast(self._waiting, add_special_tokens=False)
-        self._waiting = []
-        self._store([encoding.ids for encoding in encodings])
-        numbers = np.array(layout.numbers, np.int64)
-        lengths = np.diff(self._starts)[numbers]
-        ends = np.cumsum(lengths)
-        within = np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
+        """Encodes what is waiting and lays the texts end to end."""
+        self._encode_waiting()
+        ids, within, lengths = self._texts.gather(np.array(layout.numbers, np.int64))
         supervised = within >= np.repeat(np.array(layout.first, np.int64), lengths)
         supervised &= within < np.repeat(np.array(layout.last, np.int64), lengths)
-        tokens = self._tokens[within + np.repeat(self._starts[numbers], lengths)]
-        return Examples(tokens, supervised, np.concatenate([[0], ends])[[0, *layout.ends]])
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        return Examples(ids, supervised, ends[np.array([0, *layout.ends], np.int64)])
 
-    def _store(self, lines: Sequence[Sequence[int]]) -> None:
-        lengths = np.fromiter(map(len, lines), np.int64, len(lines))
-        used, added = int(self._starts[-1]), int(lengths.sum())
-        if used + added > len(self._tokens):
-            self._tokens = np.concatenate([self._tokens[:used], np.zeros(added + used // 2, np.int32)])
-        self._tokens[used : used + added] = np.fromiter(chain.from_iterable(lines), np.int32, added)
-        self._starts = np.concatenate([self._starts, used + np.cumsum(lengths)])
+    def _encode_waiting(self) -> None:
+        words = [_WORD_STARTS.split(text) if self._by_words else [text] for text in self._waiting]
+        flat = list(chain.from_iterable(words))
+        new = [word for word in dict.fromkeys(flat) if word not in self._word_numbers]
+        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(new, add_special_tokens=False)]
+        self._word_numbers.update(zip(new, range(len(self._words), len(self._words) + len(new)), strict=True))
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        self._words.append(np.fromiter(chain.from_iterable(encoded), np.int32, lengths.sum()), lengths)
+
+        numbers = np.fromiter(map(self._word_numbers.__getitem__, flat), np.int64, len(flat))
+        ids, _, lengths = self._words.gather(numbers)
+        borders = np.cumsum(np.fromiter(map(len, words), np.int64, len(words)))
+        ends = np.concatenate([[0], np.cumsum(lengths)])[np.concatenate([[0], borders])]
+        self._texts.append(ids, np.diff(ends))
+        self._waiting = []
