@@ -1,0 +1,184 @@
+"""Tasks from the held-out conversations, one a task type, options from what training showed under the same instruction.
+
+A system prompt whose answers in training are few, short and repeated is a closed question: its options are those
+answers, and likelihood decides. Under any other system prompt the answer is free text, and is generated.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from fintune_kit.chatml import Message
+from fintune_kit.errors import UserError
+from fintune_kit.evaluate.tasks import Metric, Question, Task, evenly_chosen, fold_label
+from fintune_kit.workspace import read_manifest
+
+MOST_OPTIONS = 64
+"""An instruction with more distinct answers than this is no closed question."""
+LONGEST_OPTION = 48
+"""Characters; Sujet's longest label is `Treasuries | Corporate Debt`."""
+_ENTITY_LIST = re.compile(r"[^:;\n]+:\s*\w+(\s*[;\n]\s*[^:;\n]+:\s*\w+)*\s*\.?")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One row of `conversations/*.parquet`."""
+
+    row_id: str
+    task_type: str
+    messages: tuple[Message, ...]
+
+    @property
+    def instruction(self) -> str:
+        """The system prompt; empty where there is none."""
+        return self.messages[0]["content"] if self.messages[0]["role"] == "system" else ""
+
+    @property
+    def asked(self) -> str:
+        """The last user message."""
+        return self.messages[-2]["content"]
+
+    @property
+    def answer(self) -> str:
+        """The last answer, the one that is judged."""
+        return self.messages[-1]["content"]
+
+
+def read_conversations(folder: Path, split: str) -> list[Conversation]:
+    """The conversations of a split.
+
+    Args:
+        folder: stage 1's output.
+        split: `train` or `validation`.
+
+    Raises:
+        MissingInputError: the folder is missing or unfinished.
+        UserError: the file has other columns than stage 1 writes.
+    """
+    read_manifest(folder, stage="conversations")
+    path = folder / f"{split}.parquet"
+    try:
+        rows: dict[str, list[Any]] = pq.read_table(path, columns=["row_id", "task_type", "messages"]).to_pydict()
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} could not be read ({str(error).splitlines()[0]}); expected the columns row_id, task_type and "
+            f"messages: run notebook 01 again"
+        ) from error
+    columns = zip(rows["row_id"], rows["task_type"], rows["messages"], strict=True)
+    return [Conversation(row_id, task, tuple(messages)) for row_id, task, messages in columns]
+
+
+def heldout_tasks(
+    train: Sequence[Conversation], validation: Sequence[Conversation], *, most_rows: int | None, most_generated: int
+) -> list[Task]:
+    """Held-out rows by task type: choices first, free text after them.
+
+    Args:
+        most_rows: of a choice task; None for all.
+        most_generated: of a free-text task, whose rows cost hundreds of times as much.
+    """
+    closed = closed_instructions(train)
+    labelled = _labelled(train, closed)
+    tasks: list[Task] = []
+    for task_type in sorted({c.task_type for c in validation}):
+        rows = [c for c in validation if c.task_type == task_type]
+        choices = [c for c in rows if (task_type, c.instruction) in closed]
+        free = [c for c in rows if (task_type, c.instruction) not in closed]
+        if choices:
+            chosen = [choices[i] for i in evenly_chosen(len(choices), limit=most_rows)]
+            questions = tuple(_choice(c, closed[task_type, c.instruction]) for c in chosen)
+            groups = {question.group: labelled[task_type, question.group] for question in questions}
+            tasks.append(_task(task_type, "accuracy", questions, of_total=len(choices), labelled=groups))
+        if free:
+            chosen = [free[i] for i in evenly_chosen(len(free), limit=most_generated)]
+            questions = tuple(_free_text(c) for c in chosen)
+            metric: Metric = "entities" if _all_entity_lists(c.answer for c in rows) else "rouge_l"
+            tasks.append(_task(task_type, metric, questions, of_total=len(free)))
+    return sorted(tasks, key=lambda task: not task.is_choice)
+
+
+def closed_instructions(train: Iterable[Conversation]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Options of each closed (task type, system prompt), most frequent first.
+
+    Spellings that differ in case only are one option, in the spelling that training showed most.
+    """
+    answers: dict[tuple[str, str], Counter[str]] = {}
+    for conversation in train:
+        counts = answers.setdefault((conversation.task_type, conversation.instruction), Counter())
+        counts[conversation.answer] += 1
+    closed = {}
+    for key, counts in answers.items():
+        options: dict[str, str] = {}
+        for answer, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            options.setdefault(fold_label(answer), answer)
+        few = 2 <= len(options) <= MOST_OPTIONS and counts.total() >= 2 * len(options)
+        if few and all(len(option) <= LONGEST_OPTION for option in options.values()):
+            closed[key] = tuple(options.values())
+    return closed
+
+
+def _labelled(
+    train: Sequence[Conversation], closed: dict[tuple[str, str], tuple[str, ...]]
+) -> dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Training texts and labels of each closed instruction."""
+    found: dict[tuple[str, str], tuple[list[str], list[str]]] = {key: ([], []) for key in closed}
+    for conversation in train:
+        key = (conversation.task_type, conversation.instruction)
+        if key in closed:
+            found[key][0].append(conversation.asked)
+            found[key][1].append(_as_option(conversation.answer, closed[key]))
+    return {key: (tuple(texts), tuple(labels)) for key, (texts, labels) in found.items()}
+
+
+def _as_option(answer: str, options: tuple[str, ...]) -> str:
+    return next((option for option in options if fold_label(option) == fold_label(answer)), answer)
+
+
+def _choice(conversation: Conversation, options: tuple[str, ...]) -> Question:
+    return Question(
+        row_id=conversation.row_id,
+        messages=conversation.messages[:-1],
+        text=conversation.asked,
+        target=_as_option(conversation.answer, options),
+        options=options,
+        group=conversation.instruction,
+    )
+
+
+def _free_text(conversation: Conversation) -> Question:
+    return Question(
+        row_id=conversation.row_id,
+        messages=conversation.messages[:-1],
+        text=conversation.asked,
+        target=conversation.answer,
+        group=conversation.instruction,
+    )
+
+
+def _all_entity_lists(answers: Iterable[str]) -> bool:
+    return all(_ENTITY_LIST.fullmatch(answer.strip()) for answer in answers)
+
+
+def _task(
+    task_type: str,
+    metric: Metric,
+    questions: tuple[Question, ...],
+    *,
+    of_total: int,
+    labelled: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] | None = None,
+) -> Task:
+    words = task_type.replace("_", " ")
+    return Task(
+        name=f"heldout_{re.sub(r'[^A-Za-z0-9]+', '_', task_type)}" + ("" if metric == "accuracy" else "_text"),
+        title=f"held-out {words}" + ("" if metric == "accuracy" else ", free text"),
+        metric=metric,
+        questions=questions,
+        source="conversations/validation.parquet",
+        labelled=labelled or {},
+        of_total=of_total,
+    )

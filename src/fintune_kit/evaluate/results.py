@@ -1,0 +1,149 @@
+"""From answers to records: what one model did on a task, and the base beside the adapter.
+
+Plain values only: these records are `scores.json`, the figures, the model card.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fintune_kit.evaluate import metrics
+from fintune_kit.evaluate.scoring import OptionScores
+from fintune_kit.evaluate.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one model gave to one question."""
+
+    text: str
+    """The chosen option, or the generated text."""
+    right: bool
+    """Chosen rightly; of free text, exactly right by the task's metric."""
+    value: float
+    """The metric's value: 1 or 0, or a share for F1 and ROUGE-L."""
+    confidence: float | None = None
+    """Of a choice: its probability among the options."""
+    right_normalized: bool | None = None
+    """Of a choice: whether the option with the best mean log-probability a token is right."""
+    log_probabilities: tuple[float, ...] = ()
+    """Of a choice, in the order of its options."""
+    unreadable: bool = False
+    """Of free text: nothing that the metric can read; it counts as wrong."""
+    unfinished: bool = False
+    """Of free text: cut before its closing token came."""
+
+
+def choose(task: Task, scores: Sequence[OptionScores]) -> list[Answer]:
+    """The likeliest option of each question; of equal ones the first."""
+    answers = []
+    for question, score in zip(task.questions, scores, strict=True):
+        best = int(np.argmax(score.log_probability))
+        best_normalized = int(np.argmax(score.normalized))
+        right = question.options[best] == question.target
+        answers.append(
+            Answer(
+                text=question.options[best],
+                right=right,
+                value=float(right),
+                confidence=float(score.probabilities[best]),
+                right_normalized=question.options[best_normalized] == question.target,
+                log_probabilities=tuple(score.log_probability.tolist()),
+            )
+        )
+    return answers
+
+
+def summarize(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, Any]:
+    """One model on one task."""
+    value = metrics.mean_with_interval([answer.value for answer in answers], seed=seed)
+    record: dict[str, Any] = {"n": len(answers), "score": value["mean"], "interval": value["interval"]}
+    if not task.is_choice:
+        record["unreadable"] = sum(answer.unreadable for answer in answers) / len(answers)
+        record["unfinished"] = sum(answer.unfinished for answer in answers) / len(answers)
+        record["exact"] = sum(answer.right for answer in answers) / len(answers)
+        return record
+    targets = [question.target for question in task.questions]
+    record |= metrics.classification(targets, [answer.text for answer in answers], seed=seed)
+    record["accuracy_normalized"] = float(np.mean([bool(answer.right_normalized) for answer in answers]))
+    record["calibration"] = metrics.calibration(
+        [answer.confidence or 0.0 for answer in answers], [answer.right for answer in answers]
+    )
+    record["confusion"] = metrics.confusion(targets, [answer.text for answer in answers], task.labels).tolist()
+    return record
+
+
+def compare(task: Task, base: Sequence[Answer], adapter: Sequence[Answer], *, seed: int) -> dict[str, Any]:
+    """The record of a task: both models, the paired test between them."""
+    unseen = sum(bool(q.options) and q.target not in q.options for q in task.questions)
+    record: dict[str, Any] = {
+        "name": task.name,
+        "title": task.title,
+        "metric": task.metric,
+        "source": task.source,
+        "n": len(task.questions),
+        "of_total": task.of_total if task.of_total is not None else len(task.questions),
+        "labels": task.labels,
+        "unseen_targets": unseen,
+        "base": summarize(task, base, seed=seed),
+        "adapter": summarize(task, adapter, seed=seed),
+        "paired": metrics.paired([a.right for a in base], [a.right for a in adapter], seed=seed),
+    }
+    if not task.is_choice:
+        differences = [after.value - before.value for before, after in zip(base, adapter, strict=True)]
+        difference = metrics.mean_with_interval(differences, seed=seed)
+        record["paired"] |= {"difference": difference["mean"], "difference_interval": difference["interval"]}
+    return record
+
+
+def write_answers(path: Path, tasks: Sequence[Task], answers: dict[str, dict[str, list[Answer]]]) -> None:
+    """A row a question: `task`, `row_id`, `prompt` (the messages as JSON), `target`, `options`, and of both models
+    `<who>_answer`, `<who>_right`, `<who>_value`, `<who>_confidence`, `<who>_log_probabilities`, `<who>_unreadable`."""
+    questions = [(task, question) for task in tasks for question in task.questions]
+    columns: dict[str, Any] = {
+        "task": [task.name for task, _ in questions],
+        "row_id": [question.row_id for _, question in questions],
+        "prompt": [json.dumps(question.messages, ensure_ascii=False) for _, question in questions],
+        "target": [question.target for _, question in questions],
+        "options": pa.array([list(question.options) for _, question in questions], pa.list_(pa.string())),
+    }
+    for who, by_task in answers.items():
+        given = [answer for task in tasks for answer in by_task[task.name]]
+        columns |= {
+            f"{who}_answer": [answer.text for answer in given],
+            f"{who}_right": [answer.right for answer in given],
+            f"{who}_value": [answer.value for answer in given],
+            f"{who}_confidence": pa.array([answer.confidence for answer in given], pa.float64()),
+            f"{who}_log_probabilities": pa.array([a.log_probabilities for a in given], pa.list_(pa.float64())),
+            f"{who}_unreadable": [answer.unreadable for answer in given],
+        }
+    pq.write_table(pa.table(columns), path)
+
+
+def read_answers(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `answers.parquet` of a finished evaluation, with `prompt` as messages again."""
+    rows: list[dict[str, Any]] = pq.read_table(folder / "answers.parquet").to_pylist()
+    return [{**row, "prompt": json.loads(row["prompt"])} for row in rows]
+
+
+def before_after(scores: dict[str, Any]) -> list[dict[str, Any]]:
+    """The choice tasks as `plots.plot_before_after` takes them."""
+    return [
+        {
+            "task": record["title"],
+            "n": record["n"],
+            "majority": record["floors"]["majority"]["accuracy"],
+            **{
+                who: {"accuracy": record[who]["accuracy"], "interval": record[who]["accuracy_interval"]}
+                for who in ("base", "adapter")
+            },
+        }
+        for record in scores["tasks"]
+        if record["metric"] == "accuracy"
+    ]

@@ -1,0 +1,163 @@
+"""Stage 4 from end to end: the base and the adapter on the same questions, side by side.
+
+conversations/, packed/, adapter/  ->  evaluation/  scores.json      a record a task, and the validation losses
+                                                    answers.parquet  a row a question, both models' answers
+                                                    manifest.json
+
+The base is loaded once; the adapter is switched off and on. Each (model, task) that is done is kept beside the target
+folder until all are, so a killed run goes on where it was.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.chatml import ChatEncoder
+from fintune_kit.errors import UserError
+from fintune_kit.evaluate.floors import floors
+from fintune_kit.evaluate.generation import generate_answers
+from fintune_kit.evaluate.heldout import heldout_tasks, read_conversations
+from fintune_kit.evaluate.judging import judge
+from fintune_kit.evaluate.progress import Progress
+from fintune_kit.evaluate.results import Answer, choose, compare, write_answers
+from fintune_kit.evaluate.scoring import Compute, score_choices
+from fintune_kit.evaluate.tasks import Task
+from fintune_kit.hardware import Machine, check_machine, find_machine
+from fintune_kit.pack.store import Packed, open_packed
+from fintune_kit.recipes import Recipe
+from fintune_kit.train.model import load_adapter, load_base
+from fintune_kit.train.trainer import mean_loss
+from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_json, write_manifest
+
+MODELS = ("base", "adapter")
+MOST_GENERATED = 100
+"""Free-text rows a task: their interval is then some 15 points wide, for minutes rather than hours."""
+
+
+def evaluate(
+    recipe: Recipe,
+    *,
+    base: str | Path,
+    adapter: Path,
+    conversations: Path,
+    packed: Path,
+    out: Path,
+    tasks: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Scores base and adapter on the held-out conversations and on `tasks`.
+
+    Args:
+        base: hub id or folder of the base model.
+        adapter: stage 3's folder.
+        conversations: stage 1's folder.
+        packed: stage 2's folder.
+        out: where the evaluation goes.
+        tasks: further tasks, by name or file.
+
+    Returns:
+        What `scores.json` holds.
+
+    Raises:
+        UserError: an input is missing, damaged or does not belong to the others.
+    """
+    made = read_manifest(adapter, stage="adapter")
+    packs = open_packed(packed)
+    encoder = ChatEncoder.load(recipe.tokenizer or base)
+    _check_tokenizer(packs, encoder=encoder, folder=packed)
+    train, validation = (read_conversations(conversations, split) for split in ("train", "validation"))
+    asked = heldout_tasks(train, validation, most_rows=None, most_generated=MOST_GENERATED)
+    if tasks:
+        raise UserError(f"there is no task {tasks[0]!r}; expected one of {', '.join(task.name for task in asked)}")
+
+    machine = find_machine()
+    check_machine(machine)
+    compute = compute_here(recipe, machine)
+    quantization = recipe.train.quantization
+    fresh = load_base(
+        base, dtype=compute.dtype, quantization=quantization, device=compute.device, head_chunk=compute.head_chunk
+    )
+    model = load_adapter(fresh, adapter)
+    identity = {"adapter": made["files"], "base": made["base"], "quantization": quantization, "dtype": compute.dtype}
+    progress = Progress(out.with_name(out.name + ".progress"), identity=identity)
+    loss, answers = {}, {}
+    for who in MODELS:
+        with model.disable_adapter() if who == "base" else nullcontext():
+            loss[who], tokens = _validation_loss(model, packs, compute)
+            answers[who] = answer_tasks(who, model, asked, encoder=encoder, compute=compute, progress=progress)
+    scores = {
+        "recipe": recipe.name,
+        "model": made["base"],
+        "machine": machine.name,
+        "dtype": compute.dtype,
+        "quantization": quantization,
+        "loss": {**loss, "when_training_ended": made.get("validation_loss"), "supervised_tokens": tokens},
+        "tasks": [_record(task, answers, seed=recipe.seed) for task in asked],
+    }
+    with replacing_folder(out) as folder:
+        write_json(folder / "scores.json", scores)
+        write_answers(folder / "answers.parquet", asked, answers)
+        inputs = {"adapter": adapter, "conversations": conversations, "packed": packed}
+        write_manifest(
+            folder,
+            stage="evaluation",
+            inputs={name: sha256_of(path / MANIFEST) for name, path in inputs.items()},
+            counts={"tasks": len(asked), "questions": sum(len(task.questions) for task in asked)},
+            recipe=recipe.as_dict(),
+        )
+    progress.remove()
+    return scores
+
+
+def compute_here(recipe: Recipe, machine: Machine) -> Compute:
+    """Device and precision as in training; packs as long as the recipe's, shorter on a CPU, where attention is dear."""
+    if not machine.cards:
+        return Compute(device="cpu", length=min(recipe.pack.max_length, 1024))
+    gib = machine.cards[0].memory_bytes // 2**30
+    compute = Compute(device="cuda:0", length=recipe.pack.max_length, micro_batch=max(1, gib // 8))
+    return replace(compute, dtype=machine.dtype)
+
+
+def answer_tasks(
+    who: str, model: Any, tasks: Sequence[Task], *, encoder: ChatEncoder, compute: Compute, progress: Progress
+) -> dict[str, list[Answer]]:
+    """One model's answers to each task, those of an earlier, killed run among them."""
+    found = {}
+    for task in tasks:
+        answers = progress.load(who, task)
+        if answers is None:
+            answers = answer_task(model, task, encoder=encoder, compute=compute, label=f"{who}: {task.title}")
+            progress.save(who, task, answers)
+        found[task.name] = answers
+    return found
+
+
+def answer_task(model: Any, task: Task, *, encoder: ChatEncoder, compute: Compute, label: str) -> list[Answer]:
+    """A model's answers to one task, by likelihood or in its own words."""
+    if task.is_choice:
+        return choose(task, score_choices(model, task.questions, encoder=encoder, compute=compute, label=label))
+    generated = generate_answers(
+        model, task.questions, encoder=encoder, compute=compute, max_new_tokens=task.max_new_tokens, label=label
+    )
+    return judge(task, generated)
+
+
+def _validation_loss(model: Any, packs: Packed, compute: Compute) -> tuple[float, int]:
+    return mean_loss(
+        model, packs.validation.rows, micro_batch=compute.micro_batch, device=compute.device, dtype=compute.dtype
+    )
+
+
+def _record(task: Task, answers: dict[str, dict[str, list[Answer]]], *, seed: int) -> dict[str, Any]:
+    record = compare(task, answers["base"][task.name], answers["adapter"][task.name], seed=seed)
+    record["floors"] = floors(task, seed=seed) if task.is_choice else None
+    return record
+
+
+def _check_tokenizer(packs: Packed, *, encoder: ChatEncoder, folder: Path) -> None:
+    if packs.manifest["tokenizer"]["fingerprint"] != encoder.fingerprint:
+        raise UserError(
+            f"{folder} was packed with another tokenizer than {encoder.tokenizer.name_or_path!r}; expected the same "
+            f"one in all stages: run notebook 02 again, or set FINTUNE_TOKENIZER"
+        )
