@@ -38,6 +38,7 @@ def floors(task: Task, *, seed: int) -> dict[str, Any]:
             majority[number], regression[number] = most_common, label
     targets = [question.target for question in task.questions]
     return {
+        "chance": float(np.mean([1 / len(question.options) for question in task.questions])),
         "learned_from": " and ".join(sorted(learned_from)),
         "majority": classification(targets, majority, seed=seed),
         "tfidf": classification(targets, regression, seed=seed),

@@ -1,7 +1,4 @@
-"""From answers to records: what one model did on a task, and the base beside the adapter.
-
-Plain values only: these records are `scores.json`, the figures, the model card.
-"""
+"""Answers: what a model gave to a question, and how they lie in `answers.parquet`."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fintune_kit.evaluate import metrics
 from fintune_kit.evaluate.scoring import OptionScores
 from fintune_kit.evaluate.tasks import Task
 
@@ -60,50 +56,11 @@ def choose(task: Task, scores: Sequence[OptionScores]) -> list[Answer]:
     return answers
 
 
-def summarize(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, Any]:
-    """One model on one task."""
-    value = metrics.mean_with_interval([answer.value for answer in answers], seed=seed)
-    record: dict[str, Any] = {"n": len(answers), "score": value["mean"], "interval": value["interval"]}
-    if not task.is_choice:
-        record["unreadable"] = sum(answer.unreadable for answer in answers) / len(answers)
-        record["unfinished"] = sum(answer.unfinished for answer in answers) / len(answers)
-        record["exact"] = sum(answer.right for answer in answers) / len(answers)
-        return record
-    targets = [question.target for question in task.questions]
-    record |= metrics.classification(targets, [answer.text for answer in answers], seed=seed)
-    record["accuracy_normalized"] = float(np.mean([bool(answer.right_normalized) for answer in answers]))
-    record["calibration"] = metrics.calibration(
-        [answer.confidence or 0.0 for answer in answers], [answer.right for answer in answers]
-    )
-    record["confusion"] = metrics.confusion(targets, [answer.text for answer in answers], task.labels).tolist()
-    return record
-
-
-def compare(task: Task, base: Sequence[Answer], adapter: Sequence[Answer], *, seed: int) -> dict[str, Any]:
-    """The record of a task: both models, the paired test between them."""
-    unseen = sum(bool(q.options) and q.target not in q.options for q in task.questions)
-    record: dict[str, Any] = {
-        "name": task.name,
-        "title": task.title,
-        "metric": task.metric,
-        "source": task.source,
-        "n": len(task.questions),
-        "of_total": task.of_total if task.of_total is not None else len(task.questions),
-        "labels": task.labels,
-        "unseen_targets": unseen,
-        "base": summarize(task, base, seed=seed),
-        "adapter": summarize(task, adapter, seed=seed),
-        "paired": metrics.paired([a.right for a in base], [a.right for a in adapter], seed=seed),
-    }
-    if not task.is_choice:
-        differences = [after.value - before.value for before, after in zip(base, adapter, strict=True)]
-        difference = metrics.mean_with_interval(differences, seed=seed)
-        record["paired"] |= {"difference": difference["mean"], "difference_interval": difference["interval"]}
-    return record
-
-
-def write_answers(path: Path, tasks: Sequence[Task], answers: dict[str, dict[str, list[Answer]]]) -> None:
-    """A row a question: `task`, `row_id`, `prompt` (the messages as JSON), `target`, `options`, and of both models
+def write_answers(
+    path: Path, tasks: Sequence[Task], answers: dict[str, dict[str, list[Answer]]], *, seen: dict[str, list[bool]]
+) -> None:
+    """A row a question: `task`, `row_id`, `prompt` (the messages as JSON), `target`, `options`, `seen_in_training`,
+    and of both models
     `<who>_answer`, `<who>_right`, `<who>_value`, `<who>_confidence`, `<who>_log_probabilities`, `<who>_unreadable`."""
     questions = [(task, question) for task in tasks for question in task.questions]
     columns: dict[str, Any] = {
@@ -112,6 +69,7 @@ def write_answers(path: Path, tasks: Sequence[Task], answers: dict[str, dict[str
         "prompt": [json.dumps(question.messages, ensure_ascii=False) for _, question in questions],
         "target": [question.target for _, question in questions],
         "options": pa.array([list(question.options) for _, question in questions], pa.list_(pa.string())),
+        "seen_in_training": [flag for task in tasks for flag in seen[task.name]],
     }
     for who, by_task in answers.items():
         given = [answer for task in tasks for answer in by_task[task.name]]

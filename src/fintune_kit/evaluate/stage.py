@@ -16,12 +16,15 @@ from typing import Any
 
 from fintune_kit.chatml import ChatEncoder
 from fintune_kit.errors import UserError
-from fintune_kit.evaluate.floors import floors
+from fintune_kit.evaluate.contamination import TrainingText, contaminated
+from fintune_kit.evaluate.declared import load_task
+from fintune_kit.evaluate.general import general_tasks
 from fintune_kit.evaluate.generation import generate_answers
 from fintune_kit.evaluate.heldout import heldout_tasks, read_conversations
 from fintune_kit.evaluate.judging import judge
 from fintune_kit.evaluate.progress import Progress
-from fintune_kit.evaluate.results import Answer, choose, compare, write_answers
+from fintune_kit.evaluate.records import task_record
+from fintune_kit.evaluate.results import Answer, choose, write_answers
 from fintune_kit.evaluate.scoring import Compute, score_choices
 from fintune_kit.evaluate.tasks import Task
 from fintune_kit.hardware import Machine, check_machine, find_machine
@@ -45,6 +48,7 @@ def evaluate(
     packed: Path,
     out: Path,
     tasks: Sequence[str] = (),
+    most_generated: int = MOST_GENERATED,
 ) -> dict[str, Any]:
     """Scores base and adapter on the held-out conversations and on `tasks`.
 
@@ -54,7 +58,8 @@ def evaluate(
         conversations: stage 1's folder.
         packed: stage 2's folder.
         out: where the evaluation goes.
-        tasks: further tasks, by name or file.
+        tasks: further tasks, by name or file (`declared.load_task`).
+        most_generated: free-text rows a task.
 
     Returns:
         What `scores.json` holds.
@@ -67,9 +72,9 @@ def evaluate(
     encoder = ChatEncoder.load(recipe.tokenizer or base)
     _check_tokenizer(packs, encoder=encoder, folder=packed)
     train, validation = (read_conversations(conversations, split) for split in ("train", "validation"))
-    asked = heldout_tasks(train, validation, most_rows=None, most_generated=MOST_GENERATED)
-    if tasks:
-        raise UserError(f"there is no task {tasks[0]!r}; expected one of {', '.join(task.name for task in asked)}")
+    asked = heldout_tasks(train, validation, most_rows=None, most_generated=most_generated) + general_tasks()
+    asked += [load_task(named, train=train) for named in tasks]
+    _check_names(asked)
 
     machine = find_machine()
     check_machine(machine)
@@ -86,6 +91,8 @@ def evaluate(
         with model.disable_adapter() if who == "base" else nullcontext():
             loss[who], tokens = _validation_loss(model, packs, compute)
             answers[who] = answer_tasks(who, model, asked, encoder=encoder, compute=compute, progress=progress)
+    training = TrainingText.of([[m["content"] for m in c.messages if m["role"] != "system"] for c in train])
+    seen = {task.name: contaminated([question.text for question in task.questions], training) for task in asked}
     scores = {
         "recipe": recipe.name,
         "model": made["base"],
@@ -93,11 +100,16 @@ def evaluate(
         "dtype": compute.dtype,
         "quantization": quantization,
         "loss": {**loss, "when_training_ended": made.get("validation_loss"), "supervised_tokens": tokens},
-        "tasks": [_record(task, answers, seed=recipe.seed) for task in asked],
+        "tasks": [
+            task_record(
+                task, answers["base"][task.name], answers["adapter"][task.name], seen=seen[task.name], seed=recipe.seed
+            )
+            for task in asked
+        ],
     }
     with replacing_folder(out) as folder:
         write_json(folder / "scores.json", scores)
-        write_answers(folder / "answers.parquet", asked, answers)
+        write_answers(folder / "answers.parquet", asked, answers, seen=seen)
         inputs = {"adapter": adapter, "conversations": conversations, "packed": packed}
         write_manifest(
             folder,
@@ -149,10 +161,11 @@ def _validation_loss(model: Any, packs: Packed, compute: Compute) -> tuple[float
     )
 
 
-def _record(task: Task, answers: dict[str, dict[str, list[Answer]]], *, seed: int) -> dict[str, Any]:
-    record = compare(task, answers["base"][task.name], answers["adapter"][task.name], seed=seed)
-    record["floors"] = floors(task, seed=seed) if task.is_choice else None
-    return record
+def _check_names(tasks: Sequence[Task]) -> None:
+    names = [task.name for task in tasks]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UserError(f"two tasks are called {twice!r}; expected each name once: rename a file, or name it once")
 
 
 def _check_tokenizer(packs: Packed, *, encoder: ChatEncoder, folder: Path) -> None:
