@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fintune_kit.chatml import Message
+from fintune_kit.chat_template import Message
 from fintune_kit.data.conversation import parse_history
 from fintune_kit.data.turns import parse_chatml, parse_turns
 from fintune_kit.data.unfit import UnfitRow
@@ -48,7 +48,7 @@ class Layout:
     read: Callable[["Layout", Mapping[str, Any]], tuple[list[Message], str | None]] = field(
         default=lambda layout, row: _read_pair(layout, row)
     )
-    fits: Callable[[Mapping[str, Any]], bool] = field(default=lambda row: True)
+    fits: Callable[[Mapping[str, Any]], bool] = field(default=lambda _: True)
     """Whether a row's values, beyond its columns, speak for this layout."""
 
     def column(self, role: str) -> str | None:
@@ -66,6 +66,11 @@ class Mapped:
     conversation: str | None
     how: str | None
     """How a history was parsed, where there was one to parse."""
+
+
+def _cell(layout: Layout, row: Mapping[str, Any], role: str) -> Any:
+    column = layout.column(role)
+    return row.get(column) if column else None
 
 
 def _text(row: Mapping[str, Any], column: str | None, *, required: bool) -> str:
@@ -97,14 +102,14 @@ def _number(value: float) -> str:
 
 
 def _read_pair(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
-    user_column = layout.column("user")
-    if isinstance(row.get(user_column), list):  # TRL's conversational prompt and completion
-        return parse_turns(row[user_column]) + parse_turns(row.get(layout.column("assistant"))), None
+    prompt = _cell(layout, row, "user")
+    if isinstance(prompt, list):  # TRL's conversational prompt and completion
+        return parse_turns(prompt) + parse_turns(_cell(layout, row, "assistant")), None
     messages: list[Message] = []
     if system := _text(row, layout.column("system"), required=False):
         messages.append({"role": "system", "content": system})
     context = _text(row, layout.column("context"), required=False)
-    user = _text(row, user_column, required=True)
+    user = _text(row, layout.column("user"), required=True)
     messages.append({"role": "user", "content": f"{user}\n\n{context}" if context.strip() else user})
     messages.append({"role": "assistant", "content": _text(row, layout.column("assistant"), required=True)})
     return messages, None
@@ -120,7 +125,7 @@ def _read_sujet(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message], 
 
 
 def _read_messages(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
-    turns = row.get(layout.column("messages"))
+    turns = _cell(layout, row, "messages")
     if isinstance(turns, str):  # a CSV column of JSON
         try:
             turns = json.loads(turns)
@@ -235,7 +240,7 @@ def map_row(layout: Layout, row: Mapping[str, Any], *, system_prompt: str | None
     if system_prompt and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system_prompt})
     task_type = _text(row, layout.column("task_type"), required=False) or _default_task(layout, messages, row)
-    conversation = row.get(layout.column("conversation_id") or "")
+    conversation = _cell(layout, row, "conversation_id")
     if isinstance(conversation, float):
         conversation = None if not math.isfinite(conversation) else int(conversation)
     return Mapped(
@@ -250,7 +255,7 @@ def map_row(layout: Layout, row: Mapping[str, Any], *, system_prompt: str | None
 def _default_task(layout: Layout, messages: list[Message], row: Mapping[str, Any]) -> str:
     if sum(message["role"] == "user" for message in messages) > 1:
         return "qa_conversation"
-    if layout.task_type == "qa" and layout.column("context") and row.get(layout.column("context") or ""):
+    if layout.task_type == "qa" and _cell(layout, row, "context"):
         return "qa_with_context"
     return layout.task_type
 
@@ -261,6 +266,6 @@ def unmapped_columns_error(place: str, columns: list[str], finding: str) -> User
     line = f"--map user={guess[0]} --map assistant={guess[-1]}"
     known = ", ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
     return UserError(
-        f"{place}: the columns {', '.join(map(repr, columns)) or '(none)'} {finding}; expected exactly one of {known}: say "
-        f"which column is which, for example {line}"
+        f"{place}: the columns {', '.join(map(repr, columns)) or '(none)'} {finding}; expected exactly one of {known}: "
+        f"say which column is which, for example {line}"
     )

@@ -7,6 +7,8 @@ that would change one of them is not made. Wording, quotes, letter case and punc
 import html
 import re
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from ftfy import TextFixerConfig, fix_text
 
@@ -23,42 +25,83 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]
 _INVISIBLE = re.compile(
     "[\u00ad\u200b\u2060\ufeff]|(?<![^\x00-\x7f])[\u200c-\u200f\u202a-\u202e\u2066-\u2069](?![^\x00-\x7f])"
 )
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANKS = re.compile(r"(?<=[^\s])[ \t\u00a0]{2,}(?=[^\s])")
 _TRAILING = re.compile(r"[ \t\u00a0]+(?=\n|\Z)")
 _LINES = re.compile(r"\n{3,}")
 _FIGURE = re.compile(r"[$€£¥₹]\s?[0-9]|[0-9]\s?[€£¥₹]|\$[A-Za-z]{1,6}\b|[0-9]+")
 
 
-def repair(text: str) -> str:
-    """The text as it was before it was damaged; the same object where nothing is to be done.
+@dataclass(frozen=True)
+class Repaired:
+    """A text as it was before it was damaged, and what was undone, of `KINDS`."""
+
+    text: str
+    undone: tuple[str, ...]
+
+
+def repair(text: str) -> Repaired:
+    """Undoes the damage; the text is the same object where there is none.
 
     Mojibake is undone by ftfy (Speer 2019, doi 10.5281/zenodo.2591652), which acts only where the undone text is far
     more likely than the damage.
     """
+    undone = []
     repaired = text
-    if not text.isascii() or _CONTROL.search(text):
-        repaired = _keeping_figures(repaired, _undamaged(repaired))
-    if "&" in repaired:
-        repaired = _keeping_figures(repaired, _unescaped(repaired))
-    repaired = _LINES.sub("\n\n", _TRAILING.sub("", _BLANKS.sub(" ", repaired.replace("\r\n", "\n"))))
-    repaired = repaired.strip("\n").rstrip()
-    return text if repaired == text else repaired
+    for kind, undo in _UNDO.items():
+        after = _keeping_figures(repaired, undo(repaired))
+        if after != repaired:
+            undone.append(kind)
+            repaired = after
+    return Repaired(repaired, tuple(undone))
 
 
-def _undamaged(text: str) -> str:
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs are joined, halves replaced
-    return _CONTROL.sub("", _INVISIBLE.sub("", fix_text(text, _CONFIG)))
+def _without_mojibake(text: str) -> str:
+    if text.isascii():
+        return text
+    if _SURROGATE.search(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs are joined, halves replaced
+    return fix_text(text, _CONFIG)
 
 
-def _unescaped(text: str) -> str:
-    for _ in range(2):  # `&amp;amp;` was escaped twice
+def _without_entities(text: str) -> str:
+    for _ in range(2 if "&" in text else 0):  # `&amp;amp;` was escaped twice
         text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
     return text
 
 
+def _without_invisible(text: str) -> str:
+    return _CONTROL.sub("", text if text.isascii() else _INVISIBLE.sub("", text))
+
+
+def _without_blanks(text: str) -> str:
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "  " in text or "\t" in text or "\u00a0" in text:
+        text = _BLANKS.sub(" ", text)
+    if " \n" in text or text[-1:].isspace():
+        text = _TRAILING.sub("", text)
+    return (_LINES.sub("\n\n", text) if "\n\n\n" in text else text).strip("\n")
+
+
+_UNDO: dict[str, Callable[[str], str]] = {
+    "mojibake": _without_mojibake,
+    "HTML entities": _without_entities,
+    "invisible characters": _without_invisible,
+    "runs of blanks": _without_blanks,
+}
+KINDS = tuple(_UNDO)
+
+
 def _keeping_figures(before: str, after: str) -> str:
+    """The text after a repair, or before it where an amount, a number or a ticker would be lost."""
     if before == after:
         return before
-    lost = Counter(_FIGURE.findall(_unescaped(before))) - Counter(_FIGURE.findall(_unescaped(after)))
+    lost = _figures(before) - _figures(after)
     return before if lost else after
+
+
+def _figures(text: str) -> Counter[str]:
+    """The figures of a text, an entity's own number aside (`&#36;5` holds $5, not 36)."""
+    return Counter("".join(figure.split()) for figure in _FIGURE.findall(_without_entities(text)))

@@ -9,12 +9,15 @@ A path that exists under its whole name is that path, whatever signs it holds.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.data.readers import FORMATS, Row, UnreadableFile, format_of, read_rows
+from tqdm import tqdm
+
+from fintune_kit.data.lines import Row, UnreadableFile
+from fintune_kit.data.readers import FORMATS, format_of, read_rows
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.workspace import sample_folder, sha256_of
 
@@ -93,8 +96,8 @@ def _locate(location: str) -> tuple[Path, bool]:
     if _HUB_ID.fullmatch(location) and format_of(path) is None:
         return path, True
     raise MissingInputError(
-        f"source {location!r} was not found; expected a file ({', '.join(FORMATS)}, also .gz), a folder of them or a hub "
-        "id such as owner/name: check the path given to --source or FINTUNE_SOURCE"
+        f"source {location!r} was not found; expected a file ({', '.join(FORMATS)}, also .gz), a folder of them or a "
+        "hub id such as owner/name: check the path given to --source or FINTUNE_SOURCE"
     )
 
 
@@ -139,16 +142,24 @@ def _hub_rows(location: str) -> list[Row]:
     try:
         splits = datasets.load_dataset(name, revision=revision or None, streaming=True)
         split = "train" if "train" in splits else next(iter(splits))
-        return [Row(f"row {number}", dict(values)) for number, values in enumerate(_entries(splits[split]), start=1)]
+        names = _label_names(splits[split].features)
+        entries = tqdm(splits[split], desc=f"downloading {name}", unit=" rows", leave=False, disable=None)
+        return [Row(f"row {number}", _named(values, names)) for number, values in enumerate(entries, start=1)]
     except Exception as error:  # the hub client raises a dozen unrelated classes; each means the same to the user
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"the hub dataset {location!r} could not be loaded ({type(error).__name__}: {reason[:200]}); expected a public "
-            "dataset and a connection to huggingface.co: check the name, or download it and give the file to --source"
+            f"the hub dataset {location!r} could not be loaded ({type(error).__name__}: {reason[:200]}); expected a "
+            "public dataset and a connection to huggingface.co: check the name, or give a downloaded file to --source"
         ) from error
 
 
-def _entries(split: Any) -> Iterator[dict[str, Any]]:
-    from tqdm import tqdm
+def _label_names(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Names of the columns that the hub keeps as numbers of classes."""
+    return {column: feature.names for column, feature in (features or {}).items() if hasattr(feature, "names")}
 
-    yield from tqdm(split, desc="downloading rows", unit=" rows", leave=False)
+
+def _named(values: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {
+        column: names[column][value] if column in names and isinstance(value, int) and value >= 0 else value
+        for column, value in values.items()
+    }

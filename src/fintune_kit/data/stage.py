@@ -9,22 +9,26 @@
 rows read = rows in train + validation + rejected; the stage asserts it.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
-from fintune_kit.chatml import ChatEncoder, find_fault
-from fintune_kit.data.columns import check_mapping, map_row, recognise, unmapped_columns_error
-from fintune_kit.data.corpus import Candidate, Corpus, Refusal, row_json
-from fintune_kit.data.quality import answer_equals_prompt, exact_duplicate, missing_or_empty
-from fintune_kit.data.repair import repair
-from fintune_kit.data.selection import hold_out_groups, labels_of, select
-from fintune_kit.data.sources import LoadedFile, Source, parse_sources, read_source
-from fintune_kit.data.unfit import UnfitRow
+from fintune_kit.chatml import ChatEncoder
+from fintune_kit.data import quality, report
+from fintune_kit.data.columns import check_mapping
+from fintune_kit.data.contamination import HoldOut, contamination, known_benchmarks, read_hold_out
+from fintune_kit.data.corpus import Candidate, Corpus, Refusal
+from fintune_kit.data.duplicates import Prompts, compare_prompts, conflicting_answers, near_duplicate
+from fintune_kit.data.finance import finance_weights, not_finance
+from fintune_kit.data.intake import Intake
+from fintune_kit.data.scoring import scores_of
+from fintune_kit.data.selection import hold_out_groups, select
+from fintune_kit.data.sources import Source, parse_sources, read_source
 from fintune_kit.errors import UserError
 from fintune_kit.workspace import replacing_folder, write_json, write_manifest
 
@@ -53,133 +57,168 @@ def prepare_conversations(
     mapping: Mapping[str, str] | None = None,
     system_prompt: str | None = None,
     finance_only: bool = True,
+    announce: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Reads, maps, repairs, judges, selects and writes; returns the report that it writes.
 
+    Args:
+        sources: files, folders, hub ids or `sample`, each with `=COUNT` or `*WEIGHT` after it where wanted.
+        examples: conversations to choose, training and validation together; all that pass where fewer do.
+        encoder: measures lengths; None leaves `over_length` out, and the report says so.
+        hold_out: evaluation files whose texts must not be learned.
+        mapping: role to column, where the columns do not tell (see `columns`).
+        announce: told what each file was read as.
+
     Raises:
-        UserError: a source cannot be found or none of its rows can be read; nothing is written then.
+        UserError: a source or hold-out file cannot be found or read, no layout or several fit its columns, or no row
+            passes; nothing is written then.
     """
     check_mapping(mapping)
-    parsed = parse_sources(sources)
-    corpus = Corpus()
-    files: list[dict[str, Any]] = []
-    inputs: dict[str, str] = {}
-    for source in parsed:
-        for file in read_source(source):
-            files.append(_take_in(file, corpus, mapping=mapping, system_prompt=system_prompt))
-            inputs[file.name] = file.sha256
-    rows_read = len(corpus.candidates) + len(corpus.refusals)
-    if not corpus.candidates:
-        raise UserError(f"no row of {', '.join(sources)} could be read as a conversation")
-    before = _mix(corpus.candidates)
-    for rule in (missing_or_empty, answer_equals_prompt, exact_duplicate):
-        corpus.refuse(rule(corpus.candidates), rule=rule.__name__)
-    chosen = set(
-        select(corpus.candidates, examples=examples, scores=[0.0] * len(corpus.candidates), sources=parsed, seed=seed)
-    )
-    corpus.refuse(
-        {p: "not among the best of its stratum" for p in range(len(corpus.candidates)) if p not in chosen},
-        rule="not_selected",
-    )
-    groups: dict[str, int] = {}
-    held = hold_out_groups(
-        [groups.setdefault(c.conversation_id, len(groups)) for c in corpus.candidates],
-        task_types=[c.task_type for c in corpus.candidates],
-        share=validation_share,
-        seed=seed,
-    )
-    train = [c for c, h in zip(corpus.candidates, held, strict=True) if not h]
-    validation = [c for c, h in zip(corpus.candidates, held, strict=True) if h]
-    assert rows_read == len(train) + len(validation) + len(corpus.refusals), "a row vanished"
-    report = {
-        "rows_read": rows_read,
-        "kept": len(train) + len(validation),
+    parsed, held_out = parse_sources(sources), read_hold_out(hold_out)
+    intake = Intake(mapping=mapping, system_prompt=system_prompt)
+    inputs = {}
+    for file in (file for source in parsed for file in read_source(source)):
+        announce(intake.take(file))
+        inputs[file.name] = file.sha256
+    corpus = intake.corpus
+    _check_any(corpus, intake, sources)
+    before = report.mix(corpus.candidates)
+    origins = [c.origin for c in corpus.candidates] + [r.origin for r in corpus.refusals]
+    judged = _apply_rules(corpus, encoder=encoder, max_length=max_length, held_out=held_out, finance_only=finance_only)
+    _check_any(corpus, intake, sources)
+    _choose(corpus, judged, examples=examples, sources=parsed, seed=seed)
+    train, validation = _split(corpus.candidates, judged.prompts, share=validation_share, seed=seed)
+    assert intake.rows == len(train) + len(validation) + len(corpus.refusals), "a row vanished"
+    summary = {
+        "rows_read": intake.rows,
+        "rows_kept": len(corpus.candidates),
+        "rows_refused": len(corpus.refusals),
         "train": len(train),
         "validation": len(validation),
-        "refused": dict(Counter(refusal.rule for refusal in corpus.refusals)),
-        "files": files,
-        "mix_before": before,
-        "mix_after": _mix(corpus.candidates),
+        "funnel": report.funnel(intake.rows, corpus.refusals),
+        **report.tables(corpus.candidates, corpus.refusals),
+        "mix": {"before": before, "after": report.mix(corpus.candidates)},
+        "files": intake.files,
+        "histories": dict(sorted(intake.histories.items())),
+        "repair": {
+            "rows_changed": intake.rows_repaired,
+            "by_kind": dict(intake.repaired_rows.most_common()),
+            "examples": intake.repairs,
+        },
+        "contamination": {
+            "hold_out": judged.contaminated,
+            "known_by_name": {
+                "rows_read": known_benchmarks(origins),
+                "rows_kept": known_benchmarks([candidate.origin for candidate in corpus.candidates]),
+            },
+        },
+        "settings": {
+            "examples": examples,
+            "validation_share": validation_share,
+            "seed": seed,
+            "max_length": max_length,
+            "lengths_measured_by": encoder.fingerprint if encoder else None,
+            "finance_only": finance_only,
+            "system_prompt": system_prompt,
+            "mapping": dict(mapping or {}),
+        },
     }
-    with replacing_folder(Path(out)) as folder:
-        _write_conversations(folder / "train.parquet", train)
-        _write_conversations(folder / "validation.parquet", validation)
-        _write_rejected(folder / "rejected.parquet", corpus.refusals)
-        write_json(folder / "report.json", report)
-        write_manifest(
-            folder,
-            stage="conversations",
-            inputs=inputs,
-            counts={k: report[k] for k in ("rows_read", "kept", "train", "validation")},
-        )
-    return report
+    _write(Path(out), train, validation, corpus.refusals, summary=summary, inputs=inputs)
+    return summary
 
 
-def _take_in(
-    file: LoadedFile, corpus: Corpus, *, mapping: Mapping[str, str] | None, system_prompt: str | None
-) -> dict[str, Any]:
-    read_as: Counter[str] = Counter()
-    for number, row in enumerate(file.rows, start=1):
-        row_id = f"{file.name}#{number}"
+@dataclass(frozen=True)
+class Judged:
+    """What the rules found out that selection, split and report use."""
 
-        def refuse(rule: str, detail: str, text: str, row_id: str = row_id) -> None:
-            corpus.refusals.append(Refusal(row_id, file.name, file.name, "(unread)", text, rule, detail))
-
-        if row.values is None:
-            refuse("unreadable", f"{row.place}: {row.fault}", row.raw or "")
-            continue
-        layout = recognise(row.values, mapping)
-        if isinstance(layout, str):
-            refuse("unmapped", f"{row.place}: the columns {layout}", row_json(row.values))
-            continue
-        try:
-            mapped = map_row(layout, row.values, system_prompt=system_prompt)
-        except UnfitRow as error:
-            refuse(error.rule, f"{row.place}: {error.detail}", row_json(row.values))
-            continue
-        for message in mapped.messages:
-            message["content"] = repair(message["content"])
-        if fault := find_fault(mapped.messages):
-            refuse("roles", f"{row.place}: {fault}", row_json(row.values))
-            continue
-        read_as[layout.name] += 1
-        conversation = f"{file.name}#{mapped.conversation}" if mapped.conversation else row_id
-        corpus.candidates.append(
-            Candidate(
-                row_id,
-                file.name,
-                mapped.origin or file.name,
-                mapped.task_type,
-                conversation,
-                mapped.messages,
-                row.values,
-            )
-        )
-    if file.rows and not read_as:
-        columns = list(dict.fromkeys(name for row in file.rows for name in row.values or ()))
-        raise unmapped_columns_error(file.name, columns, "fit no known layout")
-    return {"name": file.name, "rows": len(file.rows), "read_as": dict(read_as), "fault": file.fault}
+    prompts: Prompts
+    finance_weights: dict[str, float]
+    """By row id."""
+    contaminated: dict[str, Any]
+    """By hold-out file."""
 
 
-def _mix(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    labels = labels_of(candidates)
-    mix: dict[str, Counter[str]] = {}
-    for candidate, label in zip(candidates, labels, strict=True):
-        mix.setdefault(candidate.task_type, Counter())[label] += 1
-    return {task: dict(counts.most_common()) for task, counts in sorted(mix.items())}
+def _check_any(corpus: Corpus, intake: Intake, sources: Sequence[str]) -> None:
+    if corpus.candidates:
+        return
+    faults = [file["fault"] for file in intake.files if file["fault"]]
+    first = next((f"{r.row_id}: {r.rule}: {r.detail}" for r in corpus.refusals), faults[0] if faults else "no rows")
+    raise UserError(
+        f"none of the {intake.rows:,} rows of {', '.join(sources)} became a conversation (the first: {first}); "
+        "expected rows with a question and an answer: check --source and --map"
+    )
 
 
-def _write_conversations(path: Path, candidates: Sequence[Candidate]) -> None:
-    columns = {
-        "messages": [c.messages for c in candidates],
-        "task_type": [c.task_type for c in candidates],
-        "source": [c.source for c in candidates],
-        "conversation_id": [c.conversation_id for c in candidates],
-        "row_id": [c.row_id for c in candidates],
+def _apply_rules(
+    corpus: Corpus, *, encoder: ChatEncoder | None, max_length: int, held_out: HoldOut, finance_only: bool
+) -> Judged:
+    """Refuses what breaks a rule, rule after rule."""
+    with tqdm(desc="rules", total=10, unit=" rules", leave=False, disable=None) as progress:
+
+        def refuse(rule: str, findings: dict[int, str]) -> None:
+            corpus.refuse(findings, rule=rule)
+            progress.update()
+
+        refuse("missing_or_empty", quality.missing_or_empty(corpus.candidates))
+        refuse("answer_equals_prompt", quality.answer_equals_prompt(corpus.candidates))
+        refuse("cut_off", quality.cut_off(corpus.candidates))
+        refuse("refusal", quality.refusal(corpus.candidates))
+        if encoder is not None:
+            refuse("over_length", quality.over_length(corpus.candidates, encoder=encoder, max_length=max_length))
+        refuse("exact_duplicate", quality.exact_duplicate(corpus.candidates))
+        prompts = compare_prompts(corpus.candidates)
+        refuse("near_duplicate", near_duplicate(corpus.candidates, prompts))
+        refuse("conflicting_answers", conflicting_answers(corpus.candidates, prompts))
+        weights = finance_weights(corpus.candidates)
+        by_row = {candidate.row_id: weight for candidate, weight in zip(corpus.candidates, weights, strict=True)}
+        if finance_only:
+            refuse("not_finance", not_finance(corpus.candidates, weights))
+        findings, contaminated = contamination(corpus.candidates, held_out)
+        refuse("contamination", findings)
+    return Judged(prompts, by_row, contaminated)
+
+
+def _choose(corpus: Corpus, judged: Judged, *, examples: int, sources: Sequence[Source], seed: int) -> None:
+    if len(corpus.candidates) <= examples and not any(source.count or source.weight for source in sources):
+        return
+    scores = scores_of(corpus.candidates, [judged.finance_weights[c.row_id] for c in corpus.candidates])
+    chosen = set(select(corpus.candidates, examples=examples, scores=scores, sources=sources, seed=seed))
+    findings = {
+        position: f"score {score:.3f}: {examples:,} others were wanted more"
+        for position, score in enumerate(scores)
+        if position not in chosen
     }
-    pq.write_table(pa.table(columns, schema=CONVERSATIONS), path)
+    corpus.refuse(findings, rule="not_selected")
 
 
-def _write_rejected(path: Path, refusals: Sequence[Refusal]) -> None:
-    columns = {name: [getattr(refusal, name) for refusal in refusals] for name in REJECTED.names}
-    pq.write_table(pa.table(columns, schema=REJECTED), path)
+def _split(
+    candidates: Sequence[Candidate], prompts: Prompts, *, share: float, seed: int
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Training and validation rows. Conversations and groups of similar prompts stay on one side."""
+    held = hold_out_groups(
+        prompts.groups(candidates), task_types=[candidate.task_type for candidate in candidates], share=share, seed=seed
+    )
+    train, validation = (
+        [c for c, is_held in zip(candidates, held, strict=True) if bool(is_held) is side] for side in (False, True)
+    )
+    return train, validation
+
+
+def _write(
+    out: Path,
+    train: Sequence[Candidate],
+    validation: Sequence[Candidate],
+    refusals: Sequence[Refusal],
+    *,
+    summary: Mapping[str, Any],
+    inputs: Mapping[str, str],
+) -> None:
+    with replacing_folder(out) as folder:
+        for name, candidates in (("train", train), ("validation", validation)):
+            columns = {name: [getattr(c, name) for c in candidates] for name in CONVERSATIONS.names}
+            pq.write_table(pa.table(columns, schema=CONVERSATIONS), folder / f"{name}.parquet", compression="zstd")
+        columns = {name: [getattr(refusal, name) for refusal in refusals] for name in REJECTED.names}
+        pq.write_table(pa.table(columns, schema=REJECTED), folder / "rejected.parquet", compression="zstd")
+        write_json(folder / "report.json", summary)
+        counts = {name: summary[name] for name in ("rows_read", "rows_kept", "rows_refused", "train", "validation")}
+        write_manifest(folder, stage="conversations", inputs=inputs, counts=counts, settings=summary["settings"])

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from fintune_kit.chatml import Message
+from fintune_kit.chat_template import Message
 from fintune_kit.data.unfit import UnfitRow
 
 _ROLES = {
@@ -45,8 +45,9 @@ def _content(number: int, content: Any) -> str:
     if content is None:
         raise UnfitRow("missing_or_empty", f"turn {number} has no content")
     if isinstance(content, list):
-        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
-        if all(isinstance(text, str) for text in texts):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) == len(parts):
             return "".join(texts)
         raise UnfitRow("not_text", f"turn {number} has a part that is not text, expected text parts only")
     raise UnfitRow("not_text", f"turn {number} has {_kind(content)} as content, expected text")

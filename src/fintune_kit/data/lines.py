@@ -1,0 +1,153 @@
+"""Lines of a damaged file: any encoding, any length, any end; and the row that each of them becomes.
+
+A row that cannot be read (a line that is not JSON, too many fields, a line of 50 MB) is a row too, with its fault and
+the line it stands on, so that rows in = rows kept + rows refused.
+"""
+
+import codecs
+import io
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+LINE_LIMIT = 16 * 1024 * 1024
+"""Characters in a line or field; a longer one is no row of text, and holding it would cost the machine's memory."""
+RAW_LIMIT = 2_000
+"""Characters of an unreadable row that are kept to look at."""
+
+
+class UnreadableFile(Exception):  # noqa: N818 - a finding that is reported, not a programming error
+    """A whole file that cannot be read. The message says what was found, what was expected and what to do."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One row as it stands in a file: its values, or what is wrong with it."""
+
+    place: str
+    """`line 17` or `row 17`, counted from 1."""
+    values: dict[str, Any] | None
+    fault: str | None = None
+    raw: str | None = None
+    """The head of an unreadable row's text."""
+    note: str | None = None
+    """What was done to read it, where that was not plain (another encoding)."""
+
+
+class Lines:
+    """Lines of a text stream, decoded line by line; iteration gives `str`, and `number` is the last line's number.
+
+    Bytes that are not UTF-8 are read as Windows-1252 (the usual culprit), and the line's number is kept in
+    `not_utf8`; lines over the limit are skipped and kept in `overlong`.
+    """
+
+    def __init__(self, stream: io.RawIOBase | io.BytesIO) -> None:
+        self._stream = stream
+        self._text = _text_of(stream)
+        self.number = 0
+        self.not_utf8: set[int] = set()
+        self.overlong: dict[int, int] = {}
+
+    @property
+    def broken(self) -> str | None:
+        """How a compressed file's content breaks off, where it does."""
+        return self._stream.broken if isinstance(self._stream, Unzipped) else None
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(LINE_LIMIT)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) == LINE_LIMIT and not line.endswith("\n"):
+            self.overlong[self.number] = len(line) + self._skip_rest()
+            return "\n"
+        if not line.isascii() and _ESCAPED.search(line):
+            self.not_utf8.add(self.number)
+            line = _as_windows_1252(line)
+        return line
+
+    def _skip_rest(self) -> int:
+        skipped = 0
+        while part := self._text.readline(LINE_LIMIT):
+            skipped += len(part)
+            if part.endswith("\n"):
+                break
+        return skipped
+
+
+_ESCAPED = re.compile("[\udc80-\udcff]")
+
+
+class Unzipped(io.RawIOBase):
+    """The content of a .gz file up to where it breaks off. (Python's own reader loses what it has read by then.)"""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._inflate = zlib.decompressobj(wbits=31)
+        self._waiting = b""
+        self.broken: str | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = b""
+        while not content and self.broken is None:
+            if not self._waiting and not (taken := self._file.read(1 << 16)):
+                self.broken = None if self._inflate.eof else "the compressed file ends too early"
+                break
+            content = self._inflated(self._waiting or taken, room=len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def _inflated(self, packed: bytes, *, room: int) -> bytes:
+        if self._inflate.eof:  # another member follows
+            self._inflate = zlib.decompressobj(wbits=31)
+        try:
+            content = self._inflate.decompress(packed, room)
+        except zlib.error as error:
+            self.broken = f"the compressed file is damaged ({error})"
+            return b""
+        self._waiting = self._inflate.unconsumed_tail or self._inflate.unused_data
+        return content
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def whole_text(stream: io.RawIOBase) -> tuple[str, bool]:
+    """All of a stream's text, whatever the length of its lines, and whether some of it was not UTF-8."""
+    text = _text_of(stream).read()
+    if text.isascii() or not _ESCAPED.search(text):
+        return text, False
+    lines = (_as_windows_1252(line) if _ESCAPED.search(line) else line for line in text.splitlines(keepends=True))
+    return "".join(lines), True
+
+
+def _text_of(stream: io.RawIOBase | io.BytesIO) -> TextIO:
+    """Text whose undecodable bytes survive as lone surrogates; UTF-16 and UTF-8 byte order marks are taken off."""
+    buffered = io.BufferedReader(stream)
+    head = buffered.peek(4)[:4]
+    utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding, errors = ("utf-16", "replace") if utf16 else ("utf-8-sig", "surrogateescape")
+    return io.TextIOWrapper(buffered, encoding=encoding, errors=errors, newline=None)
+
+
+def _as_windows_1252(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+
+
+def overlong_row(place: str, length: int) -> Row:
+    """The row that stands for a line over the limit."""
+    return Row(place, None, fault=f"a line of {length:,} characters, expected at most {LINE_LIMIT:,}")
+
+
+def encoding_note(not_utf8: bool) -> str | None:
+    """What is noted of a row that was not UTF-8."""
+    return "not UTF-8, read as Windows-1252" if not_utf8 else None

@@ -1,0 +1,123 @@
+"""Texts as the words that survive damage: letters and figures without case and URLs, as one flat array of numbers.
+
+    "Buy $ABC now!  https://t.co/x"   ->  buy abc now   ->  [0x51.., 0x8e.., 0x33..]
+
+Two texts with the same words are the same but for URL, case, punctuation and characters that an encoding may damage
+(`Sepp+ñl+ñ`, `SeppÃ¤lÃ¤` and `Seppälä` all read `sepp l`). A text in another script is read letter by letter.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+URL = r"(?i)(?:https?://|www\.|\bt\.co/)\S*"
+_ENTITY = r"(?i)&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,7}|#x[0-9a-f]{1,6});"
+_LETTER = re.compile(r"[^\W\d_]")
+_FOREIGN = re.compile(r"[A-Za-z0-9]+|[^\W\d_]")
+_CHUNK = 16_384
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio (Steele et al. 2014, SplitMix)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words of many texts end to end: text i is `codes[offsets[i]:offsets[i + 1]]`.
+
+    `codes` (int32) number the words of `vocabulary`; `hashes` (uint64, as long as `codes`) depend on the word alone and
+    so agree between collections; `is_name` (bool, a word) marks words that rarely stand in small letters.
+    """
+
+    codes: NDArray[np.int32]
+    hashes: NDArray[np.uint64]
+    offsets: NDArray[np.int64]
+    vocabulary: list[str]
+    is_name: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Words of each text."""
+        return np.diff(self.offsets)
+
+    def text_numbers(self) -> NDArray[np.int64]:
+        """Of each word, the number of the text that it stands in."""
+        return np.repeat(np.arange(len(self)), self.lengths())
+
+    def keys(self) -> NDArray[np.uint64]:
+        """A hash of each text's words in their order: equal for texts that differ in damage only; 0 without words."""
+        places = np.arange(len(self.hashes)) - np.repeat(self.offsets[:-1], self.lengths())
+        mixed = mix(self.hashes + (places.astype(np.uint64) + np.uint64(1)) * _MIX)
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+        return sums[self.offsets[1:]] - sums[self.offsets[:-1]]
+
+    def grams(self, up_to: int) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.bool_]]]:
+        """For runs of 1, 2, ... `up_to` words: a hash (uint64) of the run that begins at each word, and whether that
+        run ends within its text (bool); both as long as `codes`."""
+        gram = np.zeros(len(self.hashes), np.uint64)
+        left = np.repeat(self.offsets[1:], self.lengths()) - np.arange(len(self.hashes))
+        for size in range(1, up_to + 1):
+            gram = mix(gram * _MIX + np.roll(self.hashes, 1 - size))
+            yield gram, left >= size
+
+
+def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spreads 64-bit values over all their bits (the finalizer of SplitMix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def words_of(texts: Sequence[str]) -> Words:
+    """Splits many texts at once, in Arrow."""
+    parts, lengths = [pa.array([], pa.string())], [np.zeros(1, np.int64)]
+    for start in range(0, len(texts), _CHUNK):
+        words, counts = _split([_in_ascii(text) for text in texts[start : start + _CHUNK]])
+        parts.append(words)
+        lengths.append(counts)
+    encoded = pa.chunked_array(parts).combine_chunks().dictionary_encode()
+    written = encoded.dictionary.to_pylist()
+    numbers: dict[str, int] = {}
+    by_written = np.array([numbers.setdefault(word.lower(), len(numbers)) for word in written], np.int32)
+    by_number = np.array([_hash(word) for word in numbers], np.uint64)
+    indices = encoded.indices.to_numpy()
+    codes = by_written[indices]
+    is_name = _names(written, by_written, np.bincount(indices, minlength=len(written)))
+    return Words(codes, by_number[codes], np.cumsum(np.concatenate(lengths)), list(numbers), is_name)
+
+
+def _names(written: list[str], by_written: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    is_small = np.array([word.islower() or word.isdigit() for word in written], bool)
+    total = np.bincount(by_written, weights=counts)
+    small = np.bincount(by_written, weights=counts * is_small)
+    return small < 0.3 * total
+
+
+def _in_ascii(text: str) -> str:
+    """A text in another script with each letter as a word of its own; any other text as it is."""
+    if text.isascii() or len(text.encode("utf-8", "replace")) < 1.5 * len(text):
+        return text  # few characters of two bytes and more: no other script
+    letters = _LETTER.findall(text)
+    if 2 * sum(letter.isascii() for letter in letters) >= len(letters):
+        return text
+    return " ".join(word if word.isascii() else f"u{ord(word.lower()[0]):x}" for word in _FOREIGN.findall(text))
+
+
+def _split(texts: Sequence[str]) -> tuple[pa.Array, NDArray[np.int64]]:
+    plain = pc.replace_substring_regex(pa.array(texts, pa.string()), URL, " ")
+    plain = pc.replace_substring_regex(plain, _ENTITY, " ")
+    plain = pc.utf8_trim(pc.replace_substring_regex(plain, "[^A-Za-z0-9]+", " "), " ")
+    lists = pc.split_pattern(plain, " ")
+    counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    words = pc.list_flatten(lists)
+    counts[pc.equal(plain, "").to_numpy(zero_copy_only=False)] = 0  # splitting nothing gives one empty word
+    return words.filter(pc.not_equal(words, "")), counts
+
+
+def _hash(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode("ascii"), digest_size=8).digest(), "little")
