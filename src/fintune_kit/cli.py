@@ -18,7 +18,8 @@ from fintune_kit.workspace import Workspace, open_workspace
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    parsed = build_parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = build_parser().parse_args(given, argparse.Namespace(given=given))
     try:
         parsed.command(parsed)
     except UserError as error:
@@ -58,6 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--time-budget", type=parse_duration, metavar="11h30m", help="stop while there is time to save")
     train.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, with a checkpoint")
     train.add_argument("--fresh", action="store_true", help="start over")
+    train.add_argument("--processes", type=int, metavar="N", help="default: one a card")
+    train.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # one of several processes
     train.add_argument("--report-to", choices=("none", "tensorboard", "wandb"), default="none")
 
     evaluate = _add(commands, "evaluate", run_evaluate, "scores of the base and of the adapter into evaluation/")
@@ -147,15 +150,24 @@ def run_plan(arguments: argparse.Namespace) -> None:
 
 def run_train(arguments: argparse.Namespace) -> None:
     """`fintune-kit train`"""
+    from fintune_kit.hardware import find_machine
     from fintune_kit.tiny import base_of
+    from fintune_kit.train.launch import run_training
     from fintune_kit.train.stage import train
 
     recipe, workspace = _open(arguments)
     home = Workspace(arguments.out) if arguments.out else workspace
+    packed = arguments.packed or workspace.existing("packed")
+    base = base_of(recipe, workspace)
+    cards = len(find_machine().cards)
+    processes = arguments.processes or max(1, cards)
+    if not arguments.worker and max(processes, cards) > 1:
+        run_training(arguments.given[1:], run=home.folder("run"), processes=processes, cards=cards, watch=print_step)
+        return
     outcome = train(
         recipe,
-        packed=arguments.packed or workspace.existing("packed"),
-        base=base_of(recipe, workspace),
+        packed=packed,
+        base=base,
         run=home.folder("run"),
         adapter=home.folder("adapter"),
         budget_seconds=arguments.time_budget,
@@ -164,6 +176,12 @@ def run_train(arguments: argparse.Namespace) -> None:
         report_to=arguments.report_to,
     )
     print(outcome.describe())
+
+
+def print_step(log: Sequence[dict[str, Any]]) -> None:
+    """The newest step, on one line of the terminal."""
+    newest = log[-1]
+    print(f"step {newest['step']:>5}  loss {newest['loss']}  {newest['tokens_per_second']:,.0f} tokens/s", flush=True)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,8 @@ Every figure has a title that says what to see, axis labels with units, and one 
 blue, what is refused or was there before is grey, a limit or a floor is a dashed line.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def plot_lengths(lengths: Sequence[int], *, max_length: int, title: str = "How l
     figure, axes = _figure(title)
     values = np.asarray(lengths)
     edges = np.geomspace(max(1, values.min()), max(values.max() + 1, max_length * 1.2), 50)
-    axes.hist(values, bins=edges, color=KEPT)
+    axes.hist(values, bins=edges.tolist(), color=KEPT)
     axes.axvline(max_length, color=LIMIT, linestyle="--", label=f"pack length, {max_length:,} tokens")
     axes.axvline(float(np.median(values)), color="black", linewidth=1, label=f"median, {np.median(values):,.0f} tokens")
     axes.set(xscale="log", xlabel="length (tokens, logarithmic)", ylabel="conversations")
@@ -102,7 +103,7 @@ def plot_pack_fill(
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     figure.suptitle(title, fontweight="bold")
-    left.hist(100 * np.asarray(fills), bins=np.linspace(0, 100, 51), color=KEPT)
+    left.hist(100 * np.asarray(fills), bins=np.linspace(0, 100, 51).tolist(), color=KEPT)
     left.set(xlabel="positions in use (% of a pack)", ylabel="packs", title=f"mean {100 * np.mean(fills):.1f} %")
     right.bar(["each example\nwhole", "prefixes\nshared"], [plain, written], color=[BEFORE, KEPT])
     for position, tokens in enumerate((plain, written)):
@@ -123,7 +124,7 @@ def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls"
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     figure.suptitle(title, fontweight="bold")
     steps = [record["step"] for record in log]
-    values = np.array([record["loss"] for record in log])
+    values = np.array([np.nan if record["loss"] is None else record["loss"] for record in log], dtype=float)
     left.plot(steps, values, color=BEFORE, linewidth=1, label="each step")
     left.plot(steps, _running_mean(values), color=KEPT, linewidth=2, label="running mean")
     if floor is not None:
@@ -135,6 +136,22 @@ def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls"
     right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     _quiet(left, right)
     return figure
+
+
+def live_loss(*, seconds_between: float = 5.0) -> Callable[[Sequence[Mapping[str, Any]]], None]:
+    """A watcher that draws the loss curve in place in a notebook, at most every few seconds."""
+    from IPython.display import display
+
+    handle = display(display_id=True)
+    drawn = 0.0
+
+    def watch(log: Sequence[Mapping[str, Any]]) -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn >= seconds_between:
+            drawn = time.monotonic()
+            handle.update(plot_loss(log, title=f"Step {log[-1]['step']}: loss {log[-1]['loss']}"))
+
+    return watch
 
 
 def plot_confusion(
@@ -221,7 +238,7 @@ def _quiet(*axes: Axes) -> None:
 
 def _running_mean(values: np.ndarray, window: int = 10) -> np.ndarray:
     """Mean of the last `window` values, of fewer at the start."""
-    sums = np.cumsum(np.concatenate([[0.0], values]))
+    sums = np.cumsum(np.concatenate([[0.0], np.nan_to_num(values, nan=np.nanmean(values))]))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - window)
     return (sums[ends] - sums[starts]) / (ends - starts)

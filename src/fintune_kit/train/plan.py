@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fintune_kit.errors import UserError
-from fintune_kit.hardware import Machine, choose_dtype
+from fintune_kit.hardware import Card, Machine, choose_dtype
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, hours, memory_by_part, operations
 
@@ -177,25 +177,33 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
     )
 
 
-def device_of(machine: Machine) -> Device:
-    """The planner's entry for this machine: a known card by its name, with the memory that it really has."""
+def device_of(machine: Machine, *, processes: int | None = None) -> Device:
+    """The planner's entry for this machine: a known card by its name, with the memory that it really has.
+
+    Args:
+        processes: how many will run, each on a card of its own or a share of the CPU; None for one a card.
+    """
     if machine.kind == "cpu":
-        return DEVICES["cpu"]
-    card = machine.cards[0]
-    known = next((d for key, d in DEVICES.items() if d.cards == 1 and key in card.name.lower()), None)
-    if known is None:
-        known = min(
-            (d for d in DEVICES.values() if d.capability is not None and d.cards == 1),
-            key=lambda d: abs((d.capability or (0, 0))[0] - card.capability[0]) + abs(d.memory_gib - 16) / 100,
-        )
-        known = replace(known, assumption=f"unknown card; rates of the {known.name}")
+        count = processes or 1
+        return replace(DEVICES["cpu"], cards=count, memory_gib=DEVICES["cpu"].memory_gib / count)
+    card, count = machine.cards[0], processes or len(machine.cards)
+    named = [d for key, d in DEVICES.items() if d.cards == 1 and key in card.name.lower()]
+    known = named[0] if named else _nearest(card)
     return replace(
         known,
-        name=known.name if len(machine.cards) == 1 else f"{known.name}x{len(machine.cards)}",
-        cards=len(machine.cards),
+        name=known.name if count == 1 else f"{known.name}x{count}",
+        cards=count,
         memory_gib=card.memory_bytes / GIB,
         capability=card.capability,
+        assumption=known.assumption if named else f"{card.name} is not known; rates of the {known.name}",
     )
+
+
+def _nearest(card: Card) -> Device:
+    """The known card of the nearest generation, and among these of the nearest memory."""
+    gib = card.memory_bytes / GIB
+    singles = [d for d in DEVICES.values() if d.capability is not None and d.cards == 1]
+    return min(singles, key=lambda d: (abs(d.capability[0] - card.capability[0]), abs(d.memory_gib - gib)))  # type: ignore[index]
 
 
 def find_device(name: str) -> Device:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import PartialState
 
 from fintune_kit.chatml import ChatEncoder
 from fintune_kit.errors import UserError
@@ -51,10 +52,15 @@ class Outcome:
         return f"{of_all}: training loss {first:.3f} -> {last:.3f}, validation loss {self.validation_loss:.3f}"
 
 
-def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path) -> Plan:
-    """The plan for this machine, from the packs and the base model's config."""
+def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path, processes: int | None = None) -> Plan:
+    """The plan for this machine, from the packs and the base model's config.
+
+    Args:
+        processes: how many are to run; None for one a card.
+    """
     counts = pack_counts(packed.train, max_length=recipe.pack.max_length)
-    return make_plan(recipe, shape=ModelShape.of(load_config(base)), counts=counts, device=device_of(find_machine()))
+    device = device_of(find_machine(), processes=processes)
+    return make_plan(recipe, shape=ModelShape.of(load_config(base)), counts=counts, device=device)
 
 
 def pack_counts(split: PackedSplit, *, max_length: int) -> PackCounts:
@@ -102,10 +108,13 @@ def train(
     _check_packs(packs, recipe=recipe, encoder=encoder, folder=packed)
     machine = find_machine()
     check_machine(machine)
-    plan = plan_here(recipe, packed=packs, base=base)
-    _open_run(run, identity=_identity(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
+    processes = PartialState(cpu=not machine.cards)
+    plan = plan_here(recipe, packed=packs, base=base, processes=processes.num_processes)
+    with processes.main_process_first():
+        if processes.is_main_process:
+            _open_run(run, identity=_identity(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
 
-    device = "cuda:0" if machine.cards else "cpu"
+    device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
     quantization = recipe.train.quantization
     model = load_base(base, dtype=plan.dtype, quantization=quantization, device=device, head_chunk=plan.head_chunk)
     model = add_adapter(model, recipe.lora, seed=recipe.seed)
@@ -138,6 +147,8 @@ def train(
     log = read_log(run / "log.jsonl")
     if steps_done < plan.optimizer_steps:
         return Outcome(finished=False, steps_done=steps_done, plan=plan, log=log, validation_loss=None)
+    if not processes.is_main_process:
+        return Outcome(finished=True, steps_done=steps_done, plan=plan, log=log, validation_loss=None)
     loss, tokens = mean_loss(
         model, packs.validation.rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype
     )

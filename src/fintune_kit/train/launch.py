@@ -1,0 +1,112 @@
+"""Training in processes of its own: one a card, started by accelerate, watched through the files that it writes.
+
+The notebook and the command line start training the same way. A process that ends takes its card's memory with it, one
+that is killed leaves what its checkpoints hold, and progress is read from `run/log.jsonl`, the only record there is.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.errors import UserError
+from fintune_kit.train.callbacks import read_log
+
+POLL_SECONDS = 1.0
+Watcher = Callable[[list[dict[str, Any]]], None]
+
+
+def run_training(
+    arguments: Sequence[str],
+    *,
+    run: Path,
+    processes: int,
+    cards: int,
+    watch: Watcher | None = None,
+) -> None:
+    """Runs `fintune-kit train ARGUMENTS` in `processes` processes and waits for it.
+
+    Args:
+        arguments: flags of `fintune-kit train`, as on the command line.
+        run: the run's folder; `<run>.console.txt` beside it keeps what the processes print.
+        processes: how many; one a card, or several on a CPU.
+        cards: how many cards this machine has; 0 on a CPU.
+        watch: called with the log so far whenever it has grown.
+
+    Raises:
+        UserError: the run was refused; the sentence is the command's own.
+        RuntimeError: it failed otherwise; the end of its output is quoted.
+    """
+    console = run.with_name(run.name + ".console.txt")
+    console.parent.mkdir(parents=True, exist_ok=True)
+    with console.open("wb") as stream:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            launch_command(arguments, processes=processes, cards=cards),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=_environment(processes=processes, cards=cards),
+        )
+        try:
+            _watch(process, run / "log.jsonl", watch)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if process.returncode:
+        _raise(console.read_text(encoding="utf-8", errors="replace"), code=process.returncode)
+
+
+def launch_command(arguments: Sequence[str], *, processes: int, cards: int) -> list[str]:
+    """The command that starts training: plain Python for one process, a launcher for several.
+
+    On a CPU accelerate would want MPI; torch's own launcher, which it uses for cards, does without.
+    """
+    train = ["fintune_kit", "train", "--worker", *arguments]
+    if processes == 1:
+        return [sys.executable, "-m", *train]
+    if not cards:
+        return [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            "-m",
+            *train,
+        ]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={processes}"]
+    launch += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "--module"]
+    return [*launch, *train]
+
+
+def _environment(*, processes: int, cards: int) -> dict[str, str]:
+    environment = dict(os.environ)
+    if processes == 1 and cards > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = "0"  # a second visible card would make transformers use DataParallel
+    if processes > 1:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    return environment
+
+
+def _watch(process: subprocess.Popen, log: Path, watch: Watcher | None) -> None:
+    seen = -1
+    while True:
+        running = process.poll() is None
+        size = log.stat().st_size if log.is_file() else 0
+        if watch is not None and size != seen and size:
+            seen = size
+            watch(read_log(log))
+        if not running:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _raise(output: str, *, code: int) -> None:
+    refusal = next((line for line in reversed(output.splitlines()) if line.startswith("error: ")), None)
+    if refusal:
+        raise UserError(refusal.removeprefix("error: "))
+    tail = "\n".join(output.splitlines()[-15:])
+    raise RuntimeError(f"training ended with exit code {code}; the end of its output:\n{tail}")
