@@ -6,8 +6,8 @@ left empty is lost. So subtrees are kept together first, and holes are filled af
 
 1. `cluster`, from the leaves up. A subtree that fits into a pack beside its path stays whole. One that does not is cut
    into bins of `max_length - depth` by best-fit decreasing, and its bins go up as the parent's items.
-2. `refill`. Packs are dissolved, those that lose least first, and their subtrees (or the parts of these) go where the
-   deepest ancestor already lies and the hole is tightest. What finds no hole stays where it was.
+2. `refill`. Packs are dissolved, those that lose least first: their subtrees, or the parts of these, go where the
+   deepest ancestor already lies and the hole is tightest. A pack that does not dissolve whole stays as it was.
 
 Distance to the bound is what remains: `fewest_packs` is a proven lower bound on the packs of any arrangement.
 Related: packing with shared pages, Sindelar, Sitaraman and Shenoy, "Sharing-aware algorithms for virtual machine
@@ -189,46 +189,56 @@ class _Holes:
         return next(iter(self._packs[size + (enough & -enough).bit_length() - 1]))
 
 
+@dataclass
+class _Pack:
+    """The subtrees in a pack, all their ancestors, and the tokens that still have room."""
+
+    nodes: list[int]
+    path: set[int]
+    room: int
+
+    def copy(self) -> "_Pack":
+        return _Pack(list(self.nodes), set(self.path), self.room)
+
+
 class _Packs:
     """Packs whose holes are known by the tree nodes that already lie in them."""
 
     def __init__(self, trie: Trie, bins: Sequence[Bin], max_length: int) -> None:
         self._trie, self._max_length = trie, max_length
-        self._nodes: list[list[int]] = []
-        self._paths: list[set[int]] = []  # all ancestors of a pack's subtrees
-        self._room: list[int] = []
+        self._packs: list[_Pack] = []
         self._holes: dict[int, _Holes] = {}
-        for _, nodes in bins:
-            self._nodes.append([])
-            self._paths.append(set())
-            self._room.append(max_length)
-            self._fill(len(self._nodes) - 1, nodes)
+        for number, (_, nodes) in enumerate(bins):
+            self._packs.append(_Pack([], set(), max_length))
+            self._fill(number, nodes)
 
     def dissolve(self, number: int) -> None:
-        """Moves a pack's subtrees, largest first, into the holes of others, in parts where they do not fit whole."""
+        """Moves a pack's subtrees, largest first, into the holes of others, in parts where they do not fit whole.
+
+        If one part finds no place, nothing has moved: the pack stays, and its subtrees stay together.
+        """
         trie = self._trie
-        for node in self._paths[number]:
-            self._holes[node].remove(self._room[number], number)
-        moving = [(-trie.cost(node, trie.parent[node]), node) for node in self._nodes[number]]
-        self._nodes[number], self._paths[number], self._room[number] = [], set(), self._max_length
+        before = {number: self._packs[number]}
+        self._replace(number, _Pack([], set(), self._max_length))
+        moving = [(-trie.cost(node, trie.parent[node]), node) for node in before[number].nodes]
         heapq.heapify(moving)
-        staying = []
         while moving:
             _, node = heapq.heappop(moving)
             target = self._target(node)
             if target is not None:
+                before.setdefault(target, self._packs[target].copy())
                 self._fill(target, [node])
             elif trie.children[node]:
                 for child in trie.children[node]:
                     heapq.heappush(moving, (-trie.cost(child, node), child))
             else:
-                staying.append(node)
-        if staying:
-            self._fill(number, staying)
+                for touched, pack in before.items():
+                    self._replace(touched, pack)
+                return
 
     def filled(self) -> list[Bin]:
         """The packs that hold anything."""
-        return [(self._max_length - room, nodes) for room, nodes in zip(self._room, self._nodes, strict=True) if nodes]
+        return [(self._max_length - pack.room, pack.nodes) for pack in self._packs if pack.nodes]
 
     def _target(self, node: int) -> int | None:
         """The pack that already holds the deepest ancestor of `node` and has the tightest hole for the rest."""
@@ -242,20 +252,31 @@ class _Packs:
         return None
 
     def _fill(self, number: int, nodes: Sequence[int]) -> None:
-        trie, path = self._trie, self._paths[number]
-        for node in path:
-            self._holes[node].remove(self._room[number], number)
+        trie, pack = self._trie, self._packs[number]
+        self._close_holes(number)
         for node in nodes:
             above = trie.parent[node]
-            self._room[number] -= trie.cost(node, above)
-            while above >= 0 and above not in path:
-                path.add(above)
-                if trie.parent[above] >= 0:
-                    self._room[number] -= trie.depth[above] - trie.depth[trie.parent[above]]
+            pack.room -= trie.cost(node, above)
+            while above >= 0 and above not in pack.path:
+                pack.path.add(above)
+                if above != trie.root:
+                    pack.room -= trie.depth[above] - trie.depth[trie.parent[above]]
                 above = trie.parent[above]
-        self._nodes[number] += nodes
-        for node in path:
-            self._holes.setdefault(node, _Holes()).add(self._room[number], number)
+        pack.nodes += nodes
+        self._open_holes(number)
+
+    def _replace(self, number: int, pack: _Pack) -> None:
+        self._close_holes(number)
+        self._packs[number] = pack
+        self._open_holes(number)
+
+    def _close_holes(self, number: int) -> None:
+        for node in self._packs[number].path:
+            self._holes[node].remove(self._packs[number].room, number)
+
+    def _open_holes(self, number: int) -> None:
+        for node in self._packs[number].path:
+            self._holes.setdefault(node, _Holes()).add(self._packs[number].room, number)
 
 
 def _divide_up(number: int, by: int) -> int:

@@ -219,7 +219,7 @@ def _write_split(
     fingerprint = f"{split}-{encoder.fingerprint[:16]}"
     table = datasets.table.InMemoryTable(pa.concat_tables(tables))
     rows = datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=fingerprint)
-    rows.save_to_disk(str(folder / split))
+    rows.save_to_disk(str(folder / split), num_shards=1)  # an empty split too needs its file
     pq.write_table(pa.table(_pack_table(examples, arrangement)), folder / f"{split}_packs.parquet")
 
 

@@ -1,0 +1,45 @@
+import numpy as np
+
+from fintune_kit.pack.drawing import draw_pack, stretches
+from fintune_kit.pack.tree import COLUMNS, arrange, write_columns
+from tests.pack.world import examples
+
+
+def one_pack(max_length=9):
+    some = examples(([1, 2, 3, 5], [10]), ([1, 2, 3, 6], [20]))
+    columns = write_columns(some, arrange(some, max_length=9), first=0, last=1, max_length=9, pad_id=0)
+    return {name: columns[name][0] for name in COLUMNS}
+
+
+def test_stretches_are_the_branches_of_the_tree():
+    found = [(s.start, s.stop, s.end, s.level, s.shared, s.padding) for s in stretches(one_pack())]
+    assert found == [
+        (0, 3, 7, 0, True, False),
+        (3, 5, 5, 1, False, False),
+        (5, 7, 7, 1, False, False),
+        (7, 8, 8, 0, False, True),
+        (8, 9, 9, 0, False, True),
+    ]
+
+
+def test_stretches_cover_every_position_once():
+    found = stretches(one_pack())
+    assert np.concatenate([np.arange(s.start, s.stop) for s in found]).tolist() == list(range(9))
+
+
+def test_the_drawing_has_a_title_and_named_axes():
+    figure = draw_pack(one_pack())
+    (axes,) = figure.axes
+    assert axes.get_title() == "2 examples of 10 tokens, written in 7 positions"
+    assert axes.get_xlabel() == "position in the pack of 9"
+    assert axes.get_ylabel() == "branchings above"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "shared prefix",
+        "one example",
+        "supervised",
+        "padding",
+    ]
+
+
+def test_the_title_can_be_given():
+    assert draw_pack(one_pack(), title="one pack").axes[0].get_title() == "one pack"
