@@ -68,7 +68,7 @@ def read_template(tokenizer: Any) -> Template:
         raise unknown_template(tokenizer, "it has no chat template")
     slots: dict[str, Slot] = {}
     for roles in ("system user assistant user assistant user assistant", "user assistant"):
-        messages = [Message(role=role, content=f"[[{number}]]") for number, role in enumerate(roles.split())]
+        messages = [Message(role=role, content=f"[[Text {number}]]") for number, role in enumerate(roles.split())]
         fixed = _fixed_text(tokenizer, messages)
         for number, place in enumerate(places(messages)):
             lead, header = _split_lead(tokenizer, fixed[number], closes=number > 0)
@@ -83,7 +83,7 @@ def _fixed_text(tokenizer: Any, messages: Sequence[Message]) -> list[str]:
     for message in messages:
         before, found, text = text.partition(message["content"])
         if not found:
-            raise unknown_template(tokenizer, f"it leaves out a message of role {message['role']}")
+            raise unknown_template(tokenizer, f"it leaves out or rewrites a message of role {message['role']}")
         pieces.append(before)
     return [*pieces, text]
 
@@ -97,7 +97,7 @@ def _trim_of(tokenizer: Any, messages: Sequence[Message], number: int, fixed: Se
         written = [trim(text) if place == number else text for place, text in enumerate(contents)]
         if rendered == "".join(a + b for a, b in zip(fixed, [*written, ""], strict=True)):
             return trim
-    raise unknown_template(tokenizer, f"it rewrites the content of a message of role {messages[number]['role']}")
+    raise unknown_template(tokenizer, f"it rewrites the blanks around a content of role {messages[number]['role']}")
 
 
 def _split_lead(tokenizer: Any, text: str, *, closes: bool) -> tuple[tuple[int, ...], str]:
@@ -114,7 +114,7 @@ def _render(tokenizer: Any, messages: Sequence[Message]) -> str:
 
 
 def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
-    return tuple(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+    return tuple(tokenizer.encode(text, add_special_tokens=False))
 
 
 def unknown_template(tokenizer: Any, why: str) -> UserError:

@@ -208,6 +208,8 @@ def _follows_qwen(description: dict[str, Any]) -> bool:
 
 def _fingerprint(description: dict[str, Any], tokenizer: Any) -> str:
     """SHA-256 of all that decides which tokens a conversation becomes."""
-    decisive = {key: description[key] for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")}
+    decisive = {key: description[key] for key in ("added_tokens", "normalizer", "pre_tokenizer")}
+    # Saving and loading turns some absent settings of the model into empty ones, which mean the same.
+    decisive["model"] = {key: value for key, value in description["model"].items() if value}
     special = [tokenizer.chat_template, tokenizer.pad_token, tokenizer.eos_token]
     return hashlib.sha256(json.dumps([decisive, special], sort_keys=True).encode()).hexdigest()
