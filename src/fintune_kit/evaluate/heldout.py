@@ -98,7 +98,8 @@ def heldout_tasks(
             chosen = [free[i] for i in evenly_chosen(len(free), limit=most_generated)]
             questions = tuple(_free_text(c) for c in chosen)
             metric: Metric = "entities" if _all_entity_lists(c.answer for c in rows) else "rouge_l"
-            tasks.append(_task(task_type, metric, questions, of_total=len(free)))
+            tokens = answer_tokens([c.answer for c in train if c.task_type == task_type])
+            tasks.append(_task(task_type, metric, questions, of_total=len(free), max_new_tokens=tokens))
     return sorted(tasks, key=lambda task: not task.is_choice)
 
 
@@ -120,6 +121,12 @@ def closed_instructions(train: Iterable[Conversation]) -> dict[tuple[str, str], 
         if few and all(len(option) <= LONGEST_OPTION for option in options.values()):
             closed[key] = tuple(options.values())
     return closed
+
+
+def answer_tokens(answers: Sequence[str]) -> int:
+    """Room for 95 % of answers as long as training's: at three characters a token or more, from 16 to 256."""
+    lengths = sorted(len(answer) for answer in answers) or [0]
+    return min(256, max(16, lengths[len(lengths) * 95 // 100] // 3))
 
 
 def _labelled(
@@ -170,6 +177,7 @@ def _task(
     questions: tuple[Question, ...],
     *,
     of_total: int,
+    max_new_tokens: int = 64,
     labelled: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] | None = None,
 ) -> Task:
     words = task_type.replace("_", " ")
@@ -180,5 +188,6 @@ def _task(
         questions=questions,
         source="conversations/validation.parquet",
         labelled=labelled or {},
+        max_new_tokens=max_new_tokens,
         of_total=of_total,
     )

@@ -24,6 +24,7 @@ from fintune_kit.evaluate.trees import OptionTrie, TreePack, build_packs, check_
 from fintune_kit.train.loss import attention_mask
 
 Ints = NDArray[np.int64]
+VOCABULARY_BLOCK = 8192
 _PROBE: list[Message] = [Message(role="user", content="?")]
 
 
@@ -59,7 +60,7 @@ class Compute:
     micro_batch: int = 1
     """Packs in a forward pass."""
     head_chunk: int = 256
-    """Rows of logits that exist at once."""
+    """Positions that the head sees at once."""
     generation_tokens: int = 8192
     """Prompt and answer tokens in a batch of generation."""
 
@@ -151,7 +152,7 @@ def _score_batch(
 def target_log_probabilities(
     hidden: Tensor, head: Tensor, parent: Ints, target: Ints, *, chunk: int
 ) -> NDArray[np.float64]:
-    """log p(target | hidden[parent]), `chunk` rows of logits at a time; a position with many targets is computed once.
+    """log p(target | hidden[parent]), `chunk` positions at a time; one with many targets is normalized once.
 
     Args:
         hidden: `[N, H]`.
@@ -165,13 +166,25 @@ def target_log_probabilities(
     found = np.empty(len(target))
     for number, (first, last) in enumerate(pairwise(borders)):
         here = order[first:last]
-        rows = torch.from_numpy(positions[number * chunk : (number + 1) * chunk]).to(hidden.device)
-        logits = (hidden[rows].to(head.dtype) @ head.T).float()
-        normalizer = logits.logsumexp(dim=-1)
+        rows = hidden[torch.from_numpy(positions[number * chunk : (number + 1) * chunk]).to(hidden.device)]
+        rows = rows.to(head.dtype)
         within = torch.from_numpy(which[here] - number * chunk).to(hidden.device)
-        wanted = torch.from_numpy(target[here]).to(hidden.device)
-        found[here] = (logits[within, wanted] - normalizer[within]).double().cpu().numpy()
+        wanted = head[torch.from_numpy(target[here]).to(hidden.device)]
+        logits = (rows[within].float() * wanted.float()).sum(dim=-1)
+        found[here] = (logits - _log_normalizer(rows, head)[within]).double().cpu().numpy()
     return found
+
+
+def _log_normalizer(rows: Tensor, head: Tensor) -> Tensor:
+    """log of the summed exponentials of `rows @ head.T`, float32 [rows].
+
+    A block of the vocabulary at a time: the logits stay in the cache, which halves the time on a CPU, and never take
+    more than `rows * VOCABULARY_BLOCK` values.
+    """
+    total = torch.full((len(rows),), -torch.inf, device=rows.device)
+    for block in head.split(VOCABULARY_BLOCK):
+        total = torch.logaddexp(total, (rows @ block.T).float().logsumexp(dim=-1))
+    return total
 
 
 def _stack(batch: Sequence[TreePack], name: str, length: int) -> Tensor:

@@ -9,19 +9,21 @@ folder until all are, so a killed run goes on where it was.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fintune_kit.chatml import ChatEncoder
 from fintune_kit.errors import UserError
+from fintune_kit.evaluate.artifacts import check_adapter, check_loss
 from fintune_kit.evaluate.contamination import TrainingText, contaminated
 from fintune_kit.evaluate.declared import load_task
 from fintune_kit.evaluate.general import general_tasks
 from fintune_kit.evaluate.generation import generate_answers
-from fintune_kit.evaluate.heldout import heldout_tasks, read_conversations
+from fintune_kit.evaluate.heldout import Conversation, heldout_tasks, read_conversations
 from fintune_kit.evaluate.judging import judge
+from fintune_kit.evaluate.model_card import write_model_card
 from fintune_kit.evaluate.progress import Progress
 from fintune_kit.evaluate.records import task_record
 from fintune_kit.evaluate.results import Answer, choose, write_answers
@@ -30,7 +32,7 @@ from fintune_kit.evaluate.tasks import Task
 from fintune_kit.hardware import Machine, check_machine, find_machine
 from fintune_kit.pack.store import Packed, open_packed
 from fintune_kit.recipes import Recipe
-from fintune_kit.train.model import load_adapter, load_base
+from fintune_kit.train.model import load_adapter, load_base, load_config
 from fintune_kit.train.trainer import mean_loss
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_json, write_manifest
 
@@ -47,6 +49,7 @@ def evaluate(
     conversations: Path,
     packed: Path,
     out: Path,
+    run: Path | None = None,
     tasks: Sequence[str] = (),
     most_generated: int = MOST_GENERATED,
 ) -> dict[str, Any]:
@@ -58,6 +61,7 @@ def evaluate(
         conversations: stage 1's folder.
         packed: stage 2's folder.
         out: where the evaluation goes.
+        run: stage 3's other folder; with it the adapter's model card is written.
         tasks: further tasks, by name or file (`declared.load_task`).
         most_generated: free-text rows a task.
 
@@ -70,43 +74,32 @@ def evaluate(
     made = read_manifest(adapter, stage="adapter")
     packs = open_packed(packed)
     encoder = ChatEncoder.load(recipe.tokenizer or base)
-    _check_tokenizer(packs, encoder=encoder, folder=packed)
+    _check_tokenizers(encoder, packs=packs, packed=packed, adapter=adapter)
+    matrices = check_adapter(adapter, base_config=load_config(base))
     train, validation = (read_conversations(conversations, split) for split in ("train", "validation"))
     asked = heldout_tasks(train, validation, most_rows=None, most_generated=most_generated) + general_tasks()
     asked += [load_task(named, train=train) for named in tasks]
     _check_names(asked)
+    seen = seen_in_training(asked, train)
 
     machine = find_machine()
     check_machine(machine)
     compute = compute_here(recipe, machine)
-    quantization = recipe.train.quantization
-    fresh = load_base(
-        base, dtype=compute.dtype, quantization=quantization, device=compute.device, head_chunk=compute.head_chunk
-    )
-    model = load_adapter(fresh, adapter)
-    identity = {"adapter": made["files"], "base": made["base"], "quantization": quantization, "dtype": compute.dtype}
-    progress = Progress(out.with_name(out.name + ".progress"), identity=identity)
-    loss, answers = {}, {}
-    for who in MODELS:
-        with model.disable_adapter() if who == "base" else nullcontext():
-            loss[who], tokens = _validation_loss(model, packs, compute)
-            answers[who] = answer_tasks(who, model, asked, encoder=encoder, compute=compute, progress=progress)
-    training = TrainingText.of([[m["content"] for m in c.messages if m["role"] != "system"] for c in train])
-    seen = {task.name: contaminated([question.text for question in task.questions], training) for task in asked}
-    scores = {
-        "recipe": recipe.name,
-        "model": made["base"],
-        "machine": machine.name,
-        "dtype": compute.dtype,
-        "quantization": quantization,
-        "loss": {**loss, "when_training_ended": made.get("validation_loss"), "supervised_tokens": tokens},
-        "tasks": [
-            task_record(
-                task, answers["base"][task.name], answers["adapter"][task.name], seen=seen[task.name], seed=recipe.seed
-            )
-            for task in asked
-        ],
+    model = load_model(recipe, base=base, adapter=adapter, compute=compute)
+    settings = {"model": made["base"], "quantization": recipe.train.quantization, "dtype": compute.dtype}
+    loss = losses(model, packs, compute=compute)
+    loss["when_training_ended"] = made.get("validation_loss")
+    check_loss(loss["adapter"], loss["when_training_ended"], folder=adapter)
+    progress = Progress(out.with_name(out.name + ".progress"), identity=[made["files"], settings])
+    answers = {
+        who: answer_tasks(who, model, asked, encoder=encoder, compute=compute, progress=progress) for who in MODELS
     }
+    records = [
+        task_record(task, *(answers[who][task.name] for who in MODELS), seen=seen[task.name], seed=recipe.seed)
+        for task in asked
+    ]
+    scores = {"recipe": recipe.name, **settings, "machine": machine.name, "adapter": matrices, "loss": loss}
+    scores["tasks"] = records
     with replacing_folder(out) as folder:
         write_json(folder / "scores.json", scores)
         write_answers(folder / "answers.parquet", asked, answers, seen=seen)
@@ -119,7 +112,42 @@ def evaluate(
             recipe=recipe.as_dict(),
         )
     progress.remove()
+    if run is not None:
+        write_model_card(adapter, run=run, packed=packed, conversations=conversations, evaluation=out)
     return scores
+
+
+def load_model(recipe: Recipe, *, base: str | Path, adapter: Path, compute: Compute) -> Any:
+    """The base as in training, with the adapter on it."""
+    quantization, chunk = recipe.train.quantization, compute.head_chunk
+    fresh = load_base(base, dtype=compute.dtype, quantization=quantization, device=compute.device, head_chunk=chunk)
+    return load_adapter(fresh, adapter)
+
+
+def losses(model: Any, packs: Packed, *, compute: Compute) -> dict[str, Any]:
+    """Mean validation loss of both models, in nats a supervised token."""
+    found: dict[str, Any] = {}
+    for who in MODELS:
+        with only(who, model):
+            found[who], found["supervised_tokens"] = mean_loss(
+                model,
+                packs.validation.rows,
+                micro_batch=compute.micro_batch,
+                device=compute.device,
+                dtype=compute.dtype,
+            )
+    return found
+
+
+def only(who: str, model: Any) -> AbstractContextManager[Any]:
+    """While it is open, the model answers as `base` (adapter off) or as `adapter`."""
+    return model.disable_adapter() if who == "base" else nullcontext()
+
+
+def seen_in_training(tasks: Sequence[Task], train: Sequence[Conversation]) -> dict[str, list[bool]]:
+    """Of each task's questions, whether the training conversations hold them."""
+    training = TrainingText.of([[m["content"] for m in c.messages if m["role"] != "system"] for c in train])
+    return {task.name: contaminated([question.text for question in task.questions], training) for task in tasks}
 
 
 def compute_here(recipe: Recipe, machine: Machine) -> Compute:
@@ -139,7 +167,8 @@ def answer_tasks(
     for task in tasks:
         answers = progress.load(who, task)
         if answers is None:
-            answers = answer_task(model, task, encoder=encoder, compute=compute, label=f"{who}: {task.title}")
+            with only(who, model):
+                answers = answer_task(model, task, encoder=encoder, compute=compute, label=f"{who}: {task.title}")
             progress.save(who, task, answers)
         found[task.name] = answers
     return found
@@ -155,12 +184,6 @@ def answer_task(model: Any, task: Task, *, encoder: ChatEncoder, compute: Comput
     return judge(task, generated)
 
 
-def _validation_loss(model: Any, packs: Packed, compute: Compute) -> tuple[float, int]:
-    return mean_loss(
-        model, packs.validation.rows, micro_batch=compute.micro_batch, device=compute.device, dtype=compute.dtype
-    )
-
-
 def _check_names(tasks: Sequence[Task]) -> None:
     names = [task.name for task in tasks]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -168,9 +191,14 @@ def _check_names(tasks: Sequence[Task]) -> None:
         raise UserError(f"two tasks are called {twice!r}; expected each name once: rename a file, or name it once")
 
 
-def _check_tokenizer(packs: Packed, *, encoder: ChatEncoder, folder: Path) -> None:
+def _check_tokenizers(encoder: ChatEncoder, *, packs: Packed, packed: Path, adapter: Path) -> None:
+    if ChatEncoder.load(adapter).fingerprint != encoder.fingerprint:
+        raise UserError(
+            f"{adapter} was trained with another tokenizer than {encoder.tokenizer.name_or_path!r}; expected the same "
+            f"one in all stages: set FINTUNE_TOKENIZER to the one that lies beside the adapter"
+        )
     if packs.manifest["tokenizer"]["fingerprint"] != encoder.fingerprint:
         raise UserError(
-            f"{folder} was packed with another tokenizer than {encoder.tokenizer.name_or_path!r}; expected the same "
+            f"{packed} was packed with another tokenizer than {encoder.tokenizer.name_or_path!r}; expected the same "
             f"one in all stages: run notebook 02 again, or set FINTUNE_TOKENIZER"
         )

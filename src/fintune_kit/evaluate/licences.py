@@ -1,0 +1,61 @@
+"""What the base and the data allow, as far as their authors say: carried into the model card, not decided here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BaseLicence:
+    """Of a base model."""
+
+    identifier: str
+    """As the Hub writes it; `other` where it has none."""
+    words: str
+
+
+@dataclass(frozen=True)
+class SourceLicence:
+    """Of a data source."""
+
+    source: str
+    words: str
+    allows_commerce: bool
+
+
+_RESEARCH = ("qwen2.5-3b", "qwen2.5-coder-3b")
+_APACHE = ("qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-7b", "qwen2.5-14b", "qwen2.5-32b", "qwen3-")
+_SUJET = (
+    "stated as Apache-2.0, but it holds text under non-commercial terms (Stanford Alpaca CC BY-NC 4.0, Financial "
+    "PhraseBank CC BY-NC-SA 3.0)"
+)
+
+
+def base_licence(base: str, *, recipe_model: str) -> BaseLicence:
+    """The licence of a base model, by the name under which it is published.
+
+    Args:
+        base: as the adapter's manifest names it.
+        recipe_model: as the recipe names it; `tiny` is made in the workspace.
+    """
+    name = f"{base} {recipe_model}".lower()
+    if recipe_model == "tiny":
+        return BaseLicence("apache-2.0", "made by fintune-kit (Apache-2.0) with random first weights.")
+    if any(known in name for known in _RESEARCH):
+        return BaseLicence("other", "Qwen Research License: non-commercial use only, and so for what is built on it.")
+    if any(known in name for known in _APACHE):
+        return BaseLicence("apache-2.0", "Apache-2.0.")
+    return BaseLicence("other", f"not known to fintune-kit; see where `{base}` is published.")
+
+
+def source_licences(sources: Sequence[str]) -> list[SourceLicence]:
+    """The licences of a recipe's sources; an unknown one is said to be unknown."""
+    found = []
+    for source in sources:
+        name = source.split("/")[-1] if source.startswith(("/", ".", "~")) else source
+        if source == "sample":
+            found.append(SourceLicence(name, "Apache-2.0, written for fintune-kit", True))
+        elif "sujet" in source.lower():
+            found.append(SourceLicence(name, _SUJET, False))
+        else:
+            found.append(SourceLicence(name, "not known to fintune-kit", False))
+    return found
