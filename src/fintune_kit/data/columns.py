@@ -17,6 +17,7 @@ from typing import Any
 
 from fintune_kit.chat_template import Message
 from fintune_kit.data.conversation import parse_history
+from fintune_kit.data.corpus import as_unicode
 from fintune_kit.data.turns import parse_chatml, parse_turns
 from fintune_kit.data.unfit import UnfitRow
 from fintune_kit.errors import UserError
@@ -239,15 +240,17 @@ def map_row(layout: Layout, row: Mapping[str, Any], *, system_prompt: str | None
     messages, how = layout.read(layout, row)
     if system_prompt and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system_prompt})
-    task_type = _text(row, layout.column("task_type"), required=False) or _default_task(layout, messages, row)
+    task_type = _text(row, layout.column("task_type"), required=False).strip() or _default_task(layout, messages, row)
     conversation = _cell(layout, row, "conversation_id")
     if isinstance(conversation, float):
         conversation = None if not math.isfinite(conversation) else int(conversation)
     return Mapped(
         messages=messages,
-        task_type=task_type.strip(),
-        origin=_text(row, layout.column("origin"), required=False) or None,
-        conversation=str(conversation) if isinstance(conversation, str | int) and conversation != "" else None,
+        task_type=as_unicode(task_type),
+        origin=as_unicode(_text(row, layout.column("origin"), required=False)) or None,
+        conversation=as_unicode(str(conversation))
+        if isinstance(conversation, str | int) and conversation != ""
+        else None,
         how=how,
     )
 

@@ -84,5 +84,17 @@ def refusal_of(candidate: Candidate, *, rule: str, detail: str) -> Refusal:
 
 def row_json(row: Mapping[str, Any]) -> str:
     """A row as JSON text that any Parquet file can hold, whatever is in it."""
-    text = json.dumps(row, ensure_ascii=False, default=str)
+    try:
+        try:
+            text = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+        except ValueError:  # NaN is no JSON: it is written as null
+            plain = json.loads(json.dumps(row, default=str), parse_constant=lambda _: None)
+            text = json.dumps(plain, ensure_ascii=False)
+    except (RecursionError, TypeError) as error:
+        text = json.dumps({"unwritable": f"{type(error).__name__}: {list(row)[:9]!r}"})
+    return as_unicode(text)
+
+
+def as_unicode(text: str) -> str:
+    """The text without halves of surrogate pairs, which no file can hold."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from fintune_kit.chat_template import Message
 from fintune_kit.chatml import find_fault
 from fintune_kit.data.columns import Layout, Mapped, map_row, recognise, unmapped_columns_error
-from fintune_kit.data.corpus import Candidate, Corpus, Refusal, row_json
+from fintune_kit.data.corpus import Candidate, Corpus, Refusal, as_unicode, row_json
 from fintune_kit.data.lines import Row
 from fintune_kit.data.repair import KINDS, Repaired, repair
 from fintune_kit.data.sources import LoadedFile
@@ -97,11 +97,11 @@ class Intake:
             Refusal(
                 row_id=row_id,
                 source=file.source.name,
-                origin=origin if isinstance(origin, str) and origin else file.source.name,
-                task_type=task if isinstance(task, str) and task else "(unknown)",
-                row=row.raw or "" if row.values is None else row_json(values),
+                origin=as_unicode(origin) if isinstance(origin, str) and origin else file.source.name,
+                task_type=as_unicode(task) if isinstance(task, str) and task else "(unknown)",
+                row=as_unicode(row.raw or "") if row.values is None else row_json(values),
                 rule=rule,
-                detail=f"{row.place}: {detail}",
+                detail=as_unicode(f"{row.place}: {detail}"),
             )
         )
 

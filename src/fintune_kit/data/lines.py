@@ -55,6 +55,12 @@ class Lines:
         """How a compressed file's content breaks off, where it does."""
         return self._stream.broken if isinstance(self._stream, Unzipped) else None
 
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._text.close()
+
     def __iter__(self) -> "Lines":
         return self
 
@@ -123,7 +129,8 @@ class Unzipped(io.RawIOBase):
 
 def whole_text(stream: io.RawIOBase) -> tuple[str, bool]:
     """All of a stream's text, whatever the length of its lines, and whether some of it was not UTF-8."""
-    text = _text_of(stream).read()
+    with _text_of(stream) as reader:
+        text = reader.read()
     if text.isascii() or not _ESCAPED.search(text):
         return text, False
     lines = (_as_windows_1252(line) if _ESCAPED.search(line) else line for line in text.splitlines(keepends=True))

@@ -29,10 +29,12 @@ def read_rows(path: Path) -> Iterator[Row]:
     if kind == ".parquet":
         yield from parquet_rows(path)
         return
-    with Unzipped(path) if path.name.lower().endswith(".gz") else path.open("rb", buffering=0) as stream:
-        if kind == ".json":
-            yield from json_rows(path, stream)
-        elif kind == ".jsonl":
-            yield from jsonl_rows(Lines(stream))
+    stream = Unzipped(path) if path.name.lower().endswith(".gz") else path.open("rb", buffering=0)
+    if kind == ".json":
+        yield from json_rows(path, stream)
+        return
+    with Lines(stream) as lines:
+        if kind == ".jsonl":
+            yield from jsonl_rows(lines)
         else:
-            yield from csv_rows(path, Lines(stream), delimiter="\t" if kind == ".tsv" else None)
+            yield from csv_rows(path, lines, delimiter="\t" if kind == ".tsv" else None)

@@ -30,7 +30,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANKS = re.compile(r"(?<=[^\s])[ \t\u00a0]{2,}(?=[^\s])")
 _TRAILING = re.compile(r"[ \t\u00a0]+(?=\n|\Z)")
 _LINES = re.compile(r"\n{3,}")
-_FIGURE = re.compile(r"[$€£¥₹]\s?[0-9]|[0-9]\s?[€£¥₹]|\$[A-Za-z]{1,6}\b|[0-9]+")
+_AMOUNT = re.compile(r"[$€£¥₹]\s?[0-9]|[0-9]\s?[€£¥₹]|\$[A-Za-z]{1,6}\b")
+_NUMBER = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -104,4 +105,5 @@ def _keeping_figures(before: str, after: str) -> str:
 
 def _figures(text: str) -> Counter[str]:
     """The figures of a text, an entity's own number aside (`&#36;5` holds $5, not 36)."""
-    return Counter("".join(figure.split()) for figure in _FIGURE.findall(_without_entities(text)))
+    text = _without_entities(text)
+    return Counter("".join(amount.split()) for amount in _AMOUNT.findall(text)) + Counter(_NUMBER.findall(text))

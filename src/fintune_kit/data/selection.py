@@ -1,9 +1,9 @@
 """Which N of the conversations that pass, and which of those are held out for validation.
 
-The N are shared out over strata (a task type and, where its answers are a closed set, a label) so that a big stratum
-gives more than a small one but less than its size (in proportion to the square root), no task more than `TASK_CAP` and
-no label more than `LABEL_CAP` of its task while others still have rows. Within a stratum the best score comes first,
-and equal scores come in an order that the seed decides.
+The N are shared out over strata (a task type and its label; where answers are open, the upstream dataset) so that a big
+stratum gives more than a small one but less than its size (in proportion to the square root), no task more than
+`TASK_CAP` and no label more than `LABEL_CAP` of its task while others still have rows. Within a stratum the best score
+comes first, and equal scores come in an order that the seed decides.
 """
 
 import hashlib
@@ -26,7 +26,9 @@ LABEL_CAP = 0.5
 LABEL_WORDS = 5
 """A label has at most so many words ..."""
 LABEL_REPEATS = 5
-"""... and answers at least so many rows of its task, or a hundredth of them if that is less."""
+"""... and answers at least so many rows of its task, or a hundredth of them if that is less ..."""
+CLOSED_SHARE = 0.8
+"""... in a task whose rows are answered by such labels to at least this share. Else its answers are open."""
 OPEN = "(open)"
 
 K = TypeVar("K", bound=Hashable)
@@ -37,20 +39,21 @@ class Stratum:
     """Rows that compete with one another for places."""
 
     source: str
+    """Empty where sources are pooled."""
     task_type: str
-    label: str
+    kind: str
+    """The label; of open answers, the upstream dataset."""
 
 
 def labels_of(candidates: Sequence[Candidate]) -> list[str]:
-    """The label that each conversation answers with, in small letters; `(open)` where its answer is free text."""
+    """The label that each conversation answers with, in small letters; `(open)` where answers are no closed set."""
     answers = [(c.task_type, " ".join(c.answer.lower().split())) for c in candidates]
     repeats, tasks = Counter(answers), Counter(task for task, _ in answers)
-    return [
-        answer
-        if len(answer.split()) <= LABEL_WORDS and repeats[task, answer] >= min(LABEL_REPEATS, 1 + tasks[task] / 100)
-        else OPEN
-        for task, answer in answers
-    ]
+    closed = Counter[str]()
+    for (task, answer), count in repeats.items():
+        if len(answer.split()) <= LABEL_WORDS and count >= min(LABEL_REPEATS, 1 + tasks[task] / 100):
+            closed[task] += count
+    return [answer if closed[task] >= CLOSED_SHARE * tasks[task] else OPEN for task, answer in answers]
 
 
 def select(
@@ -62,16 +65,11 @@ def select(
     seed: int,
 ) -> list[int]:
     """Positions of the chosen conversations, in the order in which they came. All of them where no more pass."""
-    labels = labels_of(candidates)
-    strata: dict[Stratum, list[int]] = defaultdict(list)
-    for position, candidate in enumerate(candidates):
-        strata[Stratum(candidate.source, candidate.task_type, labels[position])].append(position)
     marked = any(source.count is not None or source.weight is not None for source in sources)
-    if not marked:  # sources are pooled
-        pooled: dict[Stratum, list[int]] = defaultdict(list)
-        for stratum, positions in strata.items():
-            pooled[Stratum("", stratum.task_type, stratum.label)].extend(positions)
-        strata = pooled
+    strata: dict[Stratum, list[int]] = defaultdict(list)
+    for position, (candidate, label) in enumerate(zip(candidates, labels_of(candidates), strict=True)):
+        kind = candidate.origin if label == OPEN else label
+        strata[Stratum(candidate.source if marked else "", candidate.task_type, kind)].append(position)
     per_source = _share_over_sources(strata, examples=examples, sources=sources, marked=marked)
     chosen: list[int] = []
     for source, places in per_source.items():

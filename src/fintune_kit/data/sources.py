@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from fintune_kit.data.corpus import as_unicode
 from fintune_kit.data.lines import Row, UnreadableFile
 from fintune_kit.data.readers import FORMATS, format_of, read_rows
 from fintune_kit.errors import MissingInputError, UserError
@@ -63,7 +64,7 @@ def parse_sources(texts: Iterable[str]) -> list[Source]:
     for text in texts:
         location, count, weight = _split_mark(text)
         path, is_hub = _locate(location)
-        name = location if is_hub or location == SAMPLE else path.name
+        name = as_unicode(location if is_hub or location == SAMPLE else path.name)
         taken = {source.name for source in sources}
         unique = name if name not in taken else next(n for i in range(2, 10**6) if (n := f"{name}({i})") not in taken)
         sources.append(
@@ -112,7 +113,7 @@ def read_source(source: Source) -> Iterator[LoadedFile]:
         return
     root = Path(source.location)
     for path in _files_of(root):
-        name = source.name if path == root else f"{source.name}/{path.relative_to(root).as_posix()}"
+        name = source.name if path == root else as_unicode(f"{source.name}/{path.relative_to(root).as_posix()}")
         try:
             yield LoadedFile(source, name, list(read_rows(path)), sha256=sha256_of(path))
         except UnreadableFile as error:
