@@ -77,13 +77,14 @@ def build_parser() -> argparse.ArgumentParser:
 def run_data(arguments: argparse.Namespace) -> None:
     """`fintune-kit data`"""
     from fintune_kit.chatml import ChatEncoder
+    from fintune_kit.data.recipe_sources import sources_of
     from fintune_kit.data.stage import prepare_conversations
     from fintune_kit.tiny import tokenizer_of
 
     recipe, workspace = _open(arguments)
     out = arguments.out or workspace.folder("conversations")
     report = prepare_conversations(
-        sources=tuple(arguments.source or recipe.data.sources),
+        sources=tuple(arguments.source) if arguments.source else sources_of(recipe, workspace),
         out=out,
         examples=_given(arguments.examples, recipe.data.examples),
         validation_share=recipe.data.validation_share,
@@ -95,12 +96,9 @@ def run_data(arguments: argparse.Namespace) -> None:
         system_prompt=recipe.data.system_prompt,
         finance_only=recipe.data.finance_only,
     )
-    print(
-        f"{out}: {report['rows_read']:,} rows read, {report['train']:,} conversations to train on, "
-        f"{report['validation']:,} held out"
-    )
-    for rule, count in sorted(report["refused"].items(), key=lambda item: -item[1]):
-        print(f"  {count:>9,} {rule}")
+    for step in report["funnel"]:
+        print(f"{step['left']:>9,} left  {-step['refused']:>9,}  {step['says']}")
+    print(f"{out}: {report['train']:,} conversations to train on, {report['validation']:,} held out")
 
 
 def run_pack(arguments: argparse.Namespace) -> None:

@@ -155,23 +155,26 @@ def live_loss(*, seconds_between: float = 5.0) -> Callable[[Sequence[Mapping[str
 
 
 def plot_confusion(
-    truth: Sequence[str], answers: Sequence[str], *, labels: Sequence[str], title: str = "What is taken for what"
+    counts: Sequence[Sequence[int]], *, labels: Sequence[str], title: str = "What is taken for what"
 ) -> Figure:
-    """A grid of counts: rows are the right labels, columns the model's, the diagonal is right."""
-    counts = np.zeros((len(labels), len(labels)), dtype=int)
-    for right, given in zip(truth, answers, strict=True):
-        counts[labels.index(right), labels.index(given)] += 1
+    """A grid of counts: a row a right label, a column an answer of the model; what is right lies on the diagonal.
+
+    Args:
+        counts: a row a label, a column a label; columns beyond the labels are other answers.
+    """
+    grid = np.asarray(counts)
+    given = [*labels, *["(none of these)"] * (grid.shape[1] - len(labels))]
     side = max(3.6, 0.62 * len(labels) + 1.8)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    shares = grid / np.maximum(1, grid.sum(axis=1, keepdims=True))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
+    for (row, column), count in np.ndenumerate(grid):
         if count:
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize=9)
-    axes.set(xlabel="the model's answer", ylabel="right answer", xticks=range(len(labels)), yticks=range(len(labels)))
-    axes.set_xticklabels(labels, rotation=40, ha="right")
+    axes.set(xlabel="the model's answer", ylabel="right answer", xticks=range(len(given)), yticks=range(len(labels)))
+    axes.set_xticklabels(given, rotation=40, ha="right")
     axes.set_yticklabels(labels)
     axes.set_title(title, fontweight="bold")
     figure.colorbar(image, ax=axes, label="share of the row", shrink=0.8)
@@ -207,7 +210,7 @@ def plot_before_after(records: Sequence[Mapping[str, Any]], *, title: str = "Bef
 def plot_calibration(
     confidence: Sequence[float], right: Sequence[bool], *, title: str = "Is it as sure as it is right?"
 ) -> Figure:
-    """Accuracy of answers by the probability that the model gave them, in ten bins; on the diagonal where calibrated."""
+    """Accuracy of answers by the probability that the model gave them, in ten bins."""
     figure, axes = _figure(title, width=5.2, height=4.4)
     sure, hit = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
     bins = np.clip((sure * 10).astype(int), 0, 9)

@@ -26,12 +26,15 @@ class DataRecipe:
     difference of 0.01."""
     system_prompt: str | None = None
     """Added where a row has none. None leaves this to the chat template, as the model saw it in its own tuning."""
+    transactions: int = 0
+    """Synthetic bank transactions to add as rows (transaction -> category); the original run had none."""
     finance_only: bool = True
     """Refuse rows that are not about finance (half of Sujet's `qa` is general Alpaca)."""
 
     def __post_init__(self) -> None:
         _require(bool(self.sources), "data.sources", self.sources, "at least one source")
         _require(self.examples >= 1, "data.examples", self.examples, "1 or more")
+        _require(self.transactions >= 0, "data.transactions", self.transactions, "0 or more")
         _require(0 < self.validation_share < 0.5, "data.validation_share", self.validation_share, "between 0 and 0.5")
 
 

@@ -60,6 +60,7 @@ class Workspace:
         own = self.folder(stage)
         _restore_interrupted_swap(own)
         if (own / MANIFEST).is_file():
+            read_manifest(own, stage=stage)
             return own
         attached = [path.parent for path in _kaggle_manifests(stage)]
         if len(attached) > 1:
@@ -68,6 +69,17 @@ class Workspace:
             return attached[0]
         read_manifest(own, stage=stage)  # raises, and says whether it is missing or unfinished
         raise AssertionError("unreachable")
+
+    def manifest(self, stage: str) -> dict[str, Any] | None:
+        """The manifest of a stage in this workspace; None while it is unfinished."""
+        folder = self.folder(stage)
+        return read_manifest(folder, stage=stage) if (folder / MANIFEST).is_file() else None
+
+
+def time_budget() -> list[str]:
+    """`--time-budget` as `FINTUNE_TIME_BUDGET` says, else half an hour less than Kaggle's session, else none."""
+    budget = os.environ.get("FINTUNE_TIME_BUDGET") or ("11h30m" if on_kaggle() else "")
+    return ["--time-budget", budget] if budget else []
 
 
 def on_kaggle() -> bool:

@@ -19,7 +19,7 @@ from fintune_kit.train.loss import read_packs
 from fintune_kit.train.plan import Plan
 from fintune_kit.train.trainer import (
     PackTrainer,
-    arrange,
+    in_training_order,
     mean_loss,
     stack_packs,
     step_order,
@@ -88,7 +88,7 @@ def run(
     trainer = PackTrainer(
         model=model,
         tokenizer=tokenizer,
-        packs=arrange(rows, order),
+        packs=in_training_order(rows, order),
         arguments=training_arguments(recipe, the_plan, output=folder / "checkpoints" / "partial", seed=0),
         checkpoints=folder / "checkpoints",
         clock=clock,
@@ -118,7 +118,7 @@ def test_the_order_is_every_pack_once_a_pass_and_filled_to_whole_steps():
 
 
 def test_an_empty_pack_supervises_nothing_and_each_of_its_positions_sees_itself(rows):
-    arranged = arrange(rows, np.array([2, -1]))
+    arranged = in_training_order(rows, np.array([2, -1]))
     assert arranged[0]["input_ids"].tolist() == rows[2]["input_ids"]
     assert (arranged[1]["shift_labels"] == IGNORE).all()
     assert arranged[1]["subtree_end"].tolist() == list(range(1, LENGTH + 1))

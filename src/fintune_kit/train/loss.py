@@ -10,6 +10,7 @@ wants a gradient is refused rather than silently not trained.
 """
 
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -90,6 +91,20 @@ def packed_forward(
         hidden[supervised], causal_lm.lm_head.weight, shift_labels[supervised].long(), chunk=causal_lm.head_chunk
     )
     return CausalLMOutputWithPast(loss=loss)
+
+
+def loss_alone(causal_lm: nn.Module, tokens: Sequence[int], labels: Sequence[int]) -> Tensor:
+    """The reference: one example by itself, through the model's own forward and PyTorch's cross-entropy.
+
+    Args:
+        causal_lm: before `read_packs` or after; its ordinary forward is called.
+        tokens, labels: of one example; labels are pre-shifted, -100 where nothing is supervised.
+
+    Returns:
+        The loss summed over supervised tokens.
+    """
+    logits = causal_lm(input_ids=torch.tensor([list(tokens)]), use_cache=False).logits[0]
+    return F.cross_entropy(logits, torch.tensor(list(labels)), ignore_index=IGNORE, reduction="sum")
 
 
 def attention_mask(subtree_end: Tensor, *, implementation: str) -> Tensor:

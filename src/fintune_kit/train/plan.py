@@ -29,6 +29,8 @@ class PackCounts:
     supervised_tokens: int
     plain_sequences_per_pack: float
     """Ordinary packed sequences that one pack stands for: 1.0 without prefix sharing."""
+    known_to: tuple[float, float] = (1.0, 1.0)
+    """Low and high factor on the counts, where they are assumed rather than counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +88,24 @@ class Plan:
         return asdict(self) | {"peak_gib": round(self.peak_gib, 2)}
 
 
-TOKENS_PER_EXAMPLE = 260
-"""Of Sujet's rows in ChatML, with the Qwen2.5 tokenizer: 230 to 290, from its published size."""
+TOKENS_PER_EXAMPLE = (160, 225, 290)
+"""Low, middle and high: 158 on a stand-in for Sujet without rows over 2,048 tokens, 230 to 290 by Sujet's own size."""
 SHARED = 0.6
 """What prefix sharing leaves of the tokens, on a stand-in for Sujet; only assumed until the real packs are there."""
 
 
 def typical_counts(recipe: Recipe) -> PackCounts:
     """Packs that a recipe's data would give, for a plan before there are any."""
-    plain = recipe.data.examples * TOKENS_PER_EXAMPLE / recipe.pack.max_length
+    fewest, tokens, most = TOKENS_PER_EXAMPLE
+    plain = recipe.data.examples * tokens / recipe.pack.max_length
     packs = math.ceil(plain * (SHARED if recipe.pack.share_prefixes else 1.0))
     supervised = round(plain * recipe.pack.max_length * 0.13)
-    return PackCounts(packs=packs, supervised_tokens=supervised, plain_sequences_per_pack=max(1.0, plain / packs))
+    return PackCounts(
+        packs=packs,
+        supervised_tokens=supervised,
+        plain_sequences_per_pack=max(1.0, plain / packs),
+        known_to=(fewest / tokens, most / tokens),
+    )
 
 
 def packs_per_step(recipe: Recipe, counts: PackCounts) -> int:
@@ -161,6 +169,7 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
         max_length=recipe.pack.max_length,
         checkpointing=checkpointing,
     )
+    low, high = hours(work, device)
     return Plan(
         device=device.name,
         processes=processes,
@@ -173,7 +182,7 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
         checkpointing=checkpointing,
         head_chunk=256,
         memory=memory,
-        hours=hours(work, device),
+        hours=(low * counts.known_to[0], high * counts.known_to[1]),
     )
 
 

@@ -27,8 +27,19 @@ from fintune_kit.train.cost import ModelShape
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
-from fintune_kit.train.trainer import PackTrainer, arrange, mean_loss, step_order, training_arguments
+from fintune_kit.train.trainer import PackTrainer, in_training_order, mean_loss, step_order, training_arguments
 from fintune_kit.workspace import MANIFEST, replacing_folder, sha256_of, versions, write_json, write_manifest
+
+ARTIFACTS = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+"""What a finished `adapter/` holds, besides its manifest and model card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +141,7 @@ def train(
     trainer = PackTrainer(
         model=model,
         tokenizer=encoder.tokenizer,
-        packs=arrange(packs.train.rows, order),
+        packs=in_training_order(packs.train.rows, order),
         arguments=training_arguments(
             recipe.train, plan, output=partial_folder(run / "checkpoints"), seed=recipe.seed, report_to=report_to
         ),

@@ -52,7 +52,7 @@ def step_order(packs: int, *, epochs: int, seed: int, packs_per_step: int) -> np
     return np.concatenate([order, np.full(missing, -1)])
 
 
-def arrange(rows: Dataset, order: np.ndarray) -> Dataset:
+def in_training_order(rows: Dataset, order: np.ndarray) -> Dataset:
     """The packs in training order, without copying them; -1 gives a pack that supervises nothing."""
     length = len(rows[0]["input_ids"])
     empty = {
@@ -121,7 +121,7 @@ class PackTrainer(SFTTrainer):
     ) -> None:
         """
         Args:
-            packs: rows in training order (`arrange`).
+            packs: rows in training order (`in_training_order`).
             arguments: from `training_arguments`.
             checkpoints: the folder of sealed checkpoints.
             clock: told how long a save takes.

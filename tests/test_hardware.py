@@ -1,0 +1,67 @@
+import pytest
+
+from fintune_kit.hardware import (
+    Card,
+    Machine,
+    check_machine,
+    choose_dtype,
+    doctor,
+    find_machine,
+    has_kernels_for,
+    missing_kernels,
+)
+
+CU128 = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
+CU126 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [(None, "float32"), ((6, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")],
+)
+def test_precision_is_decided_by_the_card_with_a_reason(capability, dtype):
+    chosen, reason = choose_dtype(capability)
+    assert chosen == dtype
+    assert len(reason) > 10
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "runs"),
+    [
+        ((6, 0), CU128, False),
+        ((6, 0), CU126, True),
+        ((7, 5), CU128, True),
+        ((8, 9), CU128, True),  # an L4 runs sm_86 code
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_90a"], True),
+    ],
+)
+def test_a_card_needs_code_of_its_major_version(capability, built, runs):
+    assert has_kernels_for(capability, built) is runs
+
+
+def test_a_card_without_kernels_is_named_with_the_remedy():
+    card = Card(name="Tesla P100-PCIE-16GB", capability=(6, 0), memory_bytes=16 * 2**30)
+    sentence = missing_kernels(card, "2.10.0+cu128", CU128)
+    assert "P100" in sentence
+    assert "sm_60" in sentence
+    assert "requirements-p100.txt" in sentence
+
+
+def test_this_machine_is_described_and_passes_its_own_check():
+    machine = find_machine()
+    check_machine(machine)
+    assert machine.cpu_cores >= 1
+    assert machine.name
+
+
+def test_two_cards_are_counted():
+    card = Card(name="Tesla T4", capability=(7, 5), memory_bytes=15 * 2**30)
+    machine = Machine(kind="cuda", cards=(card, card), dtype="float16", dtype_reason="", cpu_cores=4)
+    assert machine.name == "2 x Tesla T4"
+
+
+def test_doctor_runs_an_nf4_layer():
+    findings = {finding.what: finding for finding in doctor()}
+    assert findings["bitsandbytes"].fine, findings["bitsandbytes"].detail
+    assert {"accelerator", "precision"} <= set(findings)
