@@ -139,3 +139,13 @@ def test_a_row_that_does_not_fit_names_its_rule(row: dict[str, Any], rule: str):
 
 def test_numbers_and_truth_values_are_written_out():
     assert turns({"question": 7, "answer": True}) == [("user", "7"), ("assistant", "true")]
+
+
+def test_a_row_of_any_layout_may_name_its_own_task_and_conversation():
+    row = {
+        "messages": [{"role": "user", "content": "Categorize: RENT"}, {"role": "assistant", "content": "Housing"}],
+        "task_type": "transaction_categorization",
+        "conversation_id": 7,
+    }
+    mapped = map_row(recognise(row), row)
+    assert (mapped.task_type, mapped.conversation) == ("transaction_categorization", "7")

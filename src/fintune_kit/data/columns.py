@@ -36,6 +36,9 @@ ROLES = (
 )
 
 
+_NAMED_BY_THEMSELVES = ("task_type", "conversation_id")
+
+
 @dataclass(frozen=True)
 class Layout:
     """Which column plays which role, and how the row is read."""
@@ -53,8 +56,8 @@ class Layout:
     """Whether a row's values, beyond its columns, speak for this layout."""
 
     def column(self, role: str) -> str | None:
-        """The column that plays a role, if any does."""
-        return self.roles.get(role) or self.optional.get(role)
+        """The column that plays a role, if any does; some are taken by their own name, whatever the layout."""
+        return self.roles.get(role) or self.optional.get(role) or (role if role in _NAMED_BY_THEMSELVES else None)
 
 
 @dataclass(slots=True)
