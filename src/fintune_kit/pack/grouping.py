@@ -15,6 +15,7 @@ colocation", SPAA 2011; best fit by a table of gaps, as in TRL's `bfd`.
 """
 
 import heapq
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -207,7 +208,7 @@ class _Packs:
     def __init__(self, trie: Trie, bins: Sequence[Bin], max_length: int) -> None:
         self._trie, self._max_length = trie, max_length
         self._packs: list[_Pack] = []
-        self._holes: dict[int, _Holes] = {}
+        self._holes: defaultdict[int, _Holes] = defaultdict(_Holes)
         for number, (_, nodes) in enumerate(bins):
             self._packs.append(_Pack([], set(), max_length))
             self._fill(number, nodes)
@@ -276,7 +277,7 @@ class _Packs:
 
     def _open_holes(self, number: int) -> None:
         for node in self._packs[number].path:
-            self._holes.setdefault(node, _Holes()).add(self._packs[number].room, number)
+            self._holes[node].add(self._packs[number].room, number)
 
 
 def _divide_up(number: int, by: int) -> int:
