@@ -1,6 +1,7 @@
-"""A world small enough to read: a random two-layer Qwen2 that reads packs, a tokenizer of the sample, a few questions."""
+"""A world small enough to read: a random two-layer Qwen2 that reads packs, its tokenizer, a few questions."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from fintune_kit.evaluate.tasks import Question, Task
 from fintune_kit.tiny import build_tokenizer, sample_texts
 from fintune_kit.train.loss import read_packs
 from fintune_kit.workspace import sample_folder
+
+if TYPE_CHECKING:
+    from tests.evaluate.world import World
 
 SYSTEM = "Say the sentiment of the text: positive, neutral or negative."
 SENTIMENT = ("positive", "neutral", "negative")
@@ -53,6 +57,14 @@ def question(
     if system is not None:
         messages.insert(0, Message(role="system", content=system))
     return Question(row_id=text, messages=tuple(messages), text=text, target=target, options=options, group=group)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, encoder: ChatEncoder) -> "World":
+    """A finished run; tests that change it copy it first."""
+    from tests.evaluate.world import make_world
+
+    return make_world(tmp_path_factory.mktemp("world"), encoder)
 
 
 QUESTIONS = (

@@ -105,3 +105,30 @@ def before_after(scores: dict[str, Any]) -> list[dict[str, Any]]:
         for record in scores["tasks"]
         if record["metric"] == "accuracy"
     ]
+
+
+def format_table(scores: dict[str, Any]) -> str:
+    """The before/after table in plain text: accuracy of choice tasks with 95 % intervals, floors and McNemar's p.
+
+    held-out loss (nats a token)        7.21 -> 1.52
+    task                                  n   majority   base              adapter            p
+    sentiment analysis                   26       38 %   35 % (19-54)      81 % (65-92)       0.0005
+    """
+    loss = scores["loss"]
+    lines = [
+        f"{'held-out loss (nats a token)':<36} {loss['base']:.3f} -> {loss['adapter']:.3f}",
+        f"{'task':<36}{'n':>6}{'majority':>10}   {'base':<16}{'adapter':<16}{'p':>8}",
+    ]
+    pairs = {record["title"]: record["paired"]["p_value"] for record in scores["tasks"]}
+    for row in before_after(scores):
+        shown = [f"{100 * row[who]['accuracy']:.0f} % {_range(row[who]['interval'])}" for who in ("base", "adapter")]
+        majority = f"{100 * row['majority']:.0f} %"
+        lines.append(
+            f"{row['task'][:35]:<36}{row['n']:>6}{majority:>10}   {shown[0]:<16}{shown[1]:<16}{pairs[row['task']]:>8.2g}"
+        )
+    return "\n".join(lines)
+
+
+def _range(interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"({100 * low:.0f}-{100 * high:.0f})"
