@@ -20,6 +20,9 @@ class Hub:
         if self._error:
             raise self._error
 
+    def upload_file(self, **options: object) -> None:
+        self.calls.append(("file", options))
+
     def upload_folder(self, **options: object) -> str:
         self.calls.append(("upload", options))
         return "https://hub/commit/1"
@@ -30,6 +33,13 @@ def test_a_folder_goes_up_in_one_private_commit(world: World) -> None:
     assert push(world.adapter, repository="me/adapter", token=TOKEN, client=hub) == "https://hub/commit/1"
     assert hub.calls[0] == ("create", {"name": "me/adapter", "private": True, "exist_ok": True})
     assert hub.calls[1][1]["folder_path"] == str(world.adapter)
+
+
+def test_a_card_from_elsewhere_becomes_the_readme(world: World) -> None:
+    hub, card = Hub(), world.adapter.parent / "evaluation" / "README.md"
+    push(world.adapter, repository="me/adapter", token=TOKEN, client=hub, card=card)
+    assert hub.calls[2][1]["path_in_repo"] == "README.md"
+    assert hub.calls[2][1]["path_or_fileobj"] == str(card)
 
 
 def test_the_token_is_in_no_error(world: World) -> None:

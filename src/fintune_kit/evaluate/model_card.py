@@ -20,13 +20,20 @@ MIB = 2**20
 
 
 def write_model_card(
-    adapter: Path, *, run: Path, packed: Path, conversations: Path, evaluation: Path | None = None
+    adapter: Path,
+    *,
+    run: Path,
+    packed: Path,
+    conversations: Path,
+    evaluation: Path | None = None,
+    out: Path | None = None,
 ) -> Path:
-    """Writes `README.md` into the adapter's folder.
+    """Writes the card, as `README.md` into the adapter's folder unless told otherwise.
 
     Args:
         adapter, run, packed, conversations: finished stages.
         evaluation: its scores; None where it has not run, and the card says so.
+        out: the file, where the adapter's folder cannot be written (an attached input on Kaggle).
 
     Raises:
         MissingInputError: a stage is missing or unfinished.
@@ -51,7 +58,7 @@ def write_model_card(
         _licences(made),
         _provenance(made, adapter),
     ]
-    path = adapter / "README.md"
+    path = out or adapter / "README.md"
     write_text(path, f"---\n{metadata(made, scores)}\n---\n\n" + "\n\n".join(sections) + "\n")
     return path
 

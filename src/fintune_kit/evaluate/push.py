@@ -24,14 +24,23 @@ def find_token() -> str:
     return token
 
 
-def push(folder: Path, *, repository: str, token: str, private: bool = True, client: Any = None) -> str:
-    """Uploads a finished folder, in one commit.
+def push(
+    folder: Path,
+    *,
+    repository: str,
+    token: str,
+    private: bool = True,
+    card: Path | None = None,
+    client: Any = None,
+) -> str:
+    """Uploads a finished folder.
 
     Args:
         folder: `adapter/`, or what `export` wrote.
         repository: `owner/name`; made if it is missing.
         token: with write access; passed on, never shown.
         private: of a repository that is made.
+        card: becomes `README.md`, where the folder has none of its own.
         client: stands in for `huggingface_hub.HfApi` in tests.
 
     Returns:
@@ -50,9 +59,12 @@ def push(folder: Path, *, repository: str, token: str, private: bool = True, cli
     hub = client or HfApi(token=token)
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
-        commit = hub.upload_folder(
-            repo_id=repository, folder_path=str(folder), commit_message=f"Upload {folder.name} from fintune-kit"
-        )
+        message = f"Upload {folder.name} from fintune-kit"
+        commit = hub.upload_folder(repo_id=repository, folder_path=str(folder), commit_message=message)
+        if card is not None:
+            hub.upload_file(
+                repo_id=repository, path_or_fileobj=str(card), path_in_repo="README.md", commit_message=message
+            )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = (
             str(error).strip().splitlines()[0].replace(token, "***") if str(error).strip() else type(error).__name__

@@ -8,6 +8,7 @@ The base is loaded once; the adapter is switched off and on. Each (model, task) 
 folder until all are, so a killed run goes on where it was.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -61,7 +62,8 @@ def evaluate(
         conversations: stage 1's folder.
         packed: stage 2's folder.
         out: where the evaluation goes.
-        run: stage 3's other folder; with it the adapter's model card is written.
+        run: stage 3's other folder; with it the model card is written, beside the adapter where that can be written,
+            else beside the scores.
         tasks: further tasks, by name or file (`declared.load_task`).
         most_generated: free-text rows a task.
 
@@ -113,7 +115,8 @@ def evaluate(
         )
     progress.remove()
     if run is not None:
-        write_model_card(adapter, run=run, packed=packed, conversations=conversations, evaluation=out)
+        card = (adapter if os.access(adapter, os.W_OK) else out) / "README.md"  # Kaggle's inputs are read-only
+        write_model_card(adapter, run=run, packed=packed, conversations=conversations, evaluation=out, out=card)
     return scores
 
 
