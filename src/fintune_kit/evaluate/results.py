@@ -123,9 +123,8 @@ def format_table(scores: dict[str, Any]) -> str:
     for row in before_after(scores):
         shown = [f"{100 * row[who]['accuracy']:.0f} % {_range(row[who]['interval'])}" for who in ("base", "adapter")]
         majority = f"{100 * row['majority']:.0f} %"
-        lines.append(
-            f"{row['task'][:35]:<36}{row['n']:>6}{majority:>10}   {shown[0]:<16}{shown[1]:<16}{pairs[row['task']]:>8.2g}"
-        )
+        name, p_value = row["task"], pairs[row["task"]]
+        lines.append(f"{name[:35]:<36}{row['n']:>6}{majority:>10}   {shown[0]:<16}{shown[1]:<16}{p_value:>8.2g}")
     return "\n".join(lines)
 
 
