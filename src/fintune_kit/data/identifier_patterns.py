@@ -103,5 +103,6 @@ STARRED = pattern(
 TOKEN = re.compile(r"[^\W_]+")
 CHAIN = re.compile(r"[^\W_]+(?:[-/_.:+][^\W_]+)*")
 CUE_BEFORE_FOUR = re.compile(r"(?:card|cd|ending|in|debit|no|nr|ref|chk|check|acct|#|\*|x+)[ .:#*]*$", re.IGNORECASE)
+CONSONANTS = re.compile(r"[BCDFGHJKLMNPQRSTVWXZ]{4}", re.IGNORECASE)
 UNSPEAKABLE = re.compile(r"^(?=[A-Z]{6,}$)(?!.*(?:SCH|GMBH)).*[BCDFGHJKLMNPQRSTVWXZ]{6}")
 KEEP_LETTERS = {"upi", "imps", "neft", "sepa", "visa", "card", "iban", "ref", "id", "p2p", "ach", "pos", "eur", "usd"}

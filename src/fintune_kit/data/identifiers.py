@@ -17,10 +17,7 @@ from itertools import pairwise
 from stdnum import iban, luhn
 
 from fintune_kit.data import identifier_patterns as patterns
-from fintune_kit.data.name_words import business_words, numbered_merchants
-
-BLANK = "\0"
-"""Stands where a span has been claimed, so that no later pattern reads across it."""
+from fintune_kit.data.name_words import BLANK, business_words, numbered_merchants
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -209,8 +206,8 @@ def _id_part(text: str) -> tuple[int, int] | None:
         return (0, len(text)) if digits >= 4 else None
     if match := re.fullmatch(rf"({patterns.WORD}{{4,}})(\d{{3,}})", text):  # SHELL12345
         return match.span(2)
-    if re.fullmatch(rf"\d{{2,4}}{patterns.WORD}{{4,}}", text):  # 1800FLOWERS
-        return None
+    if re.fullmatch(rf"\d{{2,4}}{patterns.WORD}{{4,}}", text) and not patterns.CONSONANTS.search(text):
+        return None  # 1800FLOWERS
     changes = sum(left.isdigit() != right.isdigit() for left, right in pairwise(text))
     if digits >= 3 or (digits == 2 and (changes >= 2 or len(text) >= 8) and len(text) >= 4):
         return 0, len(text)

@@ -15,6 +15,9 @@ from importlib import resources
 
 from fintune_kit.data.taxonomy import load_taxonomy
 
+BLANK = "\0"
+"""Stands where something has been claimed, so that no later pattern reads across it."""
+
 _WORD = re.compile(r"(?<![^\W_])[^\W_]+")
 
 
@@ -44,7 +47,7 @@ class Phrases:
     def blanked(self, line: str) -> str:
         """The line with its phrases replaced by NUL, of the same length."""
         for start, end in self.spans(line):
-            line = line[:start] + "\0" * (end - start) + line[end:]
+            line = line[:start] + BLANK * (end - start) + line[end:]
         return line
 
     def any_in(self, line: str) -> bool:
@@ -66,6 +69,10 @@ class Vocabulary:
     strong: Phrases
     weak: Phrases
     card: Phrases
+    transfer: Phrases
+    personal: Phrases
+    cue_words: frozenset[str]
+    """Words of cues, which are no part of a name themselves."""
     merchants: Phrases
     person_brands: Phrases
 
@@ -94,7 +101,13 @@ def business_words() -> frozenset[str]:
 @cache
 def numbered_merchants() -> Phrases:
     """Merchants of the taxonomy with digits in their name."""
-    names = [merchant.name for c in load_taxonomy().categories for g in c.groups for merchant in g.merchants]
+    names = [
+        merchant.name
+        for category in load_taxonomy().categories
+        for group in category.groups
+        for merchant in group.merchants
+        if category.name != "Transfers"
+    ]
     return Phrases(name for name in names if any(character.isdigit() for character in name))
 
 
@@ -123,6 +136,15 @@ def vocabulary() -> Vocabulary:
         strong=Phrases(raw["strong_cues"]),
         weak=Phrases(raw["weak_cues"]),
         card=Phrases(raw["card_cues"]),
+        transfer=Phrases((*raw["transfer_words"], *raw["personal_words"], *raw["strong_cues"])),
+        personal=Phrases((*raw["personal_words"], *raw["strong_cues"])),
+        cue_words=frozenset(
+            fold(word)
+            for role in ("strong_cues", "weak_cues", "card_cues", "transfer_words", "personal_words", "stop_words")
+            for phrase in raw[role]
+            for word in phrase.split()
+        )
+        - frozenset(map(fold, raw["particles"])),
         merchants=Phrases(name for name in merchants if " " in name or fold(name) not in known),
         person_brands=Phrases((*raw["person_brands"], *merchants)),
     )

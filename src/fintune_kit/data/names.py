@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fintune_kit.data.name_words import Phrases, Vocabulary, fold, vocabulary
+from fintune_kit.data.name_words import BLANK, Phrases, Vocabulary, fold, vocabulary
 
 _LEGAL_FORMS = {
     "inc",
@@ -49,12 +49,13 @@ class _Word:
     folded: str
 
 
-def find_names(blanked: str, *, keep: Iterable[str] = ()) -> list[tuple[int, int]]:
+def find_names(blanked: str, *, keep: Iterable[str] = (), has_account: bool = False) -> list[tuple[int, int]]:
     """Where personal names stand.
 
     Args:
         blanked: the line with identifiers blanked (`identifiers.find_identifiers`), so that no name runs across one.
         keep: further merchants that are not persons.
+        has_account: the line held an IBAN or a payment id: it is a transfer, whatever its words.
 
     Returns:
         (start, end) pairs, left to right, not overlapping.
@@ -65,26 +66,20 @@ def find_names(blanked: str, *, keep: Iterable[str] = ()) -> list[tuple[int, int
         line = Phrases([merchant]).blanked(line)
     is_card = words.card.any_in(line)
     unbranded = words.person_brands.blanked(line)  # "ZELLE TO PAUL SMITH" is a person, "PAUL SMITH LONDON" a shop
-    found: list[tuple[int, int]] = []
-    for start, end in (
-        *_after_strong_cues(line, words, is_card=is_card),
-        *_after_weak_cues(unbranded, words, is_card=is_card),
-        *(() if is_card else _fields(unbranded, words)),
-        *_alone(unbranded, words, is_card=is_card),
-    ):
-        if not any(start < other_end and other_start < end for other_start, other_end in found):
-            found.append((start, end))
-    return sorted(found)
+    found = [*_after_strong_cues(line, words, is_card=is_card)]
+    if not is_card:
+        found += [*_after_weak_cues(unbranded, words), *_fields(unbranded, words)]
+        found += _runs(unbranded, words, has_account=has_account)
+    return _united(found)
 
 
 def looks_personal(text: str, *, keep: Iterable[str] = ()) -> bool:
-    """Whether a listed first and last name stand side by side outside a card payment: the scan after anonymising."""
+    """Whether a transfer's line still holds words of which one is a known name: the scan after anonymising."""
     words = vocabulary()
     line = words.person_brands.blanked(words.merchants.blanked(text))
     for merchant in filter(None, keep):
         line = Phrases([merchant]).blanked(line)
-    is_card = words.card.any_in(line)
-    return any(_alone(line, words, is_card=is_card))
+    return not words.card.any_in(line) and any(_runs(line, words, has_account=False))
 
 
 def repeated_names(texts: Sequence[str], *, people: Iterable[str]) -> list[list[tuple[int, int]]]:
@@ -115,13 +110,11 @@ def _after_strong_cues(line: str, words: Vocabulary, *, is_card: bool) -> Iterat
     for word in _words(line):
         if word.folded.rstrip(".") in words.titles and line[word.end : word.end + 1] == " ":
             for start, end in _name_at(line, word.end, words, needs_known=is_card):
-                del start  # the title goes with the name
-                yield word.start, end
+                if BLANK not in line[word.end : start]:
+                    yield word.start, end
 
 
-def _after_weak_cues(line: str, words: Vocabulary, *, is_card: bool) -> Iterator[tuple[int, int]]:
-    if is_card:
-        return
+def _after_weak_cues(line: str, words: Vocabulary) -> Iterator[tuple[int, int]]:
     for cue_start, cue_end in words.weak.spans(line):
         before = _words(line[:cue_start])
         if before and cue_end - cue_start <= 4 and _says_business(before[-1].folded, words):
@@ -146,7 +139,7 @@ def _name_at(line: str, position: int, words: Vocabulary, *, needs_known: bool) 
             break
         if token.folded.rstrip(".") in words.stops and not (taken and len(token.folded) == 1):
             break
-        is_core = len(token.text.rstrip(".")) > 1 and token.folded.rstrip(".") not in words.titles | words.particles
+        is_core = _is_core(token, words)
         if is_core and core and token.text[0].islower() and not core[-1].text[0].islower():
             break
         if is_core and len(core) >= 2 and core[0].text.isupper() != token.text.isupper():
@@ -194,34 +187,71 @@ def _fields(line: str, words: Vocabulary) -> Iterator[tuple[int, int]]:
             yield from _accepted(tokens, line, words, needs_known=True)
 
 
-def _alone(line: str, words: Vocabulary, *, is_card: bool) -> Iterator[tuple[int, int]]:
-    """A first and a last name side by side, with no word around that says business."""
-    if is_card:
-        return
+def _runs(line: str, words: Vocabulary, *, has_account: bool) -> Iterator[tuple[int, int]]:
+    """Rows of name-like words: in a transfer where one is known; elsewhere a known pair, unless it starts the line as
+    a shop does and more follows."""
+    is_transfer = has_account or words.transfer.any_in(line)
+    is_personal = has_account or (words.personal.any_in(line) and not _TRANSFER_START.search(line))
     tokens = _words(line)
-    number = 0
-    while number < len(tokens) - 1:
-        end = number + 2
-        run = tokens[number:end]
-        if not _joined(run, line) or not (
-            _is_pair(run[0].folded, run[1].folded, words) or _is_last_comma_first(run, line, words)
-        ):
-            number += 1
+    for row in _rows_of(tokens, line, words):
+        trade = max((i for i, word in enumerate(row) if _says_business(word.folded, words)), default=-1)
+        run = row[trade + 1 :]  # of "ACME LOGISTICS INC JACKSON ROBERT" the last two
+        core = [word.folded for word in run if _is_core(word, words)]
+        if len(core) < 2:
             continue
-        while end < len(tokens) and end - number < 4 and _joined(tokens[end - 1 : end + 1], line):
-            if not _is_known(tokens[end].folded, words):
-                break
-            end += 1
-        before = [token.folded for token in tokens[max(0, number - 1) : number] if token.folded not in _LEGAL_FORMS]
-        around = before + [token.folded for token in tokens[number : end + 1]]
-        if not any(_says_business(word, words) for word in around):
-            yield tokens[number].start, tokens[end - 1].end
-        number = end
+        pair = any(_is_pair(left, right, words) for left, right in pairwise(core))
+        if trade >= 0:
+            is_name = is_transfer and pair
+        elif is_transfer:
+            ordinary = any(word in words.common for word in core)
+            is_name = pair or any(_is_known(word, words) for word in core) or (is_personal and not ordinary)
+        else:
+            whole = line.strip() == line[run[0].start : run[-1].end]
+            is_name = pair and len(core) <= 3 and (whole or run[0] is not tokens[0])
+        if is_name or _is_last_comma_first(run[:2], line, words):
+            yield run[0].start, run[-1].end
+
+
+def _rows_of(tokens: list[_Word], line: str, words: Vocabulary) -> Iterator[list[_Word]]:
+    """Neighbouring words that could make a name together: none a cue, all written alike."""
+    row: list[_Word] = []
+    for token in tokens:
+        is_core = _is_core(token, words)
+        like = next((word for word in row if _is_core(word, words)), None)
+        is_cue = token.folded.rstrip(".") in words.cue_words and not (len(token.folded) <= 2 and row)
+        alike = not is_core or like is None or _writing(like) == _writing(token)
+        if row and (is_cue or not alike or not _joined([row[-1], token], line) or len(row) >= _LONGEST):
+            yield row
+            row = []
+        if not is_cue:
+            row.append(token)
+    if row:
+        yield row
+
+
+def _is_core(word: _Word, words: Vocabulary) -> bool:
+    """Whether a word is a name by itself: no title, no initial, no particle."""
+    return len(word.text.rstrip(".")) > 1 and word.folded.rstrip(".") not in words.titles | words.particles
+
+
+def _writing(word: _Word) -> str:
+    return "upper" if word.text.isupper() else "lower" if word.text[0].islower() else "title"
+
+
+def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Overlapping spans as one."""
+    united: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if united and start < united[-1][1]:
+            united[-1] = (united[-1][0], max(end, united[-1][1]))
+        else:
+            united.append((start, end))
+    return united
 
 
 def _is_last_comma_first(pair: list[_Word], line: str, words: Vocabulary) -> bool:
     """`OYELARAN, IRMA`: the comma says name, listed or not."""
-    if "," not in line[pair[0].end : pair[1].start]:
+    if len(pair) < 2 or "," not in line[pair[0].end : pair[1].start]:
         return False
     ordinary = words.common | words.stops | words.business | words.particles
     return all(len(word.folded) > 2 and word.folded not in ordinary and word.text[0].isupper() for word in pair)

@@ -93,7 +93,7 @@ class Anonymiser:
             hide_dates: replace dates and times in the text too (the statement's own are jittered).
             hide_amounts: replace amounts in the text too.
         """
-        spans = [self._spans(text) for text in texts]
+        spans = [self.spans(text) for text in texts]
         people = [
             text[span.start : span.end]
             for text, line in zip(texts, spans, strict=True)
@@ -134,7 +134,8 @@ class Anonymiser:
             return "a text that was to be replaced"
         return "a personal name" if looks_personal(plain, keep=self._keep) else None
 
-    def _spans(self, text: str) -> list[Span]:
+    def spans(self, text: str) -> list[Span]:
+        """What in a line identifies somebody, by this line alone."""
         if len(text) > _LONGEST:
             return [Span(0, len(text), "OTHER")]
         spans: list[Span] = []
@@ -142,7 +143,9 @@ class Anonymiser:
             spans = _joined(spans, [Span(*match.span(), kind) for match in pattern.finditer(text)])
         found, blanked = find_identifiers(text, keep=self._keep)
         spans = _joined(spans, found)
-        return _joined(spans, [Span(start, end, "NAME") for start, end in find_names(blanked, keep=self._keep)])
+        has_account = any(span.kind in ("IBAN", "UPI") for span in spans)
+        names = find_names(blanked, keep=self._keep, has_account=has_account)
+        return _joined(spans, [Span(start, end, "NAME") for start, end in names])
 
     def _replaced(self, text: str, spans: Iterable[Span]) -> str:
         pieces, position = [], 0

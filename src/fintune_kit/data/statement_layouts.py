@@ -84,13 +84,13 @@ def unknown_layout(records: Sequence[Record], *, path: Path, mapping: Mapping[st
     """The sentence for a file whose columns nobody knows."""
     width = usual_width(records)
     usual = [cells for _, _, cells in records[:_HEADER_WITHIN] if len(cells) == width]
-    if not usual or width < 2:
+    if width < 2 or not any(_is_data(cell) for cells in usual for cell in cells):
         return (
             f"{path} has no columns that can be told apart; expected a CSV with a date, a description and an amount: "
             "check the file"
         )
-    names = next((cells for cells in usual if not any(_is_data(cell) for cell in cells) and any(cells)), None)
-    if names is None:
+    names = usual[0]
+    if any(_is_data(cell) for cell in names):
         shapes = " | ".join(f"{number}: {_shape(cell)}" for number, cell in enumerate(usual[0][:20], start=1))
         return (
             f"{path} has no header; its columns look like: {shapes} (9 a digit, a a letter); say what they are by "
