@@ -16,7 +16,7 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 HELLO = {"role": "user", "content": "Hello"}
 ANSWER = {"role": "assistant", "content": "Hi there"}
 CONTENTS = [
-    "a\n\n\nb",
+    "a\n\n\nb    c     d",
     "Be brief.",
     "Hello",
     "Hi there",

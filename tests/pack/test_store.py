@@ -9,6 +9,7 @@ import pytest
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.pack.store import open_packed, pack_conversations
 from fintune_kit.pack.tree import COLUMNS, unpack
+from fintune_kit.workspace import write_manifest
 from tests.pack.conftest import CONVERSATIONS, conversation
 
 LENGTH = 128
@@ -129,6 +130,14 @@ def test_unfinished_conversations_are_refused(tmp_path, encoder):
         pack_conversations(tmp_path / "nowhere", encoder=encoder, out=tmp_path / "packed", max_length=LENGTH)
 
 
+def test_conversations_without_a_split_are_refused(write_conversations, encoder, tmp_path):
+    folder = write_conversations()
+    (folder / "validation.parquet").unlink()
+    write_manifest(folder, stage="conversations", inputs={}, counts={})
+    with pytest.raises(MissingInputError, match=r"validation\.parquet is missing; run notebooks/01_data"):
+        pack_conversations(folder, encoder=encoder, out=tmp_path / "packed", max_length=LENGTH)
+
+
 def test_changed_conversations_are_refused(write_conversations, encoder, tmp_path):
     folder = write_conversations()
     change(folder / "train.parquet")
@@ -137,8 +146,6 @@ def test_changed_conversations_are_refused(write_conversations, encoder, tmp_pat
 
 
 def test_conversations_without_the_columns_are_refused(write_conversations, encoder, tmp_path):
-    from fintune_kit.workspace import write_manifest
-
     folder = write_conversations()
     table = pq.read_table(folder / "train.parquet").drop_columns(["row_id"])
     pq.write_table(table, folder / "train.parquet")

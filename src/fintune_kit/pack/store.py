@@ -21,7 +21,7 @@ from tqdm import tqdm
 from fintune_kit.chatml import ChatEncoder, Examples, Message, find_fault
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.pack.tree import COLUMNS, Arrangement, arrange, write_columns
-from fintune_kit.workspace import check_files, read_manifest, replacing_folder, sha256_of, write_manifest
+from fintune_kit.workspace import WRITTEN_BY, check_files, read_manifest, replacing_folder, sha256_of, write_manifest
 
 if TYPE_CHECKING:
     import datasets
@@ -84,6 +84,8 @@ def pack_conversations(
     with replacing_folder(out) as folder:
         for split in SPLITS:
             source = conversations / f"{split}.parquet"
+            if not source.is_file():
+                raise MissingInputError(f"{source} is missing; run {WRITTEN_BY['conversations']} again")
             inputs[f"conversations/{source.name}"] = sha256_of(source)
             examples, rows = _read_examples(
                 source, split=split, encoder=encoder, max_length=max_length, refused=refused
@@ -141,10 +143,10 @@ def open_packed(folder: Path, *, fingerprint: str | None = None, verify: bool = 
         found = path.stat().st_size if path.is_file() else None
         if found is None:
             raise MissingInputError(
-                f"{path} is missing, though its manifest lists it; run notebooks/02_pack.ipynb again"
+                f"{path} is missing, though its manifest lists it; run {WRITTEN_BY['packed']} again"
             )
         if found != size:
-            raise UserError(f"{path} has {found} bytes, expected {size}; run notebooks/02_pack.ipynb again")
+            raise UserError(f"{path} has {found} bytes, expected {size}; run {WRITTEN_BY['packed']} again")
     if verify:
         check_files(folder, manifest, stage="packed")
     return Packed(_open_split(folder, "train"), _open_split(folder, "validation"), manifest)
@@ -165,7 +167,7 @@ def _read_examples(
     file = pq.ParquetFile(source)
     missing = {"messages", "row_id"} - set(file.schema_arrow.names)
     if missing:
-        raise UserError(f"{source} has no column {', '.join(sorted(missing))}; run notebooks/01_data.ipynb again")
+        raise UserError(f"{source} has no column {', '.join(sorted(missing))}; run {WRITTEN_BY['conversations']} again")
     named: list[str] = []
 
     def batches() -> Iterator[Sequence[list[Message]]]:
