@@ -22,6 +22,13 @@ def test_answers_in_a_batch_are_those_of_each_question_alone(make_model: Make, e
     assert together == alone
 
 
+def test_the_head_sees_only_the_last_position_of_a_prompt(make_model: Make, encoder: ChatEncoder) -> None:
+    model, seen = make_model(), []
+    model.lm_head.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].shape[1]))
+    generate_answers(model, QUESTIONS, encoder=encoder, compute=Compute(device="cpu"), max_new_tokens=2)
+    assert set(seen) == {1}, "logits of a whole prompt take gigabytes with a real vocabulary"
+
+
 def test_generation_is_greedy_whatever_the_model_asks_for(make_model: Make, encoder: ChatEncoder) -> None:
     plain, opinionated = make_model(), make_model()
     opinionated.generation_config = GenerationConfig(do_sample=True, temperature=0.7, top_k=5, repetition_penalty=5.0)

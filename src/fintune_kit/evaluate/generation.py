@@ -112,7 +112,7 @@ def _read(tokens: Sequence[int], encoder: ChatEncoder) -> Generated:
 
 
 def _show_signature(causal_lm: Any) -> None:
-    """`generate` reads the signature of `forward` to learn that it takes positions (left padding needs them) and can
-    leave out the prompt's logits; the forward that reads packs hides it."""
+    """`generate` reads the signature of `forward` to learn that it takes positions and can leave out the prompt's
+    logits (gigabytes with a real vocabulary); the forward that reads packs hides it."""
     forward = getattr(causal_lm.forward, "__func__", causal_lm.forward)
     forward.__signature__ = inspect.signature(type(causal_lm).forward)

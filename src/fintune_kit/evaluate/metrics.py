@@ -36,9 +36,7 @@ def classification(targets: Sequence[str], answers: Sequence[str | None], *, see
         seed: of the resampling.
     """
     given = ["" if answer is None else answer for answer in answers]
-    labels = sorted(
-        set(targets)
-    )  # as in scikit-learn's default, a label that is never right has recall 0 by definition
+    labels = sorted(set(targets))  # an unreadable answer is no label with an F1 of its own
     grid = _cells(targets, given)
     names = sorted({label for pair in grid for label in pair})
     table = np.zeros((len(names), len(names)), np.int64)
