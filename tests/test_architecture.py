@@ -9,7 +9,12 @@ from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "src" / "fintune_kit"
 STAGES = ("data", "pack", "train", "evaluate")
-ORDER_KNOWN_BY = ("cli", "kaggle", "__main__")  # with the notebooks, all that may know the order of the stages
+ORDER_KNOWN_BY = (
+    "cli",
+    "cli_transactions",
+    "kaggle",
+    "__main__",
+)  # with the notebooks, all that may know the order of the stages
 SEES = {stage: {*STAGES[: number + 1]} for number, stage in enumerate(STAGES)} | {
     "pack": {"pack"},
     "train": {"pack", "train"},

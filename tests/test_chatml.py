@@ -335,7 +335,7 @@ def test_a_template_that_strips_contents_is_followed(trim):
 
 def test_a_pad_token_that_ends_answers_is_refused():
     tokenizer = fresh_tokenizer()
-    tokenizer.pad_token = "<|im_end|>"  # noqa: S105 - a token of the vocabulary
+    tokenizer.pad_token = "<|im_end|>"
     with pytest.raises(UserError, match=r"set pad_token to '<|endoftext|>'"):
         ChatEncoder(tokenizer)
 

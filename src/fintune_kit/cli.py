@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fintune_kit.cli_transactions import add_transactions
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import RECIPES, Recipe, load_recipe
 from fintune_kit.workspace import Workspace, open_workspace
@@ -70,6 +71,16 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, metavar="DIR")
     evaluate.add_argument("--task", action="append", default=[], metavar="NAME_OR_FILE")
 
+    export = _add(
+        commands, "export", run_export, "the adapter merged into its base, for transformers, llama.cpp, Ollama"
+    )
+    export.add_argument("--adapter", type=Path, metavar="DIR")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.add_argument("--form", default="safetensors", metavar="FORM", help="safetensors, f16 or q8_0 (GGUF)")
+    export.add_argument("--push", metavar="OWNER/NAME", help="upload it to the Hub, with the token from HF_TOKEN")
+    export.add_argument("--public", action="store_true", help="a repository that is made is public")
+
+    add_transactions(commands)
     _add(commands, "doctor", run_doctor, "what this machine can run, and what to do about the rest", recipe=False)
     return parser
 
@@ -184,6 +195,7 @@ def print_step(log: Sequence[dict[str, Any]]) -> None:
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
     """`fintune-kit evaluate`"""
+    from fintune_kit.evaluate.results import format_table
     from fintune_kit.evaluate.stage import evaluate
     from fintune_kit.tiny import base_of
 
@@ -198,7 +210,22 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         out=out,
         tasks=tuple(arguments.task),
     )
-    print(f"{out}: {len(scores['tasks'])} tasks")
+    print(f"{format_table(scores)}\n{out}")
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """`fintune-kit export`"""
+    from fintune_kit.evaluate.export import export
+    from fintune_kit.evaluate.push import find_token, push
+    from fintune_kit.tiny import base_of
+
+    recipe, workspace = _open(arguments)
+    token = find_token() if arguments.push else ""
+    adapter = arguments.adapter or workspace.existing("adapter")
+    made = export(recipe, base=base_of(recipe, workspace), adapter=adapter, out=arguments.out, form=arguments.form)
+    print(f"{arguments.out}: {', '.join(made['files'])}")
+    if arguments.push:
+        print(push(arguments.out, repository=arguments.push, token=token, private=not arguments.public))
 
 
 def run_doctor(_arguments: argparse.Namespace) -> None:

@@ -28,7 +28,16 @@ from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
 from fintune_kit.train.trainer import PackTrainer, in_training_order, mean_loss, step_order, training_arguments
-from fintune_kit.workspace import MANIFEST, replacing_folder, sha256_of, versions, write_json, write_manifest
+from fintune_kit.workspace import (
+    MANIFEST,
+    read_json,
+    read_manifest,
+    replacing_folder,
+    sha256_of,
+    versions,
+    write_json,
+    write_manifest,
+)
 
 ARTIFACTS = (
     "adapter_model.safetensors",
@@ -124,6 +133,8 @@ def train(
     with processes.main_process_first():
         if processes.is_main_process:
             _open_run(run, identity=_identity(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
+    if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
+        return _finished_before(run, plan=plan)
 
     device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
     quantization = recipe.train.quantization
@@ -223,7 +234,7 @@ def _open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) -
         shutil.rmtree(run)
     path = run / "plan.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         differing = [key for key in identity if found.get(key) != json.loads(json.dumps(identity[key]))]
         if differing:
             raise UserError(
@@ -231,8 +242,18 @@ def _open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) -
                 f"name another folder, or start over with --fresh"
             )
     run.mkdir(parents=True, exist_ok=True)
-    (run / MANIFEST).unlink(missing_ok=True)
     write_json(path, {**identity, "plan": plan.as_dict(), "versions": versions()})
+
+
+def _finished_before(run: Path, *, plan: Plan) -> Outcome:
+    manifest = read_manifest(run, stage="run")
+    return Outcome(
+        finished=True,
+        steps_done=manifest["counts"]["optimizer_steps"],
+        plan=plan,
+        log=read_log(run / "log.jsonl"),
+        validation_loss=manifest["loss"]["validation"],
+    )
 
 
 def _save_adapter(

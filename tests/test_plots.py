@@ -1,0 +1,51 @@
+"""Each figure says what it shows: a title, axis labels, and the numbers it was given."""
+
+import pytest
+
+from fintune_kit import plots
+
+LOG = [{"step": step, "loss": 4.0 / step if step != 3 else None, "learning_rate": 1e-3 / step} for step in range(1, 31)]
+RECORD = {
+    "task": "sentiment",
+    "n": 40,
+    "majority": 0.4,
+    "base": {"accuracy": 0.3, "interval": (0.2, 0.4)},
+    "adapter": {"accuracy": 0.8, "interval": (0.7, 0.9)},
+}
+
+FIGURES = {
+    "lengths": lambda: plots.plot_lengths([10, 20, 300, 4000], max_length=2048),
+    "funnel": lambda: plots.plot_funnel(100, {"empty": 3, "exact_duplicate": 7}),
+    "mix": lambda: plots.plot_mix({"qa": 50, "topic": 10}, {"qa": 20, "topic": 10}),
+    "labels": lambda: plots.plot_labels({"sentiment": {"neutral": 5, "positive": 3}}),
+    "fill": lambda: plots.plot_pack_fill([0.99, 1.0, 0.5], plain=1000, written=600),
+    "loss": lambda: plots.plot_loss(LOG, floor=0.5),
+    "confusion": lambda: plots.plot_confusion([[3, 1, 0], [0, 4, 2]], labels=["yes", "no"]),
+    "before_after": lambda: plots.plot_before_after([RECORD]),
+    "calibration": lambda: plots.plot_calibration([0.2, 0.9, 0.95], [False, True, True]),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_has_a_title_and_named_axes_and_is_saved_whole(name, tmp_path):
+    figure = FIGURES[name]()
+    titles = [axes.get_title() for axes in figure.axes] + [figure.get_suptitle()]
+    assert any(titles)
+    named = [axes for axes in figure.axes if axes.get_xlabel() or axes.get_ylabel()]
+    assert named
+    path = plots.save_figure(figure, tmp_path, name)
+    assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_funnel_ends_with_what_is_left():
+    (axes,) = plots.plot_funnel(100, {"empty": 3, "exact_duplicate": 7}).axes
+    assert [text.get_text() for text in axes.texts] == ["100", "97  (-3)", "90  (-7)"]
+
+
+def test_sharing_is_said_in_percent():
+    figure = plots.plot_pack_fill([1.0], plain=1000, written=600)
+    assert "40 % fewer" in figure.axes[1].get_title()
+
+
+def test_a_running_mean_is_the_mean_of_what_has_run():
+    assert plots._running_mean([1.0, 3.0, 5.0], window=2).tolist() == [1.0, 2.0, 4.0]
