@@ -60,13 +60,16 @@ def roots(row):
     return int(((row["position_ids"] == 0) & used).sum())
 
 
-def test_no_row_vanishes(write_conversations, encoder, tmp_path):
+@pytest.mark.parametrize("rows_at_once", [2, 4096])
+def test_no_row_vanishes(write_conversations, encoder, tmp_path, monkeypatch, rows_at_once):
+    monkeypatch.setattr("fintune_kit.pack.store._ROWS_AT_ONCE", rows_at_once)
     no_answer = [{"role": "user", "content": "hello"}]
     folder = write_conversations([*CONVERSATIONS, no_answer])
     manifest = pack_conversations(folder, encoder=encoder, out=tmp_path / "packed", max_length=LENGTH)
     counts = manifest["counts"]["train"]
     assert (counts["rows"], counts["examples"], counts["refused"]) == (7, 5, 2)
     refused = pq.read_table(tmp_path / "packed" / "refused.parquet").to_pylist()
+    refused.sort(key=lambda row: row["tokens"] is not None)
     assert [row["row_id"] for row in refused] == ["train.csv#6", "train.csv#5"]
     assert refused[0]["reason"] == "the last message has role 'user', expected 'assistant'"
     assert refused[0]["tokens"] is None

@@ -217,7 +217,7 @@ def _write_split(
         )
         arrays = [pa.FixedSizeListArray.from_arrays(columns[name].reshape(-1), max_length) for name in COLUMNS]
         tables.append(pa.Table.from_arrays(arrays, schema=features.arrow_schema))
-    # A fingerprint of our own: the default one holds the time, and the same inputs must give the same bytes.
+    # A fingerprint of our own: the default one reads all rows again, and may change with how `datasets` pickles them.
     fingerprint = f"{split}-{encoder.fingerprint[:16]}"
     table = datasets.table.InMemoryTable(pa.concat_tables(tables))
     rows = datasets.Dataset(table, info=datasets.DatasetInfo(features=features), fingerprint=fingerprint)
