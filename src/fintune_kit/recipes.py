@@ -158,10 +158,10 @@ def smoke() -> Recipe:
     return Recipe(
         name="smoke",
         model="tiny",
-        data=DataRecipe(sources=("sample",), examples=560, validation_share=0.2),
+        data=DataRecipe(sources=("sample",), transactions=100, examples=640, validation_share=0.2),
         pack=PackRecipe(max_length=512),
         lora=LoraRecipe(rank=32, alpha=64, dropout=0.0),
-        train=TrainRecipe(learning_rate=3e-3, effective_batch=2, accumulation=1, epochs=14),
+        train=TrainRecipe(learning_rate=2e-3, effective_batch=2, accumulation=1, epochs=18),
     )
 
 

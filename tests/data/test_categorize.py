@@ -56,7 +56,7 @@ def test_training_holds_single_and_batch_prompts_with_bare_and_json_answers(out:
 
 def test_no_merchant_of_the_evaluation_is_trained_on(out: Path) -> None:
     trained = {merchant for row in records(out / "train.jsonl") for merchant in row["merchant"].split(" | ")}
-    evaluated = {row["merchant"] for row in records(out / "evaluation.jsonl")}
+    evaluated = {row["merchant"] for row in records(out / "unseen_merchants.jsonl")}
     assert len(trained) > 100
     assert len(evaluated) > 50
     assert not trained & evaluated
@@ -64,18 +64,18 @@ def test_no_merchant_of_the_evaluation_is_trained_on(out: Path) -> None:
 
 
 def test_evaluation_rows_have_a_target_among_the_options_and_spread_over_categories(out: Path) -> None:
-    rows = records(out / "evaluation.jsonl")
+    rows = records(out / "unseen_merchants.jsonl")
     assert len(rows) == 400
     assert all(row["target"] in row["options"] for row in rows)
     assert len({row["target"] for row in rows}) >= 18
-    for row in records(out / "evaluation_batch.jsonl"):
+    for row in records(out / "unseen_merchants_batch.jsonl"):
         assert parse_batch_answer(row["target"], texts=row["text"].split("\n")) is not None
 
 
 def test_the_same_seed_gives_the_same_files(out: Path, tmp_path: Path) -> None:
     generate_statements(count=4_000, seed=2, out=tmp_path / "statements")
     to_conversations(tmp_path / "statements", out=tmp_path / "out", seed=4, evaluation_rows=400)
-    for name in ("train.jsonl", "evaluation.jsonl", "evaluation_batch.jsonl", "manifest.json"):
+    for name in ("train.jsonl", "unseen_merchants.jsonl", "unseen_merchants_batch.jsonl", "manifest.json"):
         assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes()
 
 
@@ -109,7 +109,7 @@ def test_a_persons_own_rows_are_split_by_their_words_and_unlabelled_ones_are_cou
     manifest = to_conversations(tmp_path / "own.csv", out=tmp_path / "out", seed=1, batch_share=0.0)
     assert manifest["counts"]["unlabelled"] == 1
     train = {row["merchant"] for row in records(tmp_path / "out" / "train.jsonl")}
-    unseen = {row["merchant"] for row in records(tmp_path / "out" / "evaluation.jsonl")}
+    unseen = {row["merchant"] for row in records(tmp_path / "out" / "unseen_merchants.jsonl")}
     assert train
     assert unseen
     assert not train & unseen

@@ -2,8 +2,8 @@
 
     train.jsonl         {"messages": [user "Categorize: BLUE BOTTLE $6.50", assistant "Food & Dining"], "merchant", ...}
                         {"messages": [system, user "...\n...", assistant '[{"transaction": "...", "category": "..."}]']}
-    evaluation.jsonl    {"text": "TIM HORTONS #0412 -$4.10", "target": "Food & Dining", "options": [...]}
-    evaluation_batch.jsonl   {"text": "...\n...", "target": "[{...}]", "options": [...]}
+    unseen_merchants.jsonl    {"text": "TIM HORTONS #0412 -$4.10", "target": "Food & Dining", "options": [...]}
+    unseen_merchants_batch.jsonl   {"text": "...\n...", "target": "[{...}]", "options": [...]}
 
 Training shows merchants of the training side only, evaluation the held-out ones only. Rows whose merchant is unknown (a
 person's own statement) go to one side by their description without its numbers, so that no merchant is on both.
@@ -25,7 +25,7 @@ from fintune_kit.data.transactions import Transaction, read_statement
 from fintune_kit.errors import UserError
 from fintune_kit.workspace import MANIFEST, replacing_folder, sha256_of, versions, write_json
 
-TRAIN, EVALUATION, EVALUATION_BATCH = "train.jsonl", "evaluation.jsonl", "evaluation_batch.jsonl"
+TRAIN, EVALUATION, EVALUATION_BATCH = "train.jsonl", "unseen_merchants.jsonl", "unseen_merchants_batch.jsonl"
 TASK_TYPE = "transaction_categorization"
 
 _SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "INR": "₹"}
@@ -104,7 +104,7 @@ def to_conversations(
     Args:
         statement: a folder of `generate_statements`, or a statement of ours with categories (an import of Mint or
             Firefly, anonymised).
-        out: folder for train.jsonl, evaluation.jsonl and evaluation_batch.jsonl.
+        out: folder for train.jsonl, unseen_merchants.jsonl and unseen_merchants_batch.jsonl.
         seed: of the order, the wording and the batches.
         batch_share: share of the training transactions that are asked for in batches.
         evaluation_rows: unseen-merchant rows to evaluate on at most, as even over the categories as they allow.

@@ -1,7 +1,7 @@
 """A recipe's sources, with the synthetic transactions that it adds: generated once, in the workspace.
 
-    statements/     statements.csv of nobody          (data.transactions)
-    transactions/   train.jsonl, evaluation.jsonl     (data.categorize; held-out merchants are in the second only)
+statements/     statements.csv of nobody          (data.transactions)
+transactions/   train.jsonl, unseen_merchants.jsonl     (data.categorize; held-out merchants are in the second only)
 """
 
 from pathlib import Path

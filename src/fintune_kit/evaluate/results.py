@@ -107,6 +107,26 @@ def before_after(scores: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def pooled_accuracy(scores: dict[str, Any]) -> dict[str, float]:
+    """Accuracy over all held-out classification rows together: `n`, `majority`, `base`, `adapter` (shares)."""
+    rows = [record for record in scores["tasks"] if record["metric"] == "accuracy" and _is_held_out(record)]
+    n = sum(record["n"] for record in rows)
+    shares = {
+        "majority": [record["floors"]["majority"]["accuracy"] for record in rows],
+        "base": [record["base"]["accuracy"] for record in rows],
+        "adapter": [record["adapter"]["accuracy"] for record in rows],
+    }
+    counts = [record["n"] for record in rows]
+    return {"n": n} | {
+        who: sum(share * count for share, count in zip(values, counts, strict=True)) / max(1, n)
+        for who, values in shares.items()
+    }
+
+
+def _is_held_out(record: dict[str, Any]) -> bool:
+    return str(record["name"]).startswith("heldout_")
+
+
 def format_table(scores: dict[str, Any]) -> str:
     """The before/after table in plain text: accuracy of choice tasks with 95 % intervals, floors and McNemar's p.
 
@@ -119,12 +139,17 @@ def format_table(scores: dict[str, Any]) -> str:
         f"{'held-out loss (nats a token)':<36} {loss['base']:.3f} -> {loss['adapter']:.3f}",
         f"{'task':<36}{'n':>6}{'majority':>10}   {'base':<16}{'adapter':<16}{'p':>8}",
     ]
+    all_rows = pooled_accuracy(scores)
     pairs = {record["title"]: record["paired"]["p_value"] for record in scores["tasks"]}
     for row in before_after(scores):
         shown = [f"{100 * row[who]['accuracy']:.0f} % {_range(row[who]['interval'])}" for who in ("base", "adapter")]
         majority = f"{100 * row['majority']:.0f} %"
         name, p_value = row["task"], pairs[row["task"]]
         lines.append(f"{name[:35]:<36}{row['n']:>6}{majority:>10}   {shown[0]:<16}{shown[1]:<16}{p_value:>8.2g}")
+    shares = {who: f"{100 * all_rows[who]:.0f} %" for who in ("majority", "base", "adapter")}
+    lines.append(
+        f"{'all held-out rows':<36}{all_rows['n']:>6}{shares['majority']:>10}   {shares['base']:<16}{shares['adapter']}"
+    )
     return "\n".join(lines)
 
 

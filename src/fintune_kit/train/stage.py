@@ -123,9 +123,9 @@ def train(
     Raises:
         UserError: the packs do not fit the recipe, the machine cannot run it, or `run` holds another run.
     """
-    packs = open_packed(packed)
     encoder = ChatEncoder.load(recipe.tokenizer or base)
-    _check_packs(packs, recipe=recipe, encoder=encoder, folder=packed)
+    packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
+    _check_length(packs, recipe=recipe, folder=packed)
     machine = find_machine()
     check_machine(machine)
     processes = PartialState(cpu=not machine.cards)
@@ -206,13 +206,8 @@ def _by_step(of_packs: np.ndarray, order: np.ndarray, packs_per_step: int) -> li
     return [int(total) for total in counts.reshape(-1, packs_per_step).sum(axis=1)]
 
 
-def _check_packs(packs: Packed, *, recipe: Recipe, encoder: ChatEncoder, folder: Path) -> None:
-    if packs.manifest["tokenizer"]["fingerprint"] != encoder.fingerprint:
-        raise UserError(
-            f"{folder} was packed with another tokenizer than {encoder.tokenizer.name_or_path!r}; expected the same "
-            f"one in both stages: run notebook 02 again, or set FINTUNE_TOKENIZER"
-        )
-    length = len(packs.train.rows[0]["input_ids"]) if len(packs.train.rows) else 0
+def _check_length(packs: Packed, *, recipe: Recipe, folder: Path) -> None:
+    length = packs.manifest["max_length"]
     if length != recipe.pack.max_length:
         raise UserError(
             f"{folder} holds packs of {length} positions, the recipe {recipe.name!r} expects {recipe.pack.max_length}: "
