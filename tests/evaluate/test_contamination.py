@@ -9,7 +9,9 @@ def training(*contents: str) -> TrainingText:
 
 def test_a_text_inside_a_prompt_is_found_whatever_its_link_case_and_mojibake() -> None:
     seen = training(f"Financial text: {LONG.upper()} +ñ https://t.co/abc \nThe sentiment?")
-    assert contaminated([LONG, f"{LONG} https://t.co/xyz"], seen) == [True, True]
+    linked = LONG.replace(" its ", " https://t.co/xyz9 its https://example.org/a/b ")
+    assert linked != LONG
+    assert contaminated([LONG, linked], seen) == [True, True]
 
 
 def test_a_text_of_other_words_is_clean() -> None:

@@ -68,7 +68,7 @@ def contaminated(texts: Sequence[str], training: TrainingText) -> list[bool]:
             found.append(False)
             continue
         length = min(RUN, len(words))
-        own, known = _runs(words, length, keep_gaps=True), seen[length]
+        own, known = _runs(words, length), seen[length]
         places = np.searchsorted(known, own)
         hits = (places < len(known)) & (known[np.minimum(places, len(known) - 1)] == own) if len(known) else own < 0
         found.append(bool(np.mean(hits) >= SHARE))
@@ -79,8 +79,9 @@ def _numbers(text: str, vocabulary: dict[str, int]) -> NDArray[np.int64]:
     return np.array([vocabulary.get(word, -2) for word in words_of(text)], np.int64)
 
 
-def _runs(words: NDArray[np.int64], length: int, *, keep_gaps: bool = False) -> Hashes:
-    """Polynomial hashes of all runs of `length` words; runs over a gap (-1) are left out unless `keep_gaps`."""
+def _runs(words: NDArray[np.int64], length: int) -> Hashes:
+    """Polynomial hashes of all runs of `length` words. One over a gap (-1) equals no question's: these have none, and
+    their unknown words are -2."""
     count = len(words) - length + 1
     if count <= 0:
         return np.zeros(0, np.uint64)
@@ -89,7 +90,4 @@ def _runs(words: NDArray[np.int64], length: int, *, keep_gaps: bool = False) -> 
     with np.errstate(over="ignore"):
         for offset in range(length):
             hashes = hashes * _FACTOR + values[offset : offset + count] * (values[offset : offset + count] + _FACTOR)
-    if keep_gaps:
-        return hashes
-    gaps = np.concatenate([[0], np.cumsum(words == -1)])
-    return hashes[gaps[length:] == gaps[:-length]]
+    return hashes
