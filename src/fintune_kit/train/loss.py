@@ -38,11 +38,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(labels), chunk):
             rows = slice(start, start + chunk)
             logits = (hidden[rows].to(head.dtype) @ head.T).to(total.dtype)
-            total += F.cross_entropy(logits, labels[rows], reduction="sum")
+            targets = labels[rows, None]
+            normalizer = logits.logsumexp(dim=-1, keepdim=True)
+            total += (normalizer - logits.gather(1, targets)).sum()
             if gradient is not None:
-                logits = logits.softmax(dim=-1)  # from here on: d loss / d logits
-                logits[torch.arange(len(logits), device=logits.device), labels[rows]] -= 1
-                gradient[rows] = (logits.mul_(scale).to(head.dtype) @ head).to(total.dtype).div_(scale)
+                # In place, for memory's sake: a pass over all logits costs as much as the product that made them.
+                slope = logits.sub_(normalizer).exp_()  # d loss / d logits, but for the target's own -1
+                slope.scatter_add_(1, targets, torch.full_like(normalizer, -1.0))
+                slope = slope if scale == 1.0 else slope.mul_(scale)
+                gradient[rows] = (slope.to(head.dtype) @ head).to(total.dtype).div_(scale)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         ctx.hidden_dtype = hidden.dtype
