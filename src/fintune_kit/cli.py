@@ -93,6 +93,7 @@ def run_data(arguments: argparse.Namespace) -> None:
     from fintune_kit.tiny import tokenizer_of
 
     recipe, workspace = _open(arguments)
+    mapping = parse_mapping(arguments.map)
     out = arguments.out or workspace.folder("conversations")
     report = prepare_conversations(
         sources=tuple(arguments.source) if arguments.source else sources_of(recipe, workspace),
@@ -103,7 +104,7 @@ def run_data(arguments: argparse.Namespace) -> None:
         encoder=ChatEncoder.load(tokenizer_of(recipe, workspace)),
         max_length=recipe.pack.max_length,
         hold_out=tuple(arguments.hold_out),
-        mapping=parse_mapping(arguments.map),
+        mapping=mapping,
         system_prompt=recipe.data.system_prompt,
         finance_only=recipe.data.finance_only,
     )

@@ -4,6 +4,7 @@ Every figure has a title that says what to see, axis labels with units, and one 
 blue, what is refused or was there before is grey, a limit or a floor is a dashed line.
 """
 
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def plot_funnel(read: int, refused: Mapping[str, int], *, title: str = "From row
     for rule, count in refused.items():
         left -= count
         bars.append((rule.replace("_", " "), left, count))
-    names = [name for name, _, _ in bars]
+    names = [textwrap.fill(name, 34) for name, _, _ in bars]
     positions = np.arange(len(bars))
     axes.barh(positions, [kept for _, kept, _ in bars], color=KEPT)
     axes.barh(positions, [gone for _, _, gone in bars], left=[kept for _, kept, _ in bars], color=BEFORE)
@@ -81,7 +82,7 @@ def plot_labels(counts: Mapping[str, Mapping[str, int]], *, title: str = "How th
         for number, (label, count) in enumerate(labels.items()):
             share = 100 * count / total
             axes.barh(row, share, left=left, color=shades[number % len(shades)], edgecolor="white")
-            if share > 7:
+            if share > len(label) + 1:  # a letter is about one percent wide
                 axes.text(left + share / 2, row, f"{label}\n{share:.0f} %", ha="center", va="center", fontsize=8)
             left += share
     names = [task.replace("_", " ") for task in counts]
@@ -130,7 +131,7 @@ def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls"
     if floor is not None:
         left.axhline(floor, color=LIMIT, linestyle="--", label=f"validation, after training: {floor:.3f}")
     left.set(xlabel="optimizer step", ylabel="loss (nats a supervised token)")
-    left.legend(frameon=False)
+    left.legend(loc="upper right", framealpha=1.0, edgecolor="white")
     right.plot(steps, [record["learning_rate"] for record in log], color=WARM)
     right.set(xlabel="optimizer step", ylabel="learning rate")
     right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
@@ -164,6 +165,9 @@ def plot_confusion(
     """
     grid = np.asarray(counts)
     given = [*labels, *["(none of these)"] * (grid.shape[1] - len(labels))]
+    used = [n for n, name in enumerate(given) if grid[:, n].any() or (n < len(labels) and grid[n].any())]
+    rows = [n for n in used if n < len(labels)]  # labels that neither side uses only take room
+    grid, labels, given = grid[np.ix_(rows, used)], [labels[n] for n in rows], [given[n] for n in used]
     side = max(3.6, 0.62 * len(labels) + 1.8)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()

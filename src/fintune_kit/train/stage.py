@@ -262,6 +262,8 @@ def _save_adapter(
     base: str | Path,
     loss: float,
 ) -> None:
+    name = str(base) if not Path(base).is_dir() else Path(base).name
+    model.peft_config["default"].base_model_name_or_path = name  # no path of this machine leaves it
     with replacing_folder(adapter) as folder:
         model.save_pretrained(str(folder), safe_serialization=True)
         (folder / "README.md").unlink(missing_ok=True)  # peft's; ours is written with the scores
@@ -271,7 +273,7 @@ def _save_adapter(
             stage="adapter",
             inputs={"packed": sha256_of(packed / MANIFEST), "log": sha256_of(run / "log.jsonl")},
             counts={"parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)},
-            base=str(base) if not Path(base).is_dir() else Path(base).name,
+            base=name,
             recipe=recipe.as_dict(),
             validation_loss=loss,
         )
