@@ -34,7 +34,7 @@ unit: install
 	$(BIN)/python -m pytest tests
 
 notebooks: install
-	$(BIN)/python -m pytest --nbmake notebooks
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
 
 clean:
 	rm -rf $(VENV) runs dist build

@@ -1,13 +1,8 @@
 """What all tests share: a temporary home, no network, and the real data where a developer has it."""
 
-import os
 from pathlib import Path
 
 import pytest
-
-os.environ.setdefault("FINTUNE_RECIPE", "smoke")  # notebooks under nbmake inherit it
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test never downloads
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
