@@ -265,7 +265,7 @@ def _save_adapter(
     name = str(base) if not Path(base).is_dir() else Path(base).name
     model.peft_config["default"].base_model_name_or_path = name  # no path of this machine leaves it
     with replacing_folder(adapter) as folder:
-        model.save_pretrained(str(folder), safe_serialization=True)
+        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # peft's; ours is written with the scores
         save_tokenizer(encoder.tokenizer, folder)
         write_manifest(
