@@ -58,6 +58,10 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(capsys):
         (["plan", "--device", "p99"], "'p99'"),
         (["train"], "packed"),
         (["evaluate"], "adapter"),
+        (["export", "--out", "merged"], "adapter"),
+        (["push", "--repo", "me/mine"], "adapter"),
+        (["transactions", "import", "nowhere.csv", "--out", "mine.csv"], "nowhere.csv"),
+        (["transactions", "generate", "--count", "0", "--out", "statements"], "--count is 0"),
     ],
 )
 def test_wrong_input_is_named_and_nothing_is_half_written(arguments, found, capsys, workspace):

@@ -69,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--conversations", type=Path, metavar="DIR")
     evaluate.add_argument("--packed", type=Path, metavar="DIR")
     evaluate.add_argument("--out", type=Path, metavar="DIR")
+    evaluate.add_argument("--run", type=Path, metavar="DIR", help="its log goes into the model card")
+    evaluate.add_argument("--most-generated", type=int, default=100, metavar="N", help="free-text rows a task")
     evaluate.add_argument("--task", action="append", default=[], metavar="NAME_OR_FILE")
 
     export = _add(
@@ -77,8 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--adapter", type=Path, metavar="DIR")
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
     export.add_argument("--form", default="safetensors", metavar="FORM", help="safetensors, f16 or q8_0 (GGUF)")
-    export.add_argument("--push", metavar="OWNER/NAME", help="upload it to the Hub, with the token from HF_TOKEN")
-    export.add_argument("--public", action="store_true", help="a repository that is made is public")
+
+    push = _add(commands, "push", run_push, "upload the adapter or an export to the Hub, with the token from HF_TOKEN")
+    push.add_argument("--folder", type=Path, metavar="DIR", help="default: the adapter")
+    push.add_argument("--repo", required=True, metavar="OWNER/NAME")
+    push.add_argument("--public", action="store_true", help="a repository that is made is public")
 
     add_transactions(commands)
     _add(commands, "doctor", run_doctor, "what this machine can run, and what to do about the rest", recipe=False)
@@ -209,7 +214,9 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         conversations=arguments.conversations or workspace.existing("conversations"),
         packed=arguments.packed or workspace.existing("packed"),
         out=out,
+        run=arguments.run or workspace.existing("run"),
         tasks=tuple(arguments.task),
+        most_generated=arguments.most_generated,
     )
     print(f"{format_table(scores)}\n{out}")
 
@@ -217,16 +224,21 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 def run_export(arguments: argparse.Namespace) -> None:
     """`fintune-kit export`"""
     from fintune_kit.evaluate.export import export
-    from fintune_kit.evaluate.push import find_token, push
     from fintune_kit.tiny import base_of
 
     recipe, workspace = _open(arguments)
-    token = find_token() if arguments.push else ""
     adapter = arguments.adapter or workspace.existing("adapter")
     made = export(recipe, base=base_of(recipe, workspace), adapter=adapter, out=arguments.out, form=arguments.form)
     print(f"{arguments.out}: {', '.join(made['files'])}")
-    if arguments.push:
-        print(push(arguments.out, repository=arguments.push, token=token, private=not arguments.public))
+
+
+def run_push(arguments: argparse.Namespace) -> None:
+    """`fintune-kit push`"""
+    from fintune_kit.evaluate.push import find_token, push
+
+    _, workspace = _open(arguments)
+    folder = arguments.folder or workspace.existing("adapter")
+    print(push(folder, repository=arguments.repo, token=find_token(), private=not arguments.public))
 
 
 def run_doctor(_arguments: argparse.Namespace) -> None:
@@ -283,7 +295,3 @@ def _open(arguments: argparse.Namespace) -> tuple[Recipe, Workspace]:
 
 def _given(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-if __name__ == "__main__":
-    sys.exit(main())
