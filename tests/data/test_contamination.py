@@ -73,3 +73,20 @@ def test_what_sujet_contains_is_told_by_name():
         "FLARE Headlines: its test split": 1,
         "Financial PhraseBank (FPB): all its sentences": 2,
     }
+
+
+def test_a_short_text_of_several_lines_is_found(tmp_path: Path):
+    text = "YTD Performance:\nDow Jones: Red\n30Y: +9%\n\nhttps://t.co/x"
+    (tmp_path / "lines.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    rows = candidates((f"Financial text:{text}", "bearish"))
+    assert list(contamination(rows, read_hold_out([tmp_path / "lines.jsonl"]))[0]) == [0]
+
+
+def test_lost_points_inside_words_make_no_difference(tmp_path: Path):
+    (tmp_path / "points.jsonl").write_text(
+        json.dumps({"text": "U.S. core C.P.I. rose 1,200 points, J.P. Morgan says."})
+    )
+    rows = candidates(
+        ("Text: US core CPI rose 1200 points JP Morgan says", "x"), ("US core CPI fell says JP Morgan", "x")
+    )
+    assert list(contamination(rows, read_hold_out([tmp_path / "points.jsonl"]))[0]) == [0]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from fintune_kit.data.duplicates import compare_prompts, conflicting_answers, near_duplicate
+from fintune_kit.data.duplicates import conflicting_answers, near_duplicate
+from fintune_kit.data.prompts import compare_prompts
 from tests.data.rows import candidate, candidates
 
 SENTENCE = (
@@ -116,3 +117,13 @@ def test_groups_join_conversations_and_similar_prompts():
     assert groups[0] == groups[1]
     assert groups[2] == groups[3]
     assert len(set(groups)) == 3
+
+
+def test_two_unlike_words_that_other_texts_use_just_so_are_no_slip():
+    uses = [(f"Analyst {n} thinks that the coastal plant opens in spring {n}", "neutral") for n in range(3)]
+    uses += [(f"Analyst {n} thinks that the inland plant opens in spring {n}", "neutral") for n in range(3)]
+    pair = [
+        f"a report by the trade body says the {w} plant opens well before the others" for w in ("coastal", "inland")
+    ]
+    assert duplicates(*uses, *[(text, "neutral") for text in pair]) == {}
+    assert list(duplicates(*[(text, "neutral") for text in pair])) == [1]

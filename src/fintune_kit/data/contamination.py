@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fintune_kit.data.corpus import Candidate
 from fintune_kit.data.lines import UnreadableFile
 from fintune_kit.data.readers import format_of, read_rows
-from fintune_kit.data.words import Words, words_of
+from fintune_kit.data.words import words_of
 from fintune_kit.errors import MissingInputError, UserError
 
 GRAM = 8
@@ -35,6 +35,8 @@ KNOWN_BENCHMARKS = {
 }
 """Part of an upstream dataset's name, and the benchmark whose texts it holds."""
 
+_BETWEEN = "\n\x1f"
+"""Between the messages of a row: no word, and no line of either."""
 _SEGMENT = re.compile(r'[\n"“”]|(?<=\w):')
 
 
@@ -45,7 +47,7 @@ class HoldOut:
     names: list[str]
     files: list[int]
     """Of each text, the number of its file."""
-    words: Words
+    texts: list[str]
 
 
 def read_hold_out(paths: Sequence[str | Path]) -> HoldOut:
@@ -76,7 +78,7 @@ def read_hold_out(paths: Sequence[str | Path]) -> HoldOut:
             files.append(number)
             texts.append(text)
         names.append(path.name)
-    return HoldOut(names, files, words_of(texts))
+    return HoldOut(names, files, texts)
 
 
 def contamination(candidates: Sequence[Candidate], hold_out: HoldOut) -> tuple[dict[int, str], dict[str, Any]]:
@@ -112,11 +114,19 @@ def known_benchmarks(origins: Sequence[str]) -> dict[str, int]:
 
 def _matches(candidates: Sequence[Candidate], hold_out: HoldOut) -> list[tuple[int, int]]:
     """Pairs of a row and a hold-out text that contaminates it; of each way to match, one text a row."""
-    texts = ["\n".join(message["content"] for message in candidate.messages) for candidate in candidates]
-    words, lengths = words_of(texts), hold_out.words.lengths()
-    owners, keys = hold_out.words.text_numbers(), hold_out.words.keys().tolist()
+    texts = [_BETWEEN.join(message["content"] for message in candidate.messages) for candidate in candidates]
     matches: list[tuple[int, int]] = []
-    both = zip(hold_out.words.grams(GRAM), words.grams(GRAM), strict=True)
+    for joined in (False, True) if hold_out.texts else ():
+        matches += _matches_read(texts, hold_out.texts, joined=joined)
+    return matches
+
+
+def _matches_read(texts: Sequence[str], held_texts: Sequence[str], *, joined: bool) -> list[tuple[int, int]]:
+    """The same for one way to read punctuation inside words."""
+    words, held_words = words_of(texts, joined=joined), words_of(held_texts, joined=joined)
+    lengths, owners, keys = held_words.lengths(), held_words.text_numbers(), held_words.keys().tolist()
+    matches: list[tuple[int, int]] = []
+    both = zip(held_words.grams(GRAM), words.grams(GRAM), strict=True)
     for size, ((held, within), (grams, complete)) in enumerate(both, start=1):
         wanted = within & (lengths[owners] == size if size < GRAM else lengths[owners] >= size)
         if not wanted.any():
@@ -125,7 +135,7 @@ def _matches(candidates: Sequence[Candidate], hold_out: HoldOut) -> list[tuple[i
         rows, firsts = np.unique(words.text_numbers()[places[complete[places]]], return_index=True)
         if size < GRAM:
             short = {keys[text]: text for text in np.unique(owners[wanted]).tolist()}
-            matches += _rows_with_segment(rows.tolist(), texts, short)
+            matches += _rows_with_segment(rows.tolist(), texts, short, joined=joined)
         else:
             found = owners[wanted][runs[complete[places]][firsts]]
             matches += zip(rows.tolist(), found.tolist(), strict=True)
@@ -140,14 +150,18 @@ def _places_of(held: NDArray[np.uint64], *, among: NDArray[np.uint64]) -> tuple[
     return places, first[where[places]]
 
 
-def _rows_with_segment(rows: Sequence[int], texts: Sequence[str], short: dict[int, int]) -> list[tuple[int, int]]:
-    """Rows of which a line, a quotation or what follows a colon is a short hold-out text, by its key."""
+def _rows_with_segment(
+    rows: Sequence[int], texts: Sequence[str], short: dict[int, int], *, joined: bool
+) -> list[tuple[int, int]]:
+    """Rows of which a message, a line, a quotation or what follows a colon is a short hold-out text, by its key."""
     owners: list[int] = []
     segments: list[str] = []
     for row in rows:
-        for line in texts[row].split("\n"):
-            parts = {line, line.partition(":")[2], *_SEGMENT.split(line)}
-            segments.extend(parts)
-            owners.extend([row] * len(parts))
-    found = words_of(segments).keys().tolist()
+        parts: set[str] = set()
+        for passage in texts[row].split(_BETWEEN):
+            for line in (passage, *passage.split("\n")):
+                parts |= {line, line.partition(":")[2], *_SEGMENT.split(line)}
+        segments.extend(sorted(parts))
+        owners.extend([row] * len(parts))
+    found = words_of(segments, joined=joined).keys().tolist()
     return [(row, short[key]) for row, key in zip(owners, found, strict=True) if key in short]

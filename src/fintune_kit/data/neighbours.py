@@ -1,9 +1,9 @@
 """Pairs of texts that share most of what is particular to them, found without comparing all with all.
 
 A text's features are its words and word pairs, without those that so many texts hold that they are the wording of a
-prompt and not of a statement. MinHash (Broder 1997) from `rensa` sums features up in 128 numbers, of which two texts
-have in common as large a share as of their features; 32 bands of 4 numbers bring texts together that share a whole band
-(Leskovec et al., Mining of Massive Datasets, 3.4): 99.9 % of pairs with a similarity of 0.67, 86 % at 0.5, 4 % at 0.18.
+prompt and not of a statement. MinHash (Broder 1997) from `rensa` sums features up in 126 numbers, of which two texts
+have in common as large a share as of their features; 42 bands of 3 numbers bring texts together that share a whole band
+(Leskovec et al., Mining of Massive Datasets, 3.4): 99.6 % of pairs with a similarity of 0.5, 94 % at 0.4, 29 % at 0.2.
 """
 
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fintune_kit.data.words import Words, mix
 
-PERMUTATIONS = 128
-ROWS_PER_BAND = 4
+PERMUTATIONS = 126
+ROWS_PER_BAND = 3
 WINDOW = 8
 """Texts in one bucket are paired with so many that follow them: a bucket of thousands stays linear."""
 _SEED = 20240405  # of the hash functions: fixed, so that what is a neighbour does not depend on a recipe's seed
@@ -35,11 +35,12 @@ class Neighbours:
 class Wording:
     """What is particular to each text and what is the wording of prompts.
 
-    `pair_is_common` (bool, a word): the word and the one after it stand so in more texts than a statement would.
-    `own_words` (int64, a text): words that stand in no such pair.
+    `pair_counts` (int64, a word): how often the word and the one after it stand so in all texts; 0 at a text's end.
+    `common`: from which count on that is wording. `own_words` (int64, a text): words that stand in no such pair.
     """
 
-    pair_is_common: NDArray[np.bool_]
+    pair_counts: NDArray[np.int64]
+    common: int
     own_words: NDArray[np.int64]
 
 
@@ -63,9 +64,11 @@ def _features(words: Words) -> tuple[NDArray[np.uint64], NDArray[np.int64], Word
     """Hashes of the words and pairs that are not wording, text after text, with the texts' offsets."""
     texts = words.text_numbers()
     _, (pairs, within) = words.grams(2)
-    common_words = _stand_often(words.hashes, limit=max(20, len(words) // 100))
-    common_pairs = np.zeros(len(pairs), bool)
-    common_pairs[within] = _stand_often(pairs[within], limit=max(8, len(words) // 1000))
+    common_words = _counts(words.hashes) > max(20, len(words) // 100)
+    common = max(8, len(words) // 1000) + 1
+    pair_counts = np.zeros(len(pairs), np.int64)
+    pair_counts[within] = _counts(pairs[within])
+    common_pairs = pair_counts >= common
     keep_word, keep_pair = ~common_words, within & ~common_pairs
     features = np.concatenate([words.hashes[keep_word], pairs[keep_pair]])
     owners = np.concatenate([texts[keep_word], texts[keep_pair]])
@@ -74,13 +77,13 @@ def _features(words: Words) -> tuple[NDArray[np.uint64], NDArray[np.int64], Word
     before = np.roll(common_pairs | ~within, 1) if len(pairs) else common_pairs
     is_wording = (common_pairs | ~within) & before
     own = np.bincount(texts[~is_wording], minlength=len(words))
-    return features[order], offsets, Wording(common_pairs, own)
+    return features[order], offsets, Wording(pair_counts, common, own)
 
 
-def _stand_often(hashes: NDArray[np.uint64], *, limit: int) -> NDArray[np.bool_]:
-    """Whether each hash stands in more than `limit` places."""
+def _counts(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How often each hash stands among all."""
     _, codes, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    return counts[codes] > limit
+    return counts[codes]
 
 
 def _digests(features: NDArray[np.uint64], offsets: NDArray[np.int64]) -> NDArray[np.uint32]:

@@ -23,9 +23,10 @@ from fintune_kit.data import quality, report
 from fintune_kit.data.columns import check_mapping
 from fintune_kit.data.contamination import HoldOut, contamination, known_benchmarks, read_hold_out
 from fintune_kit.data.corpus import Candidate, Corpus, Refusal
-from fintune_kit.data.duplicates import Prompts, compare_prompts, conflicting_answers, near_duplicate
+from fintune_kit.data.duplicates import conflicting_answers, near_duplicate
 from fintune_kit.data.finance import finance_weights, not_finance
 from fintune_kit.data.intake import Intake
+from fintune_kit.data.prompts import Prompts, compare_prompts
 from fintune_kit.data.scoring import scores_of
 from fintune_kit.data.selection import hold_out_groups, select
 from fintune_kit.data.sources import Source, parse_sources, read_source

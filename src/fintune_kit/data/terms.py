@@ -61,10 +61,12 @@ PHRASES = frozenset(tuple(phrase.split()) for phrase in _PHRASES.split(","))
 
 _CONTRASTS = """
     constant down flat steady unchanged up;
-    advance advances climb climbed climbs decline declined declines drop dropped drops fall fallen falling falls
-    fell gain gained gains jump jumped jumps lose loses lost plunge plunged plunges rise risen rises rising rose
-    sank sink sinks slid slide slides slip slipped slips soar soared soars surge surged surges tumble tumbled
-    tumbles;
+    advance advances climb climbed climbs decline declined declines drop dropped drops dull ease eased eases
+        extend extended extends fall fallen falling falls fell firm flat gain gained gains held hold holds jump
+        jumped jumps lose loses lost mixed plunge plunged plunges rebound rebounded rebounds recovered rise
+        risen rises rising rose sank shine shines sink sinks slid slide slides slip slipped slips soar soared
+        soars soften softens steady surge surged surges trim trims tumble tumbled tumbles volatile weak weaken
+        weakens;
     decrease decreased decreases decreasing growth increase increased increases increasing reduction shrank;
     high higher highest highs low lower lowest lows;
     gain gains loss losses profit profits;
@@ -94,14 +96,27 @@ _CONTRASTS = """
     palladium palmolein pepper platinum rubber silver soyabean soybean sugar turmeric wheat zinc;
     with without;
     can cannot;
-    borrower buyer lender seller;
-    are aren did didn do does doesn don is isn should shouldn was wasn were weren will won;
-
+    borrower buyer lender seller;;
+    day days month months quarter quarters week weeks year years;
+    country company market stock sector global;
+    hour hours minute minutes;
+    from to;
+    gold goldpetal goldguinea goldm silverm;
+    crude mentha palm castor mustard
 """
 
 CONTRASTS = [_words(group) for group in _CONTRASTS.split(";")]
 """Words of one group exclude each other: where one stands for another, the statement is another one."""
 
-NUMBERS = _words("eight eleven five four nine one seven six ten three twelve two")
+NUMBERS = _words("""
+    one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+    nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred fourth fifth sixth seventh eighth ninth tenth
+""")
+
+FUNCTION_WORDS = _words("""
+    a an and are as at be but by for from had has have he her his how i if in is it its more most my no not of on or our
+    she so that the their there these they this to was we were what when which who will with you your s t
+""")
+"""Words that stand beside any other."""
 
 NEGATIONS = _words("cannot neither never no nor not without")

@@ -41,6 +41,10 @@ class Words:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def of(self, text: int) -> NDArray[np.int32]:
+        """The codes of one text's words."""
+        return self.codes[self.offsets[text] : self.offsets[text + 1]]
+
     def lengths(self) -> NDArray[np.int64]:
         """Words of each text."""
         return np.diff(self.offsets)
@@ -73,11 +77,16 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def words_of(texts: Sequence[str]) -> Words:
-    """Splits many texts at once, in Arrow."""
+def words_of(texts: Sequence[str], *, joined: bool = False) -> Words:
+    """Splits many texts at once, in Arrow.
+
+    Args:
+        joined: punctuation inside a word joins its parts (`U.S.` reads `us`, as it does once the points are lost)
+            instead of dividing them.
+    """
     parts, lengths = [pa.array([], pa.string())], [np.zeros(1, np.int64)]
     for start in range(0, len(texts), _CHUNK):
-        words, counts = _split([_in_ascii(text) for text in texts[start : start + _CHUNK]])
+        words, counts = _split([_in_ascii(text) for text in texts[start : start + _CHUNK]], joined=joined)
         parts.append(words)
         lengths.append(counts)
     encoded = pa.chunked_array(parts).combine_chunks().dictionary_encode()
@@ -98,6 +107,16 @@ def _names(written: list[str], by_written: NDArray[np.int32], counts: NDArray[np
     return small < 0.3 * total
 
 
+def written_words(text: str) -> list[str]:
+    """The words of one text as they are written, in the places that `words_of` gives them."""
+    return re.findall("[A-Za-z0-9]+", without_urls(text))
+
+
+def without_urls(text: str) -> str:
+    """One text as `words_of` sees it before it divides it: without links and entities."""
+    return re.sub(_ENTITY, " ", re.sub(URL, " ", _in_ascii(text)))
+
+
 def _in_ascii(text: str) -> str:
     """A text in another script with each letter as a word of its own; any other text as it is."""
     if text.isascii() or len(text.encode("utf-8", "replace")) < 1.5 * len(text):
@@ -108,9 +127,23 @@ def _in_ascii(text: str) -> str:
     return " ".join(word if word.isascii() else f"u{ord(word.lower()[0]):x}" for word in _FOREIGN.findall(text))
 
 
-def _split(texts: Sequence[str]) -> tuple[pa.Array, NDArray[np.int64]]:
-    plain = pc.replace_substring_regex(pa.array(texts, pa.string()), URL, " ")
-    plain = pc.replace_substring_regex(plain, _ENTITY, " ")
+def squashed(texts: Sequence[str]) -> list[str]:
+    """Each text's letters and figures without anything between them but decimal points: `U.S. up 5.1 %` and
+    `us, up 5.1%` both read `usup5.1`."""
+    plain = pc.utf8_lower(_without_urls([_in_ascii(text) for text in texts]))
+    plain = pc.replace_substring_regex(plain, "[^a-z0-9.]+", "")
+    plain = pc.replace_substring_regex(plain, r"(^|[^0-9])\.+", r"\1")
+    return pc.replace_substring_regex(plain, r"\.+([^0-9]|$)", r"\1").to_pylist()
+
+
+def _without_urls(texts: Sequence[str]) -> pa.Array:
+    return pc.replace_substring_regex(pc.replace_substring_regex(pa.array(texts, pa.string()), URL, " "), _ENTITY, " ")
+
+
+def _split(texts: Sequence[str], *, joined: bool) -> tuple[pa.Array, NDArray[np.int64]]:
+    plain = _without_urls(texts)
+    if joined:
+        plain = pc.replace_substring_regex(plain, "[-.,;:!?'\u2019]+", "")
     plain = pc.utf8_trim(pc.replace_substring_regex(plain, "[^A-Za-z0-9]+", " "), " ")
     lists = pc.split_pattern(plain, " ")
     counts = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)

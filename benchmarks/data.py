@@ -1,0 +1,294 @@
+"""Stage 1 measured: time and memory on 83,838 and twice as many rows, and how much of what was planted it finds.
+
+    python benchmarks/data.py --data ../shared/data --out results/data-2-cores [--only stage --only twins ...]
+
+`stage` runs in a process of its own, so that peak memory is its own; its time begins when imports and tokenizer are
+loaded, which is reported apart. `relevance` needs no data but our own labelled rows. What is planted and how:
+`benchmarks/NOTES.md`.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fintune_kit.chatml import ChatEncoder
+from fintune_kit.data.contamination import contamination, read_hold_out
+from fintune_kit.data.corpus import Candidate
+from fintune_kit.data.duplicates import near_duplicate
+from fintune_kit.data.finance import RELEVANT, finance_weight
+from fintune_kit.data.prompts import compare_prompts
+from fintune_kit.data.stage import prepare_conversations
+
+REPOSITORY = Path(__file__).parents[1]
+EVALUATION_SETS = ("fpb", "tfns", "fiqa_sa_fingpt", "tfns_topic")
+FULL = "sujet_proxy_full.parquet"
+LABELS = Path(__file__).with_name("near_duplicate_labels.csv")
+VOWELS = str.maketrans("aeiouAEIOU", "eiouaEIOUA")
+Result = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data", help="the stand-in data")
+    parser.add_argument("--out", type=Path, help="results, without suffix: .json and .md are written")
+    parser.add_argument("--only", action="append", choices=list(MEASURES), help="may be repeated; default: all")
+    parser.add_argument("--job", nargs=2, metavar=("SOURCE", "OUT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job:
+        print(json.dumps(run_stage(arguments.data, *arguments.job)))
+        return
+    results: Result = {"machine": machine()}
+    for name in arguments.only or MEASURES:
+        needs_data = name != "relevance"
+        absent = needs_data and not (arguments.data / FULL).is_file()
+        results[name] = {"skipped": f"{arguments.data / FULL} is absent"} if absent else MEASURES[name](arguments.data)
+        print(f"{name}: {json.dumps(results[name])}", file=sys.stderr)
+    text = as_table(results)
+    print(text)
+    if arguments.out:
+        arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        arguments.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+
+
+def machine() -> Result:
+    load = os.getloadavg()[0]
+    return {"cores": os.cpu_count(), "python": platform.python_version(), "load_before": round(load, 1)}
+
+
+def measure_stage(data: Path) -> Result:
+    """The whole stage on the full stand-in, and on it twice, the second time with every vowel replaced by the next."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = pq.read_table(data / FULL)
+        altered = table.to_pydict()
+        for name in ("inputs", "user_prompt", "answer"):
+            is_open = [task.startswith("qa") for task in altered["task_type"]]
+            altered[name] = [
+                text.translate(VOWELS) if text and (name != "answer" or opened) else text
+                for text, opened in zip(altered[name], is_open, strict=True)
+            ]
+        twice = pa.concat_tables([table, pa.table(altered, schema=table.schema)])
+        pq.write_table(twice.slice(0, 167_676), Path(folder) / "twice.parquet")
+        del table, altered, twice
+        jobs = {"83,838 rows": data / FULL, "167,676 rows": Path(folder) / "twice.parquet"}
+        return {name: start(data, source, Path(folder) / "out") for name, source in jobs.items()}
+
+
+def start(data: Path, source: Path, out: Path) -> Result:
+    command = [sys.executable, __file__, "--data", str(data), "--job", str(source), str(out)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_stage(data: Path, source: str, out: str) -> Result:
+    began = time.perf_counter()
+    encoder = ChatEncoder.load(data / "qwen2.5-tokenizer")
+    loaded = time.perf_counter()
+    report = prepare_conversations(
+        sources=[source],
+        out=Path(out),
+        examples=50_000,
+        validation_share=0.02,
+        seed=20240405,
+        encoder=encoder,
+        max_length=2048,
+        hold_out=[data / "eval" / f"{name}.jsonl" for name in EVALUATION_SETS],
+        announce=lambda _: None,
+    )
+    return {
+        "seconds": round(time.perf_counter() - loaded, 1),
+        "cpu_seconds": round(time.process_time(), 1),
+        "tokenizer_seconds": round(loaded - began, 1),
+        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "rows_read": report["rows_read"],
+        "rows_kept": report["rows_kept"],
+        "refused": {step["rule"]: step["refused"] for step in report["funnel"] if step["refused"]},
+        "contamination": report["contamination"]["hold_out"],
+        "load_at_end": round(os.getloadavg()[0], 1),
+    }
+
+
+def candidates_of(data: Path) -> list[Candidate]:
+    rows = pq.read_table(data / FULL).to_pylist()
+    return [
+        Candidate(
+            row_id=f"row#{number}",
+            source="row",
+            origin=row["dataset"],
+            task_type=row["task_type"],
+            conversation_id=f"row#{number}",
+            messages=[
+                {"role": "system", "content": row["system_prompt"]},
+                {"role": "user", "content": row["user_prompt"]},
+                {"role": "assistant", "content": row["answer"]},
+            ],
+            row={},
+        )
+        for number, row in enumerate(rows, start=1)
+        if row["answer"]
+    ]
+
+
+def measure_twins(data: Path) -> Result:
+    """Copies with one kind of damage each, 400 a kind, put among all rows: how many are refused as near-duplicates."""
+    originals = candidates_of(data)
+    chance = random.Random(1)  # noqa: S311 - a sample, not a secret
+    vocabulary = [word for c in originals[::50] for word in c.prompt.split() if word.isalpha() and word.islower()]
+    found: Result = {}
+    repeated = near_duplicate(originals, compare_prompts(originals))
+    eligible = [p for p, c in enumerate(originals) if p not in repeated and len(c.prompt.split()) >= 12]
+    planted: list[tuple[str, Candidate]] = []
+    for kind, damage in DAMAGES.items():
+        for number, place in enumerate(chance.sample(eligible, 400)):
+            original = originals[place]
+            copy = damage(original.prompt, chance, vocabulary)
+            messages = [original.messages[0], {"role": "user", "content": copy}, original.messages[-1]]
+            planted.append((kind, Candidate(f"{kind}#{number}", "copy", original.origin, original.task_type,
+                                            f"{kind}#{number}", messages, {})))  # fmt: skip
+    everything = originals + [copy for _, copy in planted]
+    refused = near_duplicate(everything, compare_prompts(everything))
+    hits = Counter(planted[position - len(originals)][0] for position in refused if position >= len(originals))
+    for kind in DAMAGES:
+        found[kind] = {"planted": 400, "found": hits[kind], "share": round(hits[kind] / 400, 4)}
+    total = sum(hits.values())
+    return {**found, "all": {"planted": len(planted), "found": total, "share": round(total / len(planted), 4)}}
+
+
+def _one_word_in_twelve(text: str, chance: random.Random, vocabulary: Sequence[str]) -> str:
+    """Of each twelve words one, a figure excepted, becomes a word of another row."""
+    pieces = re.split(r"(\s+)", text)
+    words = [place for place, piece in enumerate(pieces) if piece.strip()]
+    for start in range(0, len(words) - 11, 12):
+        plain = [place for place in words[start : start + 12] if not any(c.isdigit() for c in pieces[place])]
+        if plain:
+            pieces[chance.choice(plain)] = chance.choice(vocabulary)
+    return "".join(pieces)
+
+
+def _other_url(text: str, chance: random.Random, _: Sequence[str]) -> str:
+    url = f"https://t.co/{chance.getrandbits(50):x}"
+    return re.sub(r"https?://\S+", url, text) if "http" in text else f"{text} {url}"
+
+
+def _without_punctuation(text: str) -> str:
+    """Without points, commas and colons, but for those of figures and links."""
+    pieces = re.split(r"(https?://\S+)", text)
+    return "".join(p if p.startswith("http") else re.sub(r"(?<!\d)[,.;:!?]|[,.;:!?](?!\d)", "", p) for p in pieces)
+
+
+def _mojibake(text: str, chance: random.Random, _: Sequence[str]) -> str:
+    """Quotes and dashes become what a wrong encoding makes of them; where there are none, some are put in."""
+    words = text.split(" ")
+    words[chance.randrange(len(words))] += "\u2019"
+    return re.sub("['\"\u2019-]", lambda match: {"-": "â€“"}.get(match[0], "â€™"), " ".join(words))
+
+
+DAMAGES: dict[str, Callable[[str, random.Random, Sequence[str]], str]] = {
+    "URL changed": _other_url,
+    "case": lambda text, chance, _: text.upper() if chance.random() < 0.5 else text.title(),
+    "punctuation": lambda text, chance, _: _without_punctuation(text) + chance.choice(["!", " ...", " ?"]),
+    "encoding damage": _mojibake,
+    "one word in twelve": _one_word_in_twelve,
+}
+
+
+def measure_pairs(data: Path) -> Result:
+    """Of the pairs that are refused, those that were judged by eye to be two statements."""
+    with LABELS.open(newline="") as file:
+        labels = {(int(row["first"]), int(row["second"])): row["same"] == "1" for row in csv.DictReader(file)}
+    rows = candidates_of(data)
+    found = near_duplicate(rows, compare_prompts(rows))
+    equal = sum(detail.startswith("the same words") for detail in found.values())
+    pairs = {
+        (int(detail.split(" ")[0].removeprefix("row#")), int(rows[position].row_id.removeprefix("row#")))
+        for position, detail in found.items()
+        if not detail.startswith("the same words")
+    }
+    judged = [same for pair, same in labels.items() if pair in pairs]
+    false = judged.count(False)
+    share = false / max(1, len(judged))
+    return {
+        "pairs_found": len(found),
+        "of_these_with_equal_words": equal,
+        "judged_of_the_others": len(judged),
+        "false_among_judged": false,
+        "false_share_of_all_pairs": round(share * len(pairs) / len(found), 4),
+    }
+
+
+def measure_contamination(data: Path) -> Result:
+    """Every text of the four evaluation sets put into a row: as it is, and damaged; how many rows are refused."""
+    files = [data / "eval" / f"{name}.jsonl" for name in EVALUATION_SETS]
+    held, chance, results = read_hold_out(files), random.Random(2), {}  # noqa: S311 - a sample, not a secret
+    for path in files:
+        texts = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
+        for kind in ("as it is", "URL changed", "case", "punctuation"):
+            damaged = [text if kind == "as it is" else DAMAGES[kind](text, chance, ()) for text in texts]
+            planted = [_holding(text, n) for n, text in enumerate(damaged)]
+            found, _ = contamination(planted, held)
+            results[f"{path.stem}, {kind}"] = {"planted": len(texts), "found": len(found)}
+    return results
+
+
+def _holding(text: str, number: int) -> Candidate:
+    messages = [{"role": "user", "content": f"Financial text:{text}"}, {"role": "assistant", "content": "neutral"}]
+    name = f"planted#{number}"
+    return Candidate(name, "planted", "planted", "sentiment_analysis", name, messages, {})
+
+
+def measure_relevance(_: Path) -> Result:
+    """Precision and recall of the relevance rule on the half of our own labelled rows that it was not set on."""
+    with (REPOSITORY / "tests" / "data" / "finance_relevance.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    results = {}
+    for name, part in (("rows that terms were set on", rows[::2]), ("other rows", rows[1::2])):
+        said = [finance_weight(row["prompt"], row["answer"])[0] >= RELEVANT for row in part]
+        true = [row["finance"] == "1" for row in part]
+        both = sum(s and t for s, t in zip(said, true, strict=True))
+        results[name] = {
+            "rows": len(part),
+            "precision": round(both / sum(said), 3),
+            "recall": round(both / sum(true), 3),
+        }
+    return results
+
+
+MEASURES: dict[str, Callable[[Path], Result]] = {
+    "stage": measure_stage,
+    "twins": measure_twins,
+    "pairs": measure_pairs,
+    "contamination": measure_contamination,
+    "relevance": measure_relevance,
+}
+
+
+def as_table(results: Result) -> str:
+    lines = [f"Machine: {json.dumps(results['machine'])}", ""]
+    for name, measured in results.items():
+        if name == "machine":
+            continue
+        lines += [f"### {name}", "", "| | |", "|---|---|"]
+        for key, value in measured.items():
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            lines.append(f"| {key} | {shown} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+if __name__ == "__main__":
+    main()
