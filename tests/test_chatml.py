@@ -88,7 +88,7 @@ def qwen3_like(tokenizer, *, think_tokens):
 
 def conversations(seed, count):
     """Conversations of one to four rounds made of pieces that tokenizers and templates stumble over."""
-    choose = random.Random(seed)  # noqa: S311 - not a secret
+    choose = random.Random(seed)
 
     def text():
         made = "".join(choose.choices(NASTY, k=choose.randint(1, 12)))

@@ -218,7 +218,7 @@ def write_line(rng):
 
 
 def lines(*, count=COUNT, seed=SEED, words=TUNED):
-    rng = random.Random(seed)  # noqa: S311 (made-up lines)
+    rng = random.Random(seed)
     rng.words = tomllib.loads(words.read_text(encoding="utf-8"))
     return [write_line(rng) for _ in range(count)]
 
