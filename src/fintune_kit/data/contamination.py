@@ -11,6 +11,7 @@ must name another, or hold their texts out.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,32 +115,35 @@ def known_benchmarks(origins: Sequence[str]) -> dict[str, int]:
 
 def _matches(candidates: Sequence[Candidate], hold_out: HoldOut) -> list[tuple[int, int]]:
     """Pairs of a row and a hold-out text that contaminates it; of each way to match, one text a row."""
+    if not hold_out.texts:
+        return []
     texts = [_BETWEEN.join(message["content"] for message in candidate.messages) for candidate in candidates]
-    matches: list[tuple[int, int]] = []
-    for joined in (False, True) if hold_out.texts else ():
-        matches += _matches_read(texts, hold_out.texts, joined=joined)
-    return matches
+    with ThreadPoolExecutor(2) as threads:  # Arrow and NumPy leave the interpreter to the other one
+        read = [threads.submit(_matches_read, texts, hold_out.texts, joined=joined) for joined in (False, True)]
+    return [match for matches in read for match in matches.result()]
 
 
 def _matches_read(texts: Sequence[str], held_texts: Sequence[str], *, joined: bool) -> list[tuple[int, int]]:
     """The same for one way to read punctuation inside words."""
     words, held_words = words_of(texts, joined=joined), words_of(held_texts, joined=joined)
-    lengths, owners, keys = held_words.lengths(), held_words.text_numbers(), held_words.keys().tolist()
+    lengths, owners, numbers = held_words.lengths(), held_words.text_numbers(), words.text_numbers()
     matches: list[tuple[int, int]] = []
+    may_hold_short = np.zeros(len(texts), bool)
     both = zip(held_words.grams(GRAM), words.grams(GRAM), strict=True)
     for size, ((held, within), (grams, complete)) in enumerate(both, start=1):
         wanted = within & (lengths[owners] == size if size < GRAM else lengths[owners] >= size)
         if not wanted.any():
             continue
         places, runs = _places_of(held[wanted], among=grams)
-        rows, firsts = np.unique(words.text_numbers()[places[complete[places]]], return_index=True)
+        rows, firsts = np.unique(numbers[places[complete[places]]], return_index=True)
         if size < GRAM:
-            short = {keys[text]: text for text in np.unique(owners[wanted]).tolist()}
-            matches += _rows_with_segment(rows.tolist(), texts, short, joined=joined)
+            may_hold_short[rows] = True
         else:
             found = owners[wanted][runs[complete[places]][firsts]]
             matches += zip(rows.tolist(), found.tolist(), strict=True)
-    return matches
+    keys = held_words.keys().tolist()
+    short = {keys[text]: text for text in np.flatnonzero((lengths > 0) & (lengths < GRAM)).tolist()}
+    return matches + _rows_with_segment(np.flatnonzero(may_hold_short).tolist(), texts, short, joined=joined)
 
 
 def _places_of(held: NDArray[np.uint64], *, among: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

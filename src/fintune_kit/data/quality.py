@@ -7,6 +7,7 @@ pass.
 """
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -132,9 +133,14 @@ def over_length(candidates: Sequence[Candidate], *, encoder: ChatEncoder, max_le
 
 def _most_tokens(candidate: Candidate) -> int:
     """An upper bound of a conversation's tokens; the template adds a few a message, and a system message of its own."""
-    texts = [message["content"] for message in candidate.messages]
-    # Normalization (NFC) may make a character of three bytes into several
-    return 128 + sum(16 + (len(text) if text.isascii() else 3 * len(text.encode())) for text in texts)
+    return 128 + sum(16 + _most_bytes(message["content"]) for message in candidate.messages)
+
+
+def _most_bytes(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    # a tokenizer may normalize first (NFC), which makes at most three characters of one
+    return len(text.encode()) * (1 if unicodedata.is_normalized("NFC", text) else 3)
 
 
 def exact_duplicate(candidates: Sequence[Candidate]) -> Findings:

@@ -30,6 +30,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANKS = re.compile(r"(?<=[^\s])[ \t\u00a0]{2,}(?=[^\s])")
 _TRAILING = re.compile(r"[ \t\u00a0]+(?=\n|\Z)")
 _LINES = re.compile(r"\n{3,}")
+_SUSPECT = re.compile(r"[^ -~\n]|&|  | \n|\n\n\n|\A\n|\s\Z")
+"""Found in every text that any repair would change, and in few others."""
 _AMOUNT = re.compile(r"[$€£¥₹]\s?[0-9]|[0-9]\s?[€£¥₹]|\$[A-Za-z]{1,6}\b")
 _NUMBER = re.compile(r"[0-9]+")
 
@@ -48,10 +50,14 @@ def repair(text: str) -> Repaired:
     Mojibake is undone by ftfy (Speer 2019, doi 10.5281/zenodo.2591652), which acts only where the undone text is far
     more likely than the damage.
     """
+    if not _SUSPECT.search(text):
+        return Repaired(text, ())
     undone = []
     repaired = text
     for kind, undo in _UNDO.items():
-        after = _keeping_figures(repaired, undo(repaired))
+        after = undo(repaired)
+        if after != repaired and kind in _MAY_LOSE_FIGURES:
+            after = _keeping_figures(repaired, after)
         if after != repaired:
             undone.append(kind)
             repaired = after
@@ -93,12 +99,11 @@ _UNDO: dict[str, Callable[[str], str]] = {
     "runs of blanks": _without_blanks,
 }
 KINDS = tuple(_UNDO)
+_MAY_LOSE_FIGURES = ("mojibake", "HTML entities")
 
 
 def _keeping_figures(before: str, after: str) -> str:
     """The text after a repair, or before it where an amount, a number or a ticker would be lost."""
-    if before == after:
-        return before
     lost = _figures(before) - _figures(after)
     return before if lost else after
 
