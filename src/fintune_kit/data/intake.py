@@ -58,6 +58,18 @@ class Intake:
         self._note(file, read_as)
         return _announcement(file, read_as)
 
+    def account(self) -> dict[str, Any]:
+        """What was read and repaired, for the report."""
+        return {
+            "files": self.files,
+            "histories": dict(sorted(self.histories.items())),
+            "repair": {
+                "rows_changed": self.rows_repaired,
+                "by_kind": dict(self.repaired_rows.most_common()),
+                "examples": self.repairs,
+            },
+        }
+
     def _take_row(
         self,
         row_id: str,

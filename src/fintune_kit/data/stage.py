@@ -63,11 +63,10 @@ def prepare_conversations(
     """Reads, maps, repairs, judges, selects and writes; returns the report that it writes.
 
     Args:
-        sources: files, folders, hub ids or `sample`, each with `=COUNT` or `*WEIGHT` after it where wanted.
+        sources: as `sources` spells them; `mapping`: role to column, as `columns` does.
         examples: conversations to choose, training and validation together; all that pass where fewer do.
         encoder: measures lengths; None leaves `over_length` out, and the report says so.
         hold_out: evaluation files whose texts must not be learned.
-        mapping: role to column, where the columns do not tell (see `columns`).
         announce: told what each file was read as.
 
     Raises:
@@ -84,7 +83,6 @@ def prepare_conversations(
     corpus = intake.corpus
     _check_any(corpus, intake, sources)
     before = report.mix(corpus.candidates)
-    origins = [c.origin for c in corpus.candidates] + [r.origin for r in corpus.refusals]
     judged = _apply_rules(corpus, encoder=encoder, max_length=max_length, held_out=held_out, finance_only=finance_only)
     _check_any(corpus, intake, sources)
     _choose(corpus, judged, examples=examples, sources=parsed, seed=seed)
@@ -99,20 +97,8 @@ def prepare_conversations(
         "funnel": report.funnel(intake.rows, corpus.refusals),
         **report.tables(corpus.candidates, corpus.refusals),
         "mix": {"before": before, "after": report.mix(corpus.candidates)},
-        "files": intake.files,
-        "histories": dict(sorted(intake.histories.items())),
-        "repair": {
-            "rows_changed": intake.rows_repaired,
-            "by_kind": dict(intake.repaired_rows.most_common()),
-            "examples": intake.repairs,
-        },
-        "contamination": {
-            "hold_out": judged.contaminated,
-            "known_by_name": {
-                "rows_read": known_benchmarks(origins),
-                "rows_kept": known_benchmarks([candidate.origin for candidate in corpus.candidates]),
-            },
-        },
+        **intake.account(),
+        "contamination": {"hold_out": judged.contaminated, "known_by_name": _known_by_name(corpus)},
         "settings": {
             "examples": examples,
             "validation_share": validation_share,
@@ -126,6 +112,12 @@ def prepare_conversations(
     }
     _write(Path(out), train, validation, corpus.refusals, summary=summary, inputs=inputs)
     return summary
+
+
+def _known_by_name(corpus: Corpus) -> dict[str, dict[str, int]]:
+    kept = [candidate.origin for candidate in corpus.candidates]
+    read = kept + [refusal.origin for refusal in corpus.refusals]
+    return {"rows_read": known_benchmarks(read), "rows_kept": known_benchmarks(kept)}
 
 
 @dataclass(frozen=True)
