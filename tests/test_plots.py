@@ -44,6 +44,11 @@ def test_a_notebook_shows_the_picture_and_not_its_name(name):
     assert shown["image/png"][:4] == b"\x89PNG"
 
 
+def test_a_long_label_is_named_on_several_lines_where_its_bar_is_wide_enough():
+    (axes,) = plots.plot_labels({"topic": {"company | product news": 21, "stock movement": 4, "macro": 75}}).axes
+    assert [text.get_text() for text in axes.texts] == ["company |\nproduct news\n21 %", "macro\n75 %"]
+
+
 def test_the_funnel_ends_with_what_is_left():
     (axes,) = plots.plot_funnel(100, {"empty": 3, "exact_duplicate": 7}).axes
     assert [text.get_text() for text in axes.texts] == ["100", "97  (-3)", "90  (-7)"]

@@ -92,8 +92,11 @@ def plot_labels(counts: Mapping[str, Mapping[str, int]], *, title: str = "How th
         for number, (label, count) in enumerate(labels.items()):
             share = 100 * count / total
             axes.barh(row, share, left=left, color=shades[number % len(shades)], edgecolor="white")
-            if share > len(label) + 1:  # a letter is about one percent wide
-                axes.text(left + share / 2, row, f"{label}\n{share:.0f} %", ha="center", va="center", fontsize=8)
+            lines = textwrap.wrap(label, 14)
+            if share > max(map(len, lines), default=0) + 1:  # a letter is about one percent wide
+                axes.text(
+                    left + share / 2, row, "\n".join([*lines, f"{share:.0f} %"]), ha="center", va="center", fontsize=8
+                )
             left += share
     names = [task.replace("_", " ") for task in counts]
     axes.set(yticks=range(len(counts)), yticklabels=names, xlabel="share of the task's answers (%)", xlim=(0, 100))

@@ -55,6 +55,21 @@ def test_a_run_of_words_ends_with_its_row(held: Path):
     assert list(contamination(candidates((first, second)), read_hold_out([held]))[0]) == [0]
 
 
+@pytest.mark.parametrize(
+    ("text", "damaged"),
+    [
+        ("U.S. rig count stays flat", "US rig count stays flat!"),
+        ("Is Luckin Coffee (NASDAQ:LK) A Risky Investment?", "Is Luckin Coffee (NASDAQLK) A Risky Investment"),
+        ("Long Position on $IP,....Scaling UP", "Long Position on $IPScaling UP"),
+        ("P&amp;G Declares Quarterly Dividend", "P&ampG Declares Quarterly Dividend https://t.co/x"),
+    ],
+)
+def test_a_text_whose_words_lost_punctuation_grow_together_and_are_still_found(tmp_path: Path, text: str, damaged: str):
+    (tmp_path / "held.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    rows = candidates((f"Financial text:{damaged}", "neutral"), ("Financial text:Another headline of today", "neutral"))
+    assert list(contamination(rows, read_hold_out([tmp_path / "held.jsonl"]))[0]) == [0]
+
+
 def test_nothing_held_out_finds_nothing():
     assert contamination(candidates((LONG, "neutral")), read_hold_out([])) == ({}, {})
 

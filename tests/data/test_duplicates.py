@@ -77,6 +77,14 @@ def test_choices_of_a_common_wording_are_not_noise():
     assert list(duplicates(*[(prompt, "No") for prompt in (*both[2:], *noise)])) == [79]
 
 
+def test_a_slip_in_a_common_wording_is_no_choice_even_where_other_texts_use_the_same_words():
+    headlines = [" ".join(f"word{number}{letter}" for letter in "abcdefghij") for number in range(40)]
+    asked = [(f"Read this headline: {headline}", "No") for headline in headlines]
+    used = [(f"{word} operations this year and the next", "No") for word in ("Mining", "Shipping", "Banking")]
+    slip = (f"operations this headline: {headlines[7]}", "No")
+    assert list(duplicates(*asked, *used, slip)) == [43]
+
+
 def test_an_answer_that_takes_up_the_change_makes_another_question():
     pairs = [
         ("Explain briefly in one sentence what this term of the report means: lease liability, secured portion",

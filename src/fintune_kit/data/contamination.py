@@ -1,8 +1,9 @@
 """Rows that hold a text which is kept for evaluation, so that a score on it would measure memory.
 
 A row is contaminated by a hold-out text where they share eight words in a row (Brown et al. 2020, appendix C, use 13 on
-web pages; our texts are sentences), or, for a hold-out text of fewer words, where one of the row's lines is that text.
-URL, case, punctuation and encoding damage make no difference: see `words`.
+web pages; our texts are sentences), or, for a hold-out text of fewer words, where one of the row's lines is that text,
+or where a message is that text letter by letter. URL, case, punctuation and encoding damage make no difference: see
+`words`.
 
 What Sujet is known to contain is told from a row's own upstream name and only reported: whoever evaluates on these sets
 must name another, or hold their texts out.
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from fintune_kit.data.corpus import Candidate
 from fintune_kit.data.lines import UnreadableFile
 from fintune_kit.data.readers import format_of, read_rows
-from fintune_kit.data.words import words_of
+from fintune_kit.data.words import squashed, words_of
 from fintune_kit.errors import MissingInputError, UserError
 
 GRAM = 8
@@ -120,6 +121,7 @@ def _matches(candidates: Sequence[Candidate], hold_out: HoldOut) -> list[tuple[i
     texts = [_BETWEEN.join(message["content"] for message in candidate.messages) for candidate in candidates]
     with ThreadPoolExecutor(2) as threads:  # Arrow and NumPy leave the interpreter to the other one
         read = [threads.submit(_matches_read, texts, hold_out.texts, joined=joined) for joined in (False, True)]
+        read.append(threads.submit(_matches_by_letter, texts, hold_out.texts))
     return [match for matches in read for match in matches.result()]
 
 
@@ -144,6 +146,23 @@ def _matches_read(texts: Sequence[str], held_texts: Sequence[str], *, joined: bo
     keys = held_words.keys().tolist()
     short = {keys[text]: text for text in np.flatnonzero((lengths > 0) & (lengths < GRAM)).tolist()}
     return matches + _rows_with_segment(np.flatnonzero(may_hold_short).tolist(), texts, short, joined=joined)
+
+
+def _matches_by_letter(texts: Sequence[str], held_texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Rows of which a message, or what follows its first colon, is a hold-out text once nothing stands between the
+    letters: `Financial text:US gains (NYSEKNL)` holds `U.S. gains (NYSE:KNL)`, which no way to divide words shows."""
+    held: dict[str, int] = {}
+    for number, letters in enumerate(squashed(held_texts)):
+        held.setdefault(letters, number)
+    longest = 2 * max(map(len, held_texts))  # a longer passage is another text, whatever links it holds
+    rows: dict[str, list[int]] = {}
+    for row, text in enumerate(texts):
+        for passage in text.split(_BETWEEN):
+            for part in (passage, passage.partition(":")[2]):
+                if 0 < len(part) <= longest:
+                    rows.setdefault(part, []).append(row)
+    found = zip(rows.values(), squashed(list(rows)), strict=True)
+    return [(row, held[letters]) for holders, letters in found if letters and letters in held for row in holders]
 
 
 def _places_of(held: NDArray[np.uint64], *, among: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -115,9 +115,10 @@ def _leaves_enough(uses: Sequence[tuple[int, int]], own: int, *, common: int) ->
 
 def _are_choices(uses: Sequence[tuple[int, int]], changes: Sequence[tuple[str, str]], *, common: int) -> bool:
     """Whether most edits stand between two things that are well known: common wording (one of a prompt's choices
-    against another), or two unlike words that other texts use just so."""
+    against another), or two unlike words that other texts use just so; what stands now and then where the wording
+    stands a hundred times is a slip in it."""
     wording = [min(use) >= common for use in uses]
-    in_use = [min(use) >= KNOWN and _unlike(*change) for use, change in zip(uses, changes, strict=True)]
+    in_use = [KNOWN <= min(use) <= max(use) < common and _unlike(*c) for use, c in zip(uses, changes, strict=True)]
     either = sum(one or other for one, other in zip(wording, in_use, strict=True))
     if len(changes) == 1 and set(changes[0]) & FUNCTION_WORDS:
         return False

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 URL = r"(?i)(?:https?://|www\.|\bt\.co/)\S*"
-_ENTITY = r"(?i)&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,7}|#x[0-9a-f]{1,6});"
+_ENTITY = r"(?i)&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,7}|#x[0-9a-f]{1,6});?"
 _LETTER = re.compile(r"[^\W\d_]")
 _FOREIGN = re.compile(r"[A-Za-z0-9]+|[^\W\d_]")
 _CHUNK = 16_384
