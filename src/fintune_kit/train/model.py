@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, P
 
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import LoraRecipe
+from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.loss import read_packs
 
 SUPPORTED = ("qwen2", "qwen3")
@@ -48,7 +49,7 @@ def load_base(
     quantization: str,
     device: str,
     head_chunk: int = 256,
-    attention: str = "sdpa",
+    attention: str = TREE_ATTENTION,
 ) -> PreTrainedModel:
     """Loads a base model that reads packs, frozen.
 
