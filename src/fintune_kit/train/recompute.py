@@ -6,7 +6,7 @@ Most of what a block keeps costs almost nothing to compute again. Of one positio
     residual stream     16.4        16.4   kB, float32
     norms' outputs                    8.2   what the adapters read, once for all that share it
     adapters' inputs    69.9         3.6   after dropout, with its noise, for each of seven; kept: the low-rank middle
-    attention           25.6         9.2   keys and values repeated for each query head; kept: queries, keys, values, mix
+    attention           25.6         9.2   keys and values for each query head and chunk; kept: both once, queries, mix
     gate and up         88.1        44.0   and their product, which is a multiplication away
 
 A whole block (`recompute_blocks`) keeps only its input, and repeats a third of the arithmetic. Both use PyTorch's
