@@ -185,9 +185,12 @@ def _publish(kaggle: Kaggle, *, how: Pushing) -> None:
     assert ref is not None
     kaggle.publish_dataset(how.out / WHEEL_FOLDER, ref)
     for _ in range(MOST_SILENCES):  # it is created while the answer is already there, and cannot be attached before
-        if kaggle.dataset_status(ref) == "ready":
+        status = kaggle.dataset_status(ref)
+        if status == "ready":
             how.say(f"{ref}: {how.delivery.name} is ready")
             return
+        if status in ("failed", "deleted"):
+            raise UserError(f"the dataset {ref} is {status}; look at it on kaggle.com, then push again")
         how.sleep(POLL_SECONDS / 4)
     raise UserError(f"the dataset {ref} is not ready after minutes; look at it on kaggle.com, then push again")
 

@@ -135,7 +135,10 @@ def read_chain(path: Path, *, owner: str | None = None) -> Chain:
     account = owner or _get(content, "owner", str, where=str(file))
     kernels = tuple(_kernel(entry, content, root=file.parent, owner=account) for entry in entries)
     _check_order(kernels)
-    return Chain(root=file.parent, kernels=kernels, repository=content.get("repository"))
+    repository = content.get("repository")
+    if repository is not None and not isinstance(repository, str):
+        raise UserError(f"{file} has repository {repository!r}; expected an https:// address in quotes, or null")
+    return Chain(root=file.parent, kernels=kernels, repository=repository)
 
 
 def _kernel(entry: Mapping[str, Any], chain: Mapping[str, Any], *, root: Path, owner: str) -> Kernel:

@@ -128,7 +128,7 @@ def read_log(log: str) -> list[LogLine]:
 def failing_cell(lines: Sequence[LogLine]) -> tuple[int, str] | None:
     """The number of the cell that failed and its traceback, as papermill reports them; None where there is none."""
     text = _without_colours("".join(line.text for line in lines))
-    found = list(re.finditer(r'Exception encountered at "In \[(\d+)\]":\s*\n-+\n', text))
+    found = list(re.finditer(r'Exception encountered at "In \[(\d+)\]":\s*\n(?:-+\n)?', text))
     if not found:
         return None
     last = found[-1]

@@ -24,7 +24,7 @@ _SECRETS = {
     "a Kaggle key": re.compile(r"(?i)(?:\"key\"|kaggle_key)\W{1,6}[0-9a-f]{32}\b"),
     "a GitHub token": re.compile(r"\b(?:ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{20,}"),
     "an OpenAI key": re.compile(r"\bsk-[A-Za-z0-9_-]{20,}"),
-    "a Weights & Biases key": re.compile(r"(?i)wandb\W{0,3}(?:api_?)?(?:key|login)\W{1,6}[0-9a-f]{40}\b"),
+    "a Weights & Biases key": re.compile(r"(?i)wandb[^\n]{0,40}?\b[0-9a-f]{40}\b"),
 }
 
 
