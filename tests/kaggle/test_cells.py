@@ -56,7 +56,7 @@ def test_the_embedded_library_is_installed_outside_the_output_and_begins_the_ses
 
 
 def test_a_changed_wheel_is_not_installed(run, tmp_path):
-    done, _ = run(change=lambda source: source.replace('install("UEs', 'install("UEt'))
+    done, _ = run(change=lambda source: source.replace('b64decode("UEs', 'b64decode("UEt'))
     assert done.returncode == 1
     assert "the wheel in this cell has SHA-256" in done.stderr
     assert not (tmp_path / "kaggle" / "temp").exists()

@@ -59,7 +59,7 @@ def test_what_a_session_found_is_left_beside_its_output(environment, kaggle_root
 
 def test_caches_lie_outside_the_output(environment, kaggle_root):
     begin(session(), **LIBRARY)
-    for name in ("HF_HOME", "TORCH_HOME", "TRITON_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"):
+    for name in ("HF_HOME", "TORCH_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
         assert environment[name].startswith(str(kaggle_root / "temp")), name
 
 

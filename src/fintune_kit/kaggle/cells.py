@@ -16,9 +16,11 @@ _HEAD = '''\
 import base64
 import hashlib
 import importlib
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 SESSION = {session}
@@ -29,53 +31,30 @@ kaggle = Path(os.environ.get("FINTUNE_KAGGLE_ROOT", "/kaggle"))
 target = kaggle / "temp" / f"fintune-kit-{{SHA256[:12]}}"  # outside working/, which is saved as the output
 
 
-def pip_install(what: str) -> None:
-    """Into a folder of its own: nothing of the image is replaced, and the processes that train find it too."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*command, "--target", str(target), what], check=True)
-
-
-def check(wheel: bytes, found_in: str) -> None:
-    """Whether these are the bytes that were built."""
+def install(wheel: bytes, found_in: str) -> None:
+    """Checks the wheel and unpacks it, which is all that installing pure Python is, into a folder of its own."""
     found = hashlib.sha256(wheel).hexdigest()
     if found != SHA256:
         raise ValueError(f"the wheel in {{found_in}} has SHA-256 {{found}}, expected {{SHA256}}: build and push again")
+    zipfile.ZipFile(io.BytesIO(wheel)).extractall(target)
 
 '''
 
-_EMBED = '''
-def install(payload: str) -> None:
-    """The wheel lies in this cell, as base64."""
-    wheel = base64.b64decode(payload)
-    check(wheel, "this cell")
-    file = target.with_name(LIBRARY)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(wheel)
-    pip_install(str(file))
+_EMBED = """
+install(base64.b64decode("{payload}"), found_in="this cell")
+"""
 
-
-if not target.is_dir():
-    install("{payload}")
-'''
-
-_DATASET = '''
-def install(dataset: str) -> None:
-    """The wheel lies in an attached dataset, in Kaggle's new layout or in the old one."""
-    folders = (kaggle / "input" / "datasets" / dataset, kaggle / "input" / dataset.split("/")[1])
-    found = [folder / LIBRARY for folder in folders if (folder / LIBRARY).is_file()]
-    if not found:
-        raise FileNotFoundError(f"{{LIBRARY}} is not in the dataset {{dataset}}: push again with --deliver dataset")
-    check(found[0].read_bytes(), str(found[0]))
-    pip_install(str(found[0]))
-
-
-if not target.is_dir():
-    install("{dataset}")
-'''
+_DATASET = """
+folders = (kaggle / "input/datasets/{dataset}", kaggle / "input/{slug}")  # Kaggle's new layout, and the old one
+wheels = [folder / LIBRARY for folder in folders if (folder / LIBRARY).is_file()]
+if not wheels:
+    raise FileNotFoundError(f"{{LIBRARY}} is not in the dataset {dataset}: push again with --deliver dataset")
+install(wheels[0].read_bytes(), found_in=wheels[0])
+"""
 
 _GIT = """
-if not target.is_dir():
-    pip_install(LIBRARY)
+pip_install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+subprocess.run([*pip_install, "--upgrade", "--target", str(target), LIBRARY], check=True)
 """
 
 _TAIL = """\
@@ -106,7 +85,7 @@ def first_cell(session: Mapping[str, Any], delivery: Delivery) -> str:
     )
     body = {
         "embed": _EMBED.format(payload=delivery.payload),
-        "dataset": _DATASET.format(dataset=delivery.dataset),
+        "dataset": _DATASET.format(dataset=delivery.dataset, slug=(delivery.dataset or "").rpartition("/")[2]),
         "git": _GIT,
     }[delivery.way]
     return head + body + _TAIL

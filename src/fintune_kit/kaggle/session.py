@@ -31,11 +31,9 @@ P100_TORCH = "torch==2.7.1"
 
 _CACHES = {
     "HF_HOME": "huggingface",
-    "XDG_CACHE_HOME": "xdg",
     "TORCH_HOME": "torch",
     "TRITON_CACHE_DIR": "triton",
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
-    "MPLCONFIGDIR": "matplotlib",
 }
 _SOURCES: Mapping[Kind, str] = {
     "notebook": "kernel_sources",
@@ -74,6 +72,7 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
         "kernel": session["kernel"],
         "library": library,
         "sha256": sha256,
+        "installed_in": str(Path(__file__).parents[2]),
         "accelerator": session["accelerator"],
         "cards": [card.name for card in machine.cards],
         "machine": machine.name,
