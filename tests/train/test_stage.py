@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import random
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +66,7 @@ def recipe():
         base,
         pack=replace(base.pack, max_length=128),
         lora=replace(base.lora, rank=4, alpha=8, dropout=0.1),
-        train=replace(base.train, epochs=2, effective_batch=2),
+        train=replace(base.train, epochs=3, effective_batch=2),
     )
 
 
@@ -121,24 +123,39 @@ def test_packs_of_another_length_are_refused(world, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_run_killed_again_and_again_is_the_run_that_was_not(world, whole, tmp_path):
+def moments(run: Path) -> dict[str, Callable[[], bool]]:
+    """Whether a run has come to: its beginning, another step, a save that is under way."""
+    log, partial = run / "log.jsonl", run / "checkpoints" / "partial"
+    size = log.stat().st_size if log.is_file() else 0
+    return {
+        "start": lambda: True,
+        "step": lambda: log.is_file() and log.stat().st_size > size,
+        "save": lambda: partial.is_dir() and any(partial.iterdir()),
+    }
+
+
+def test_a_run_killed_twenty_times_is_the_run_that_was_not(world, whole, tmp_path):
     """SIGKILL at random moments, saving included: a real process each time, on what the last one left."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["fintune_kit.train.stage"])
-    draw, killed = random.Random(0), 0
-    for _ in range(5):
+    draw, killed = random.Random(0), Counter()
+    while killed.total() < 20:
+        moment = draw.choice(("start", "step", "save", "save"))
+        reached = moments(tmp_path / "run")[moment]
         process = processes.Process(target=run, args=(world, tmp_path))
         process.start()
-        process.join(timeout=draw.uniform(2.0, 7.0))
-        if process.is_alive():
-            process.kill()
-            killed += 1
+        while process.is_alive() and not reached():
+            process.join(timeout=0.001)
+        process.join(timeout=draw.uniform(0, {"start": 0.5, "step": 0.05, "save": 0.02}[moment]))
+        assert process.is_alive(), f"it ended after {killed}: too few steps to be killed in"
+        process.kill()
         process.join()
+        killed[moment] += 1
+    assert set(killed) == {"start", "step", "save"}
     process = processes.Process(target=run, args=(world, tmp_path))
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert killed, "no kill came in time; nothing was shown"
     assert timeless(tmp_path) == timeless(whole)
     assert sha256_of(tmp_path / "adapter" / "adapter_model.safetensors") == sha256_of(
         whole / "adapter" / "adapter_model.safetensors"

@@ -17,7 +17,7 @@ class Device:
     """A card, or several of one kind, as the planner knows it."""
 
     name: str
-    kind: Literal["cpu", "cuda"] = "cuda"
+    kind: Literal["cpu", "cuda", "tpu"] = "cuda"
     cards: int = 1
     memory_gib: float
     """Of one card, what PyTorch may use once the driver has taken its share."""
@@ -88,6 +88,16 @@ DEVICES: dict[str, Device] = {
             peak_tflops=989.0,
             reached=(0.20, 0.42),
             assumption="as the H100, with more and faster memory",
+        ),
+        Device(
+            name="v5e8",
+            kind="tpu",
+            cards=8,
+            memory_gib=15.75,
+            capability=None,
+            peak_tflops=197.0,
+            reached=(0.20, 0.40),
+            assumption="eight v5e; attention is dense, float32 scores pass through 819 GB/s, the base is not quantized",
         ),
         Device(
             name="cpu",

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, P
 
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import LoraRecipe
+from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.loss import read_packs
 
 SUPPORTED = ("qwen2", "qwen3")
@@ -48,7 +49,7 @@ def load_base(
     quantization: str,
     device: str,
     head_chunk: int = 256,
-    attention: str = "sdpa",
+    attention: str = TREE_ATTENTION,
 ) -> PreTrainedModel:
     """Loads a base model that reads packs, frozen.
 
@@ -94,7 +95,14 @@ def load_base(
 
 def add_adapter(model: PreTrainedModel, lora: LoraRecipe, *, seed: int) -> PeftModel:
     """Puts a new adapter on the base: A from Kaiming's uniform distribution under `seed`, B zero, both float32."""
-    config = LoraConfig(
+    with torch.random.fork_rng(devices=_cuda_devices(model)):
+        torch.manual_seed(seed)
+        return get_peft_model(model, peft_config(lora))
+
+
+def peft_config(lora: LoraRecipe) -> LoraConfig:
+    """The adapter in PEFT's words."""
+    return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -102,9 +110,6 @@ def add_adapter(model: PreTrainedModel, lora: LoraRecipe, *, seed: int) -> PeftM
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=_cuda_devices(model)):
-        torch.manual_seed(seed)
-        return get_peft_model(model, config)
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

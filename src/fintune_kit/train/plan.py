@@ -14,6 +14,7 @@ from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, Machine, choose_dtype
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, hours, memory_by_part, operations
+from fintune_kit.train.tpu_cost import SPLIT, TPU_DTYPE, memory_on_tpu
 
 MARGIN = 0.94
 """Of a card's memory; the rest is for fragments that the arithmetic does not know."""
@@ -131,9 +132,10 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
     Raises:
         UserError: not even one pack fits the card.
     """
-    dtype, reason = choose_dtype(device.capability)
+    on_tpu = device.kind == "tpu"
+    dtype, reason = TPU_DTYPE if on_tpu else choose_dtype(device.capability)
     step = packs_per_step(recipe, counts)
-    processes = device.cards if step % device.cards == 0 else 1
+    processes = math.gcd(step, device.cards)
     share = counts.supervised_tokens / max(1, counts.packs * recipe.pack.max_length)
     candidates = []
     for checkpointing in (False, True):
@@ -150,6 +152,16 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
                 supervised_share=share,
                 context_bytes=0 if device.kind == "cpu" else 700 * 2**20,
             )
+            if on_tpu:
+                memory = memory_on_tpu(
+                    shape,
+                    lora=recipe.lora,
+                    max_length=recipe.pack.max_length,
+                    micro_batch=micro_batch,
+                    checkpointing=checkpointing,
+                    devices=processes,
+                    room=round(MARGIN * device.memory_gib * GIB),
+                )
             if sum(memory.values()) <= MARGIN * device.memory_gib * GIB:
                 candidates.append((checkpointing, micro_batch, memory))
     if not candidates:
@@ -158,7 +170,7 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
             f"{recipe.pack.max_length} positions: take a smaller model (FINTUNE_MODEL) or a larger card"
         )
     checkpointing, micro_batch, memory = min(
-        candidates, key=lambda c: (c[0], _preference(c[1], step // processes, recipe.train.accumulation))
+        candidates, key=lambda c: (SPLIT in c[2], c[0], _preference(c[1], step // processes, recipe.train.accumulation))
     )
     positions = counts.packs * recipe.train.epochs * recipe.pack.max_length
     work = operations(
