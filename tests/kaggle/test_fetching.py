@@ -141,6 +141,16 @@ def test_a_stopped_run_comes_home_with_its_checkpoint(fetch, tmp_path):
     assert tree(tmp_path / "home" / "run") == ["checkpoints/checkpoint-9/manifest.json", "plan.json"]
 
 
+def test_the_model_card_goes_to_its_adapter_and_what_is_no_stage_of_the_kernel_aside(fetch, loopback, kernel, tmp_path):
+    fetch(Session(files=trained()))
+    loopback.versions[kernel.ref].append(Session(files=trained() | {"README.md": b"card", "base/config": b"{}"}))
+    fetch()
+    home = tmp_path / "home"
+    assert (home / "adapter" / "README.md").read_text() == "card"
+    assert (home / "kaggle" / "03_train" / "base" / "config").is_file()
+    assert not (home / "base").exists()
+
+
 def test_foreign_files_are_not_replaced(fetch, tmp_path):
     (tmp_path / "home" / "adapter").mkdir(parents=True)
     (tmp_path / "home" / "adapter" / "mine.txt").write_text("mine")

@@ -5,6 +5,8 @@
     packed.fetching-v3/         a stage on its way; the same command goes on with it
     kaggle/01_data/             session.json, the log, the rest of the output
 
+The model card, which the last kernel cannot write beside the adapter that it only reads, goes to it here.
+
 A stage takes its place when all its files are there and have the SHA-256 of its manifest.
 """
 
@@ -21,8 +23,6 @@ from fintune_kit.kaggle.session import RECORD, check_card
 from fintune_kit.workspace import MANIFEST, WRITTEN_BY, read_json, read_manifest, sha256_of, write_text
 
 _CHECKPOINTS = "checkpoints/"
-_SHARED = ("figures",)
-"""Folders that several kernels add to."""
 
 
 def fetch_kernel(kaggle: Kaggle, kernel: Kernel, *, out: Path, say: Callable[[str], None] = print) -> list[str]:
@@ -51,16 +51,24 @@ def fetch_kernel(kaggle: Kaggle, kernel: Kernel, *, out: Path, say: Callable[[st
         raise UserError(f"{kernel.ref} ran {session.get('kernel')!r}, expected {kernel.name!r}: push it again")
     check_card(kernel.accelerator, session["cards"])
     whole = []
-    for stage in [name for name in WRITTEN_BY if any(file.name.startswith(f"{name}/") for file in files)]:
+    for stage in [name for name in kernel.writes if any(file.name.startswith(f"{name}/") for file in files)]:
         finished = _fetch_stage(kaggle, stage, files, out=out, version=info.version)
         say(f"{kernel.name}: {out / stage}{'' if finished else ' (unfinished: it has no manifest)'}")
         whole += [stage] if finished else []
     for file in files:
-        top = file.name.split("/")[0]
-        if top not in WRITTEN_BY and file.name != RECORD:
-            kaggle.download(file, (out if top in _SHARED else beside) / file.name)
+        if file.name.partition("/")[0] not in kernel.writes and file.name != RECORD:
+            kaggle.download(file, _place(file.name, out=out, beside=beside))
     say(f"{kernel.name}: version {info.version} on {session['machine']}, {session['library']}")
     return whole
+
+
+def _place(name: str, *, out: Path, beside: Path) -> Path:
+    """Where a file that belongs to no stage goes: figures together, the model card to its adapter, all else aside."""
+    if name.startswith("figures/"):
+        return out / name
+    if name == "README.md" and (out / "adapter" / MANIFEST).is_file():
+        return out / "adapter" / name
+    return beside / name
 
 
 def _fetch_stage(kaggle: Kaggle, stage: str, files: Sequence[OutputFile], *, out: Path, version: int) -> bool:
