@@ -39,6 +39,8 @@ class World:
     """By `owner/slug`, the states that it goes through."""
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    lag: int = 0
+    """Times that a kernel is asked for after a push and still answered with the version before."""
     out_of_service: list[int] = field(default_factory=list)
     """Status codes of the next calls."""
     cut_short: set[str] = field(default_factory=set)
@@ -74,6 +76,8 @@ def get_status(world: World, body: dict[str, Any]) -> dict[str, Any] | None:
     session = world.latest(body)
     if session is None:
         return None
+    if world.lag:
+        return {"status": "COMPLETE"}
     state = session.states.pop(0) if len(session.states) > 1 else session.states[0]
     return {"status": state, "failureMessage": session.failure if state == "ERROR" else ""}
 
@@ -83,7 +87,8 @@ def get_kernel(world: World, body: dict[str, Any]) -> dict[str, Any] | None:
     if ref not in world.versions:
         return None
     sessions = world.versions[ref]
-    about = {"ref": ref, "currentVersionNumber": len(sessions), "lastRunTime": "2026-11-22T10:00:00Z"}
+    world.lag, behind = max(0, world.lag - 1), bool(world.lag)
+    about = {"ref": ref, "currentVersionNumber": len(sessions) - behind, "lastRunTime": "2026-11-22T10:00:00Z"}
     return {"metadata": about | {"machineShape": sessions[-1].machine_shape}, "blob": {}}
 
 

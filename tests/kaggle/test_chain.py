@@ -221,6 +221,15 @@ def test_there_must_be_something_to_go_on_with(loopback, chain, sessions, senten
         previous_output(Kaggle(), chain.kernel("03_train"))
 
 
+def test_the_end_of_the_version_before_is_not_taken_for_the_end_of_this_one(loopback, push, clock, said):
+    loopback.versions["alice/kit-01-data"] = [Session(files=DATA)]
+    loopback.coming = [Session(states=["RUNNING", "ERROR"], failure="boom")]
+    loopback.lag = 2
+    with pytest.raises(UserError, match="boom"):
+        push("01_data", wait=True)
+    assert len(clock.slept) == 3
+
+
 def test_a_wait_outlives_an_outage(loopback, push, clock):
     loopback.coming = [Session(states=["RUNNING", "COMPLETE"], files=DATA)]
     pushed = loopback.out_of_service
@@ -233,6 +242,20 @@ def test_a_wait_outlives_an_outage(loopback, push, clock):
     clock.sleep = sleep
     push("01_data", wait=True)
     assert len(clock.slept) == 6
+
+
+def test_outages_that_kaggle_answers_between_do_not_add_up(loopback, push, clock):
+    loopback.coming = [Session(states=["RUNNING", "RUNNING", "COMPLETE"], files=DATA)]
+    outage = MOST_SILENCES - 1
+
+    def sleep(seconds, silent=clock.sleep):
+        silent(seconds)
+        if len(clock.slept) in (1, 2 + outage):
+            loopback.out_of_service.extend([503] * outage)
+
+    clock.sleep = sleep
+    push("01_data", wait=True)
+    assert len(clock.slept) == 2 + 2 * outage
 
 
 def test_a_wait_ends_when_kaggle_stays_away(loopback, push, clock):

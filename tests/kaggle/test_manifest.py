@@ -51,6 +51,14 @@ def test_sources_and_settings_of_the_chain_are_each_kernels(checkout, manifest):
     assert third.environment["FINTUNE_SOURCE"] == "a"
 
 
+def test_an_optional_kernel_runs_only_where_it_is_named(checkout, manifest):
+    manifest["kernels"][2]["optional"] = True
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    chain = read_chain(checkout)
+    assert [kernel.name for kernel in chain.chosen([])] == ["01_data", "02_pack"]
+    assert [kernel.name for kernel in chain.chosen(["03_train"])] == ["03_train"]
+
+
 def test_a_missing_manifest_says_where_to_run(tmp_path):
     with pytest.raises(MissingInputError, match=r"run this at the top of the checkout"):
         read_chain(tmp_path)

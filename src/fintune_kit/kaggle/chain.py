@@ -103,12 +103,17 @@ def newest_step(files: Sequence[OutputFile]) -> int:
     return max((int(match.group(1)) for file in files if (match := _CHECKPOINT.fullmatch(file.name))), default=0)
 
 
-def wait_for(kaggle: Kaggle, kernel: Kernel, *, how: Pushing) -> Status:
-    """Polls until a session has ended. Kaggle may be out of reach for a while without ending the wait."""
-    said, waited, silences = "", 0.0, 0
+def wait_for(kaggle: Kaggle, kernel: Kernel, *, version: int, how: Pushing) -> Status:
+    """Polls until the session of a version has ended. Kaggle may be out of reach for a while without ending the wait.
+
+    Just after a push the answer may still be about the version before: its state is asked once the new one is known.
+    """
+    said, waited, silences, known = "", 0.0, 0, False
     while True:
         try:
-            status = kaggle.status(kernel.ref)
+            info = None if known else kaggle.info(kernel.ref)
+            known = known or (info is not None and info.version >= version)
+            status = kaggle.status(kernel.ref) if known else Status(state="waiting", message="")
             silences = 0
             if status.state not in ("waiting", "running"):
                 return status
@@ -132,7 +137,7 @@ def _push_until_done(
         version = _push(kaggle, built, how=how)
         if not wait:
             return
-        status = wait_for(kaggle, kernel, how=how)
+        status = wait_for(kaggle, kernel, version=version, how=how)
         files, log = kaggle.outputs(kernel.ref)
         if status.state != "complete":
             raise UserError(_what_failed(kernel, status, log, built=built, how=how))

@@ -32,6 +32,7 @@ _KERNEL_KEYS = {
     "model_sources",
     "environment",
     "docker_image",
+    "optional",
 }
 
 
@@ -55,6 +56,8 @@ class Kernel:
     model_sources: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     docker_image: str | None = None
+    optional: bool = False
+    """Not part of `all`: pushed only where it is named (another way to train, say)."""
 
     @property
     def name(self) -> str:
@@ -100,9 +103,9 @@ class Chain:
         raise UserError(f"there is no notebook {name!r} in {FILE}; expected one of {known}")
 
     def chosen(self, names: Sequence[str]) -> tuple[Kernel, ...]:
-        """The named kernels in the chain's order; all of them where none is named."""
+        """The named kernels in the chain's order; all that are not optional where none is named."""
         wanted = {self.kernel(name).name for name in names}
-        return tuple(kernel for kernel in self.kernels if not wanted or kernel.name in wanted)
+        return tuple(k for k in self.kernels if (k.name in wanted if wanted else not k.optional))
 
 
 def slugify(title: str) -> str:
@@ -166,6 +169,7 @@ def _kernel(entry: Mapping[str, Any], chain: Mapping[str, Any], *, root: Path, o
         model_sources=_strings(chain, "model_sources", where=FILE) + _strings(entry, "model_sources", where=where),
         environment=environment,
         docker_image=entry.get("docker_image"),
+        optional=_get({"optional": False, **entry}, "optional", bool, where=where),
     )
 
 
