@@ -6,11 +6,12 @@ Most of what a block keeps costs almost nothing to compute again. Of one positio
     residual stream     16.4        16.4   kB, float32
     norms' outputs                    8.2   what the adapters read, once for all that share it
     adapters' inputs    69.9         3.6   after dropout, with its noise, for each of seven; kept: the low-rank middle
-    attention           25.6         9.2   keys and values repeated for each query head; kept: queries, keys, values, mix
+    attention           25.6         9.2   keys and values for each query head and chunk; kept: both once, queries, mix
     gate and up         88.1        44.0   and their product, which is a multiplication away
 
 A whole block (`recompute_blocks`) keeps only its input, and repeats a third of the arithmetic. Both use PyTorch's
-checkpointing, which repeats dropout's noise too: nothing changes in what is learned, to the last bit.
+checkpointing, which repeats dropout's noise too: the loss is the same to the last bit, and a gradient's sum is taken in
+another order at most.
 """
 
 import types
@@ -45,14 +46,13 @@ def recompute_blocks(model: PeftModel, count: int) -> None:
 
     The first ones: their activations would have to be kept longest.
     """
-    for block in list(blocks_of(model))[:count]:
+    for block in blocks_of(model)[:count]:
         block.forward = _checkpointed(block.forward)
 
 
-def blocks_of(model: PeftModel) -> nn.ModuleList:
+def blocks_of(model: PeftModel) -> list[Any]:
     """The decoder's blocks."""
-    blocks: nn.ModuleList = model.get_base_model().model.layers
-    return blocks
+    return list(model.get_base_model().model.layers)
 
 
 def _checkpointed(function: Callable[..., Any], *, noisy: bool = True) -> Callable[..., Any]:
