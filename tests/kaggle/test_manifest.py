@@ -68,6 +68,8 @@ def test_a_missing_manifest_says_where_to_run(tmp_path):
     ("change", "sentence"),
     [
         ({"owner": ""}, "has owner ''; expected text in quotes"),
+        ({"owner": "your-kaggle-name"}, "put your Kaggle user name into kaggle-metadata.json"),
+        ({"owner": "al/ice"}, "'al/ice' is no Kaggle user name"),
         ({"private": "true"}, "has private 'true'; expected true or false"),
         ({"kernels": []}, "names no kernel"),
         ({"kernel": []}, "unknown key 'kernel'"),

@@ -108,6 +108,15 @@ class Chain:
         return tuple(k for k in self.kernels if (k.name in wanted if wanted else not k.optional))
 
 
+def fault_of_owner(owner: str) -> str | None:
+    """What is wrong with a Kaggle user name, or None."""
+    if owner == PLACEHOLDER:
+        return f"the owner is still {PLACEHOLDER}; put your Kaggle user name into {FILE}, or pass --owner NAME"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", owner):
+        return f"the owner {owner!r} is no Kaggle user name; expected letters, digits, hyphens and underscores"
+    return None
+
+
 def slugify(title: str) -> str:
     """Kaggle's address for a title: lower case, runs of all else become one hyphen."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
@@ -136,6 +145,8 @@ def read_chain(path: Path, *, owner: str | None = None) -> Chain:
     if not entries:
         raise UserError(f"{file} names no kernel; expected one for each notebook under `kernels`")
     account = owner or _get(content, "owner", str, where=str(file))
+    if fault := fault_of_owner(account):
+        raise UserError(fault)
     kernels = tuple(_kernel(entry, content, root=file.parent, owner=account) for entry in entries)
     _check_order(kernels)
     repository = content.get("repository")

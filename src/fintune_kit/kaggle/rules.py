@@ -10,12 +10,11 @@ from typing import Any
 
 from fintune_kit.errors import UserError
 from fintune_kit.kaggle.accelerators import fault_of, kind_of
-from fintune_kit.kaggle.manifest import PLACEHOLDER, slugify
+from fintune_kit.kaggle.manifest import fault_of_owner, slugify
 
 NOTEBOOK_BYTES = 1_000_000
 """Kaggle's limit on a notebook's source is about a megabyte."""
 
-_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/[a-z0-9][a-z0-9-]*(/[0-9]+)?", re.IGNORECASE)
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+/[\w.-]+/[0-9]+")
 _SECRETS = {
@@ -56,10 +55,8 @@ def check_kernel(
 def _address(metadata: Mapping[str, Any]) -> Iterator[str]:
     owner, _, slug = str(metadata.get("id", "")).partition("/")
     title = str(metadata.get("title", ""))
-    if owner == PLACEHOLDER:
-        yield f"the owner is still {PLACEHOLDER}; put your Kaggle user name into kaggle-metadata.json, or pass --owner"
-    elif not _OWNER.fullmatch(owner):
-        yield f"the owner {owner!r} is no Kaggle user name; expected letters, digits, hyphens and underscores"
+    if fault := fault_of_owner(owner):
+        yield fault
     if len(title) < 5 or len(slug) < 5:
         yield f"the title {title!r} makes the address {slug!r}; expected at least five characters of each"
     elif slug != slugify(title):
