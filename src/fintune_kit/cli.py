@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fintune_kit.cli_kaggle import add_kaggle
 from fintune_kit.cli_transactions import add_transactions
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import RECIPES, Recipe, load_recipe
@@ -86,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     push.add_argument("--public", action="store_true", help="a repository that is made is public")
 
     add_transactions(commands)
+    add_kaggle(commands)
     _add(commands, "doctor", run_doctor, "what this machine can run, and what to do about the rest", recipe=False)
     return parser
 
