@@ -3,7 +3,7 @@
     python benchmarks/train.py --data ../shared/data --out results/train-cpu
     python benchmarks/train.py --data ../shared/data --card --config Qwen2.5-3B-Instruct --out results/train-h100
 
-On a CPU: a random Qwen2 of 63 M parameters, whose head is a tenth of the arithmetic, float32. With `--card`: the real
+On a CPU: a random Qwen2 of 42 M parameters, whose head is a tenth of the arithmetic, float32. With `--card`: the real
 config with random weights, NF4, float16, memory capped at a T4's. Every run is a process of its own, the two sides in
 turn, so that a busy machine is busy for both. What is and is not equal: `benchmarks/NOTES.md`.
 """
@@ -202,7 +202,6 @@ def run_stock(setup: world.Setup, work: Path, *, steps: int) -> Result:
             output_dir=temporary,
             max_length=setup.recipe.pack.max_length,
             packing=True,
-            assistant_only_loss=True,
             per_device_train_batch_size=1,
             gradient_accumulation_steps=recipe.effective_batch,
             max_steps=steps,

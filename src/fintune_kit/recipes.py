@@ -104,6 +104,9 @@ class TrainRecipe:
     """Passes over the packs; a second one brought others nothing (eval loss 1.704 at 0.36 epoch, 1.687 at 0.72)."""
     quantization: Literal["nf4", "none"] = "nf4"
     """4-bit NormalFloat with double quantization; `none` keeps the base in the compute dtype."""
+    half_accumulation: bool = False
+    """Add up float16 products in float16, which a P100 does twice as fast: less exact (`benchmarks/NOTES.md`), so off.
+    Part of the recipe, because it changes what is learned; without effect where nothing is computed in float16."""
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, "train.learning_rate", self.learning_rate, "above 0")

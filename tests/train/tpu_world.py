@@ -1,4 +1,4 @@
-"""A world for the TPU path: packs with shared prefixes, a two-layer Qwen2, and the same recipe on PyTorch and on JAX."""
+"""A world for the TPU path: packs with shared prefixes, a two-layer Qwen2, the same recipe on PyTorch and JAX."""
 
 import json
 import multiprocessing

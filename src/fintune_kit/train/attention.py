@@ -13,12 +13,14 @@ So queries go to PyTorch's kernel in chunks, each with its own keys, and a mask 
 pack is never made. This fills transformers' own attention interface; any other mask goes to its SDPA unchanged.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -106,18 +108,31 @@ def tree_attention(
     """
     if not isinstance(attention_mask, list):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if getattr(module, "recompute_attention", False) and torch.is_grad_enabled():
+        half = torch.get_autocast_dtype(query.device.type) if torch.is_autocast_enabled(query.device.type) else None
+        query, key, value = (part if half is None else part.to(half) for part in (query, key, value))
+        mixed = checkpoint(
+            _attend, query, key, value, attention_mask, kwargs, use_reentrant=False, preserve_rng_state=False
+        )
+        return mixed, None
+    return _attend(query, key, value, attention_mask, kwargs), None
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, chunks: Sequence[QueryChunk], options: Mapping[str, Any]
+) -> Tensor:
+    groups = query.shape[1] // key.shape[1]
     parts = []
-    for chunk in attention_mask:
+    for chunk in chunks:
         part = F.scaled_dot_product_attention(
             query[:, :, chunk.queries],
-            repeat_kv(_take(key, chunk.keys), module.num_key_value_groups),
-            repeat_kv(_take(value, chunk.keys), module.num_key_value_groups),
+            repeat_kv(_take(key, chunk.keys), groups),
+            repeat_kv(_take(value, chunk.keys), groups),
             attn_mask=chunk.mask,
-            dropout_p=kwargs.get("dropout", 0.0),
-            scale=kwargs.get("scaling"),
+            scale=options.get("scaling"),
         )
         parts.append(part.transpose(1, 2))
-    return torch.cat(parts, dim=1), None
+    return torch.cat(parts, dim=1)
 
 
 def _take(states: Tensor, positions: Tensor) -> Tensor:

@@ -112,6 +112,11 @@ def peft_config(lora: LoraRecipe) -> LoraConfig:
     )
 
 
+def accumulate_in_half(wanted: bool) -> None:
+    """Whether cards may add up float16 products in float16 (`TrainRecipe.half_accumulation`)."""
+    torch.backends.cuda.matmul.allow_fp16_accumulation = wanted
+
+
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Puts a saved adapter on a fresh base, frozen.
 
@@ -158,8 +163,11 @@ def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
 
 def _keep_residual_stream_in_float32(model: PreTrainedModel) -> None:
     """Qwen's residual stream grows past float16's 65,504 in a few channels; autocast keeps it in the dtype that it
-    starts with, so it starts in float32."""
+    starts with, so it starts in float32. What the norms make of it is small again, and read in float16 only."""
     model.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: output.float())
+    for block in model.model.layers:
+        for norm in (block.input_layernorm, block.post_attention_layernorm):
+            norm.register_forward_hook(lambda _module, _inputs, output: output.half())
 
 
 def _cuda_devices(model: nn.Module) -> list[int]:

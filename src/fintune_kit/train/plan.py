@@ -13,11 +13,10 @@ from typing import Any
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, Machine, choose_dtype
 from fintune_kit.recipes import Recipe
-from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, hours, memory_by_part, operations
-from fintune_kit.train.tpu_cost import SPLIT, TPU_DTYPE, memory_on_tpu
+from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, Recompute, hours
+from fintune_kit.train.fit import HEAD_CHUNK, fastest_way
+from fintune_kit.train.tpu_cost import TPU_DTYPE
 
-MARGIN = 0.94
-"""Of a card's memory; the rest is for fragments that the arithmetic does not know."""
 SESSION_HOURS = 12.0
 """Of one Kaggle GPU session."""
 
@@ -48,8 +47,8 @@ class Plan:
     packs_per_step: int
     """Packs whose gradients make one optimizer step; micro-batch x accumulation x processes, always."""
     optimizer_steps: int
-    checkpointing: bool
-    """Repeat each block's forward pass in the backward pass instead of keeping its activations."""
+    recompute: Recompute
+    """Activations that are computed again in the backward pass instead of being kept."""
     head_chunk: int
     """Rows of logits that exist at once."""
     memory: dict[str, int]
@@ -77,7 +76,7 @@ class Plan:
                 f"effective batch  {self.packs_per_step} packs = {self.micro_batch} a micro-batch "
                 f"x {self.accumulation} accumulated x {self.processes} process(es)",
                 f"optimizer steps  {self.optimizer_steps}",
-                f"checkpointing    {'of every block' if self.checkpointing else 'none needed'}",
+                f"recomputed       {self.recompute.describe()}",
                 f"memory           {self.peak_gib:.2f} GiB a card, estimated: {parts}",
                 f"time             {low:.2f} to {high:.2f} h, estimated: {sessions} session(s) of "
                 f"{SESSION_HOURS:.0f} h",
@@ -126,8 +125,7 @@ def optimizer_steps(recipe: Recipe, counts: PackCounts) -> int:
 
 
 def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: Device) -> Plan:
-    """The fastest plan that fits: without checkpointing if it can, then the largest micro-batch, preferring the
-    recipe's accumulation where it fits.
+    """The fastest plan that fits (`fit.fastest_way`).
 
     Raises:
         UserError: not even one pack fits the card.
@@ -136,64 +134,29 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
     dtype, reason = TPU_DTYPE if on_tpu else choose_dtype(device.capability)
     step = packs_per_step(recipe, counts)
     processes = math.gcd(step, device.cards)
-    share = counts.supervised_tokens / max(1, counts.packs * recipe.pack.max_length)
-    candidates = []
-    for checkpointing in (False, True):
-        for micro_batch in _divisors(step // processes):
-            memory = memory_by_part(
-                shape,
-                lora=recipe.lora,
-                max_length=recipe.pack.max_length,
-                micro_batch=micro_batch,
-                checkpointing=checkpointing,
-                half=dtype != "float32",
-                quantized=recipe.train.quantization == "nf4",
-                head_chunk=256,
-                supervised_share=share,
-                context_bytes=0 if device.kind == "cpu" else 700 * 2**20,
-            )
-            if on_tpu:
-                memory = memory_on_tpu(
-                    shape,
-                    lora=recipe.lora,
-                    max_length=recipe.pack.max_length,
-                    micro_batch=micro_batch,
-                    checkpointing=checkpointing,
-                    devices=processes,
-                    room=round(MARGIN * device.memory_gib * GIB),
-                )
-            if sum(memory.values()) <= MARGIN * device.memory_gib * GIB:
-                candidates.append((checkpointing, micro_batch, memory))
-    if not candidates:
-        raise UserError(
-            f"{device.name} has {device.memory_gib:.1f} GiB a card, too little for one pack of "
-            f"{recipe.pack.max_length} positions: take a smaller model (FINTUNE_MODEL) or a larger card"
-        )
-    checkpointing, micro_batch, memory = min(
-        candidates, key=lambda c: (SPLIT in c[2], c[0], _preference(c[1], step // processes, recipe.train.accumulation))
-    )
-    positions = counts.packs * recipe.train.epochs * recipe.pack.max_length
-    work = operations(
-        shape,
-        lora=recipe.lora,
-        positions=positions,
+    packs = counts.packs * recipe.train.epochs
+    way = fastest_way(
+        recipe,
+        shape=shape,
+        device=replace(device, cards=processes),
+        half=dtype != "float32",
+        packs=packs,
         supervised=counts.supervised_tokens * recipe.train.epochs,
-        max_length=recipe.pack.max_length,
-        checkpointing=checkpointing,
+        packs_per_process=step // processes,
     )
-    low, high = hours(work, device)
+    low, high = hours(way.work, device, half_accumulation=recipe.train.half_accumulation)
     return Plan(
         device=device.name,
         processes=processes,
         dtype=dtype,
         dtype_reason=reason,
-        micro_batch=micro_batch,
-        accumulation=step // processes // micro_batch,
+        micro_batch=way.micro_batch,
+        accumulation=step // processes // way.micro_batch,
         packs_per_step=step,
         optimizer_steps=optimizer_steps(recipe, counts),
-        checkpointing=checkpointing,
-        head_chunk=256,
-        memory=memory,
+        recompute=way.recompute,
+        head_chunk=HEAD_CHUNK,
+        memory=way.memory,
         hours=(low * counts.known_to[0], high * counts.known_to[1]),
     )
 
@@ -236,13 +199,3 @@ def find_device(name: str) -> Device:
     if name not in DEVICES:
         raise UserError(f"there is no device {name!r}; expected one of {', '.join(DEVICES)}: check --device")
     return DEVICES[name]
-
-
-def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
-
-
-def _preference(micro_batch: int, packs: int, accumulation: int) -> tuple[int, int]:
-    """The recipe's accumulation where it fits, else the nearest larger one (smaller micro-batches)."""
-    needed = packs // micro_batch
-    return (0 if needed >= accumulation else 1, abs(needed - accumulation))

@@ -25,8 +25,9 @@ from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder
 from fintune_kit.train.cost import ModelShape
 from fintune_kit.train.guards import NonFiniteGuard
-from fintune_kit.train.model import add_adapter, check_dtypes, load_base, load_config
+from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
+from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
 from fintune_kit.train.run_folder import finish_run, identity_of, open_run
 from fintune_kit.train.trainer import PackTrainer, in_training_order, mean_loss, step_order, training_arguments
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
@@ -133,6 +134,10 @@ def train(
     model = load_base(base, dtype=plan.dtype, quantization=quantization, device=device, head_chunk=plan.head_chunk)
     model = add_adapter(model, recipe.lora, seed=recipe.seed)
     check_dtypes(model, dtype=plan.dtype, quantization=quantization)
+    if plan.recompute.cheap_parts:
+        recompute_cheap_parts(model)
+    recompute_blocks(model, plan.recompute.blocks)
+    accumulate_in_half(recipe.train.half_accumulation)
 
     order = step_order(
         len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step

@@ -93,7 +93,7 @@ def train_on_tpu(
         lora=recipe.lora,
         mesh=mesh,
         dtype=plan.dtype,
-        checkpointing=plan.checkpointing,
+        checkpointing=plan.recompute.blocks > 0,
         split_weights=splits_weights(plan),
     )
     learned = _start(run, model=model, config=config, recipe=recipe, mesh=mesh)

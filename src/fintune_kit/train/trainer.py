@@ -88,7 +88,7 @@ def training_arguments(
         optim=recipe.optimizer,
         fp16=plan.dtype == "float16",
         bf16=plan.dtype == "bfloat16",  # unset, TRL turns it on
-        activation_checkpointing=plan.checkpointing,
+        activation_checkpointing=False,  # `recompute` does it, for as much as the plan asks
         use_cpu=plan.device == "cpu",
         seed=seed,
         logging_steps=1,
