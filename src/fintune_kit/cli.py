@@ -220,6 +220,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         out=out,
         run=arguments.run or workspace.existing("run"),
         tasks=tuple(arguments.task),
+        transactions=workspace.existing("transactions") if "transactions" in arguments.task else None,
         most_generated=arguments.most_generated,
     )
     print(f"{format_table(scores)}\n{out}")

@@ -1,7 +1,8 @@
 """Where the stages leave their files, and how they leave them whole.
 
     <workspace>/
-        conversations/  packed/  run/  adapter/  evaluation/  figures/     (and base/, where the recipe makes its own)
+        conversations/  packed/  run/  adapter/  evaluation/  figures/
+        base/  statements/  transactions/          (where the recipe makes its own base, its own transactions)
 
 A stage writes its folder aside and renames it into place; `manifest.json`, written last, says what made it and from
 which inputs. A folder without a manifest is unfinished, and a stage that needs it names the notebook that writes it.
@@ -26,6 +27,9 @@ MANIFEST = "manifest.json"
 WRITTEN_BY = {
     "base": "notebooks/01_data.ipynb (recipe smoke makes its own small base model)",
     "conversations": "notebooks/01_data.ipynb, or `fintune-kit data`",
+    "statements": "notebooks/01_data.ipynb with a recipe that has transactions, or `fintune-kit transactions generate`",
+    "transactions": "notebooks/01_data.ipynb with a recipe that has transactions, or "
+    "`fintune-kit transactions conversations`",
     "packed": "notebooks/02_pack.ipynb, or `fintune-kit pack`",
     "run": "notebooks/03_train_p100.ipynb, or `fintune-kit train`",
     "adapter": "notebooks/03_train_p100.ipynb, or `fintune-kit train`",
