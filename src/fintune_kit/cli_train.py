@@ -39,7 +39,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
     from fintune_kit.tiny import base_of
     from fintune_kit.train.cost import ModelShape
     from fintune_kit.train.model import load_config
-    from fintune_kit.train.plan import device_of, find_device, make_plan, typical_counts
+    from fintune_kit.train.plan import device_of, find_device, make_plan, stock_hours, typical_counts
     from fintune_kit.train.stage import pack_counts
 
     recipe = load_recipe(arguments.recipe)
@@ -50,13 +50,17 @@ def run_plan(arguments: argparse.Namespace) -> None:
         if arguments.packed
         else typical_counts(recipe)
     )
-    plan = make_plan(
-        recipe,
-        shape=ModelShape.of(load_config(base_of(recipe, workspace))),
-        counts=counts,
-        device=find_device(arguments.device) if arguments.device else device_of(find_machine()),
+    shape = ModelShape.of(load_config(base_of(recipe, workspace)))
+    device = find_device(arguments.device) if arguments.device else device_of(find_machine())
+    plan = make_plan(recipe, shape=shape, counts=counts, device=device)
+    low, high = stock_hours(recipe, shape=shape, device=device)
+    if arguments.json:
+        print(json.dumps(plan.as_dict() | {"stock_hours": (low, high)}, indent=2))
+        return
+    print(
+        f"{plan.describe()}\nstock trainer    {low:.2f} to {high:.2f} h, estimated: ordinary packs, dense attention, "
+        "every block checkpointed"
     )
-    print(json.dumps(plan.as_dict(), indent=2) if arguments.json else plan.describe())
 
 
 def run_train(arguments: argparse.Namespace) -> None:
