@@ -4,6 +4,7 @@ run/plan.json       what is learned (recipe, packs, base) and how this machine d
 run/manifest.json   losses and counts, written when the last step is done
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -22,7 +23,26 @@ log = logging.getLogger(__name__)
 def identity_of(recipe: Recipe, *, packed: Path, base: str | Path) -> dict[str, Any]:
     """What is learned: a checkpoint belongs to exactly one of these."""
     learned = recipe.as_dict()
-    return {"recipe": learned, "packed": sha256_of(packed / MANIFEST), "base": Path(base).name}
+    return {"recipe": learned, "packed": sha256_of(packed / MANIFEST), "base": base_identity(base)}
+
+
+def base_name(base: str | Path) -> str:
+    """What an adapter calls its base: a hub id, or a folder's name without its path on this machine. Kaggle mounts a
+    model's versions in folders that are called by number."""
+    folder = Path(base)
+    if not folder.is_dir():
+        return str(base)
+    return folder.resolve().parent.name if folder.name.isdigit() else folder.name
+
+
+def base_identity(base: str | Path) -> str:
+    """A hub id as it is; a folder by its config and the sizes of its weights, since Kaggle mounts the same model under
+    other names."""
+    folder = Path(base)
+    if not folder.is_dir():
+        return str(base)
+    weights = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
+    return hashlib.sha256(f"{sha256_of(folder / 'config.json')} {weights}".encode()).hexdigest()
 
 
 def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) -> None:

@@ -31,7 +31,7 @@ from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtype
 from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
 from fintune_kit.train.preflight import preflight
 from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
-from fintune_kit.train.run_folder import finish_run, identity_of, open_run
+from fintune_kit.train.run_folder import base_name, finish_run, identity_of, open_run
 from fintune_kit.train.trainer import PackTrainer, in_training_order, mean_loss, step_order, training_arguments
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
 
@@ -250,7 +250,7 @@ def save_adapter(
 ) -> None:
     """Leaves the artifacts. `write(folder, name of the base)` leaves PEFT's two files and says how many parameters
     they hold."""
-    name = str(base) if not Path(base).is_dir() else Path(base).name  # no path of this machine leaves it
+    name = base_name(base)  # no path of this machine leaves it
     with replacing_folder(adapter) as folder:
         parameters = write(folder, name)
         save_tokenizer(encoder.tokenizer, folder)
