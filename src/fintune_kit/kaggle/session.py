@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, find_machine, has_kernels_for, missing_kernels
-from fintune_kit.kaggle.accelerators import SHAPES
+from fintune_kit.kaggle.accelerators import SHAPES, kind_of
 from fintune_kit.kaggle.mounts import Kind, find_mount
 from fintune_kit.kaggle.output import keep_output_small
 from fintune_kit.kaggle.packages import install_packages
@@ -62,7 +62,7 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
     _set_network(internet=session["internet"])
     inputs = {source: find_mount(source, kind=kind) for kind in get_args(Kind) for source in session[_SOURCES[kind]]}
     _set_environment(session["environment"], inputs=inputs)
-    torch = _torch_for_this_card() if session["accelerator"] in SHAPES else None
+    torch = _torch_for_this_card() if kind_of(session["accelerator"]) == "gpu" else None
     install_packages(
         session["requirements"], torch=torch, internet=session["internet"], wheels=list(_wheel_folders(inputs))
     )
@@ -77,7 +77,7 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
         "cards": [card.name for card in machine.cards],
         "machine": machine.name,
         "precision": f"{machine.dtype}: {machine.dtype_reason}",
-        "inputs": {source: path.relative_to(kaggle_root().resolve()).as_posix() for source, path in inputs.items()},
+        "inputs": {source: path.relative_to(kaggle_root()).as_posix() for source, path in inputs.items()},
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("FINTUNE_")},
         "versions": versions(),
     }
