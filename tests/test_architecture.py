@@ -19,7 +19,6 @@ ORDER_KNOWN_BY = (
 SEES = {stage: {*STAGES[: number + 1]} for number, stage in enumerate(STAGES)} | {
     "pack": {"pack"},
     "train": {"pack", "train"},
-    "evaluate": {"pack", "train", "evaluate"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ENVIRONMENT_READ_BY = ("recipes.py", "workspace.py", "hardware.py", "launch.py", "session.py", "cells.py")

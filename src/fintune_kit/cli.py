@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     pack.add_argument("--no-share-prefixes", action="store_true", help="ordinary best-fit packing")
 
     plan = _add(commands, "plan", run_plan, "memory, steps and hours of a recipe on a card")
-    plan.add_argument("--device", metavar="NAME", help="p100, t4, t4x2, l4, a100, h100, h200 or cpu; default: this one")
+    plan.add_argument("--device", metavar="NAME", help="p100, t4, t4x2, l4, a100, h100, h200, v5e8, cpu; default: this one")
     plan.add_argument("--packed", type=Path, metavar="DIR", help="the real packs; else typical ones are assumed")
     plan.add_argument("--json", action="store_true", help="the plan as JSON")
 
@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, with a checkpoint")
     train.add_argument("--fresh", action="store_true", help="start over")
     train.add_argument("--processes", type=int, metavar="N", help="default: one a card")
+    train.add_argument("--tpu", action="store_true", help="on a TPU, as the recipe tpu_v5e8 is by itself")
     train.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # one of several processes
     train.add_argument("--report-to", choices=("none", "tensorboard", "wandb"), default="none")
 
@@ -170,9 +171,10 @@ def run_train(arguments: argparse.Namespace) -> None:
     from fintune_kit.hardware import find_machine
     from fintune_kit.tiny import base_of
     from fintune_kit.train.launch import run_training
-    from fintune_kit.train.stage import train
+    from fintune_kit.train.engine import train_function
 
     recipe, workspace = _open(arguments)
+    train = train_function(recipe, tpu=arguments.tpu)
     home = Workspace(arguments.out) if arguments.out else workspace
     packed = arguments.packed or workspace.existing("packed")
     base = base_of(recipe, workspace)
@@ -218,6 +220,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         out=out,
         run=arguments.run or workspace.existing("run"),
         tasks=tuple(arguments.task),
+        transactions=workspace.existing("transactions") if "transactions" in arguments.task else None,
         most_generated=arguments.most_generated,
     )
     print(f"{format_table(scores)}\n{out}")

@@ -156,6 +156,18 @@ def p100() -> Recipe:
     return Recipe(name="p100")
 
 
+def tpu_v5e8() -> Recipe:
+    """The p100 numbers with 100,000 examples, for a TPU v5e-8 and its session of 9 hours: the attempt that failed while
+    the TPU waited for packs. There is no bitsandbytes there, so the base is not quantized and AdamW is the plain one."""
+    recipe = p100()
+    return replace(
+        recipe,
+        name="tpu_v5e8",
+        data=replace(recipe.data, examples=100_000),
+        train=replace(recipe.train, quantization="none", optimizer="adamw_torch"),
+    )
+
+
 def smoke() -> Recipe:
     """The same path in minutes on two CPU cores: the bundled sample and a tiny Qwen2 made in process."""
     return Recipe(
@@ -168,7 +180,7 @@ def smoke() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"p100": p100, "smoke": smoke}
+RECIPES: dict[str, Callable[[], Recipe]] = {"p100": p100, "tpu_v5e8": tpu_v5e8, "smoke": smoke}
 
 
 def load_recipe(name: str | None = None) -> Recipe:

@@ -19,6 +19,8 @@ from fintune_kit.train.tpu_cost import TPU_DTYPE
 
 SESSION_HOURS = 12.0
 """Of one Kaggle GPU session."""
+QUOTA_HOURS = 30.0
+"""GPU hours that Kaggle gives a week; a session with two T4 is counted once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ class Plan:
                 f"recomputed       {self.recompute.describe()}",
                 f"memory           {self.peak_gib:.2f} GiB a card, estimated: {parts}",
                 f"time             {low:.2f} to {high:.2f} h, estimated: {sessions} session(s) of "
-                f"{SESSION_HOURS:.0f} h",
+                f"{SESSION_HOURS:.0f} h, as much of Kaggle's {QUOTA_HOURS:.0f} GPU hours a week",
             ]
         )
 

@@ -85,7 +85,7 @@ def make_step(model: TpuModel, *, recipe: TrainRecipe, head_chunk: int, seed: in
         indices = jnp.arange(packs["shift_labels"].shape[0])
         (loss, gradient), _ = jax.lax.scan(one_micro_batch, start, (packs, indices))
 
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         clipped = jax.tree.map(lambda g: g * jnp.minimum(1.0, recipe.max_grad_norm / (norm + 1e-6)), gradient)
         direction, later = adam().update(clipped, moments)
         moved = jax.tree.map(lambda p, d: p - rate * (d + recipe.weight_decay * p), adapter, direction)
