@@ -136,7 +136,7 @@ def _set_network(*, internet: bool) -> None:
 
 
 def _set_environment(settings: Mapping[str, str], *, inputs: Mapping[str, Path]) -> None:
-    """Settings of the manifest; `{input:owner/slug}` in one becomes the folder where that source is mounted."""
+    """Settings of the manifest; `{input:owner/slug}` in one becomes a folder that holds what that source does."""
     for name, value in settings.items():
         os.environ.setdefault(name, re.sub(r"\{input:([^}]+)\}", lambda match: _mounted(match.group(1), inputs), value))
 
@@ -144,7 +144,7 @@ def _set_environment(settings: Mapping[str, str], *, inputs: Mapping[str, Path])
 def _mounted(source: str, inputs: Mapping[str, Path]) -> str:
     for attached, path in inputs.items():
         if attached == source or attached.rpartition("/")[0] == source:
-            return str(path)
+            return str(_link("inputs", source, path))
     raise UserError(f"a setting names {{input:{source}}}, which is not attached; expected one of {', '.join(inputs)}")
 
 
@@ -155,11 +155,16 @@ def _set_model(folders: Sequence[Path], sources: Sequence[str]) -> None:
     if len(folders) > 1:
         raise UserError(f"{len(folders)} models are attached ({', '.join(sources)}); say which with FINTUNE_MODEL")
     _, model, _, variation, _ = sources[0].split("/")
-    link = kaggle_root() / "temp" / "models" / f"{model}-{variation}"
+    os.environ["FINTUNE_MODEL"] = str(_link("models", f"{model}-{variation}", folders[0]))
+
+
+def _link(kind: str, name: str, mount: Path) -> Path:
+    """A path that is the same in every session: a run's identity holds paths, and must outlive a change of layout."""
+    link = kaggle_root() / "temp" / kind / name
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(folders[0], target_is_directory=True)
-    os.environ["FINTUNE_MODEL"] = str(link)
+    link.symlink_to(mount, target_is_directory=True)
+    return link
 
 
 def _torch_for_this_card() -> str | None:
