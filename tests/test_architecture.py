@@ -12,6 +12,7 @@ STAGES = ("data", "pack", "train", "evaluate")
 ORDER_KNOWN_BY = (
     "cli",
     "cli_kaggle",
+    "cli_train",
     "cli_transactions",
     "kaggle",
     "__main__",
@@ -21,7 +22,15 @@ SEES = {stage: {*STAGES[: number + 1]} for number, stage in enumerate(STAGES)} |
     "train": {"pack", "train"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ENVIRONMENT_READ_BY = ("recipes.py", "workspace.py", "hardware.py", "launch.py", "session.py", "cells.py")
+ENVIRONMENT_READ_BY = (
+    "recipes.py",
+    "workspace.py",
+    "hardware.py",
+    "launch.py",
+    "session.py",
+    "cells.py",
+    "tpu_devices.py",
+)
 
 
 def rooms(path: Path) -> set[str]:

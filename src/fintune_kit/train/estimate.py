@@ -42,7 +42,7 @@ def describe_progress(log: Log, *, plan: Plan) -> str:
         return text
     left = (hours[0] + hours[1]) / 2 * (1 - newest["step"] / plan.optimizer_steps)
     planned = f"{plan.hours[0]:.2f} to {plan.hours[1]:.2f} h planned"
-    return f"{text}, {left:.2f} h left; all steps {hours[0]:.2f} to {hours[1]:.2f} h measured, {planned}"
+    return f"{text}, {left:.2f} h left\nall steps: {hours[0]:.2f} to {hours[1]:.2f} h measured, {planned}"
 
 
 class FirstSteps(TrainerCallback):
