@@ -56,7 +56,8 @@ class World:
         sessions = self.versions.get(f"{body['userName']}/{body['kernelSlug']}", [])
         if not sessions:
             return None
-        return sessions[int(body["versionLabel"]) - 1] if body.get("versionLabel") else sessions[-1]
+        labelled = {f"v{number}": session for number, session in enumerate(sessions, start=1)}
+        return labelled.get(body["versionLabel"]) if body.get("versionLabel") else sessions[-1]
 
 
 def save_kernel(world: World, body: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def test_outputs_turn_every_page_and_keep_the_log(loopback):
     assert [file.name for file in found] == sorted(files)
     assert log == "[]"
     assert [file.name for file in Kaggle().outputs(REF, version=1)[0]] == ["old"]
+    assert Kaggle().outputs(REF, version=9) == ([], "")
 
 
 @pytest.mark.parametrize("name", ["../../.bashrc", "/etc/passwd", "a/../../b"])

@@ -42,6 +42,10 @@ def test_what_is_mounted_twice_is_refused(kaggle_root):
 
 
 def test_one_folder_by_two_names_is_one_folder(kaggle_root):
-    (kaggle_root / "input" / "datasets" / "bob" / "rows").mkdir(parents=True)
-    (kaggle_root / "input" / "rows").symlink_to(kaggle_root / "input" / "datasets" / "bob" / "rows")
-    assert find_mount("bob/rows", kind="dataset").name == "rows"
+    elsewhere = kaggle_root / "mnt"
+    elsewhere.mkdir()
+    (kaggle_root / "input" / "datasets" / "bob").mkdir(parents=True)
+    for place in ("rows", "datasets/bob/rows"):
+        (kaggle_root / "input" / place).symlink_to(elsewhere)
+    found = find_mount("bob/rows", kind="dataset")
+    assert kaggle_root / "input" in found.parents, "as Kaggle shows it, not where it really lies"

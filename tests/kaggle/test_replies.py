@@ -59,6 +59,7 @@ def test_a_replaced_accelerator_is_a_failure_though_the_push_went_through():
     fault = push_fault(PushReply(said=warning + PUSHED, version=3))
     assert "replaced the accelerator" in fault
     assert "NvidiaTeslaP100" in fault
+    assert push_fault(PushReply(said=warning + PUSHED, version=3), any_machine=True) is None, "--force-accelerator"
 
 
 @pytest.mark.parametrize("said", ["", "Kernel push error: see previous output", "502 Bad Gateway"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -63,12 +64,16 @@ def test_caches_lie_outside_the_output(environment, kaggle_root):
         assert environment[name].startswith(str(kaggle_root / "temp")), name
 
 
-def test_settings_may_name_where_an_input_is_mounted(environment, kaggle_root):
-    folder = attach(kaggle_root, "datasets/bob/rows")
+@pytest.mark.parametrize("layout", ["datasets/bob/rows", "rows"])
+def test_settings_may_name_an_input_by_a_path_that_no_layout_changes(environment, kaggle_root, layout):
+    (attach(kaggle_root, layout) / "a.csv").write_text("x")
     settings = {"FINTUNE_SOURCE": "{input:bob/rows}/a.csv", "FINTUNE_TIME_BUDGET": "8h30m"}
     environment["FINTUNE_TIME_BUDGET"] = "5s"
-    begin(session(dataset_sources=["bob/rows/3"], environment=settings), **LIBRARY)
-    assert environment["FINTUNE_SOURCE"] == f"{folder}/a.csv"
+    for _ in range(2):  # the cell may be run again
+        environment.pop("FINTUNE_SOURCE", None)
+        begin(session(dataset_sources=["bob/rows/3"], environment=settings), **LIBRARY)
+    assert environment["FINTUNE_SOURCE"] == f"{kaggle_root}/temp/inputs/bob/rows/a.csv"
+    assert Path(environment["FINTUNE_SOURCE"]).read_text() == "x"
     assert environment["FINTUNE_TIME_BUDGET"] == "5s", "what is set already stays"
 
 

@@ -179,7 +179,7 @@ def _build(chain: Chain, kernels: Sequence[Kernel], *, how: Pushing, previous: s
 
 def _push(kaggle: Kaggle, built: BuiltKernel, *, how: Pushing) -> int:
     reply = kaggle.push(built.folder)
-    if fault := push_fault(reply):
+    if fault := push_fault(reply, any_machine=how.force_accelerator):
         raise UserError(f"{built.kernel.name}: {fault}")
     how.say(f"{built.kernel.name}: pushed as version {reply.version}, {reply.url}")
     return reply.version

@@ -102,8 +102,8 @@ class Kaggle:
         replies: list[Any] = []
         send = self._api.kernels_push
 
-        def keep(*arguments: Any) -> Any:
-            replies.append(send(*arguments))
+        def keep(*arguments: Any, **named: Any) -> Any:
+            replies.append(send(*arguments, **named))
             return replies[-1]
 
         self._api.kernels_push = keep  # the client's own command prints the reply, and drops it
@@ -152,8 +152,12 @@ class Kaggle:
         )
 
     def outputs(self, ref: str, *, version: int | None = None) -> tuple[list[OutputFile], str]:
-        """The files of a kernel's output and its log; of the latest version where none is named."""
+        """The files of a kernel's output and its log; of the latest version where none is named.
+
+        A version that was named and left nothing has no files.
+        """
         from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+        from requests import HTTPError
 
         files: list[OutputFile] = []
         log, token = "", ""
@@ -162,9 +166,14 @@ class Kaggle:
             request.user_name, request.kernel_slug = ref.split("/")
             request.page_size, request.page_token = 100, token
             if version is not None:
-                request.version_label = str(version)
+                request.version_label = f"v{version}"  # a bare number is answered with 404
             with _quiet(), _sentences(ref), self._api.build_kaggle_client() as client:
-                reply = client.kernels.kernels_api_client.list_kernel_session_output(request)
+                try:
+                    reply = client.kernels.kernels_api_client.list_kernel_session_output(request)
+                except HTTPError as error:
+                    if version is not None and error.response is not None and error.response.status_code == 404:
+                        return [], ""
+                    raise
             files += [OutputFile(name=_inside(item.file_name), url=item.url) for item in reply.files or []]
             log = log or reply.log or ""
             token = reply.next_page_token or ""

@@ -23,15 +23,15 @@ def find_mount(source: str, *, kind: Kind) -> Path:
         UserError: it is mounted twice, in different places.
     """
     inputs = kaggle_root() / "input"
-    found = {path.resolve() for path in _candidates(inputs, source, kind) if path.is_dir()}
+    found = {path.resolve(): path for path in _candidates(inputs, source, kind) if path.is_dir()}
     if not found:
         raise MissingInputError(
             f"the {kind} {source} is not attached to this session (nothing below {inputs}); wait until it is finished, "
             f"then push this kernel again, or attach it in the editor (Add Input)"
         )
     if len(found) > 1:
-        raise UserError(f"the {kind} {source} is attached twice, as {' and '.join(map(str, sorted(found)))}; keep one")
-    return found.pop()
+        raise UserError(f"the {kind} {source} is attached twice, as {' and '.join(map(str, found.values()))}; keep one")
+    return next(iter(found.values()))
 
 
 def _candidates(inputs: Path, source: str, kind: Kind) -> list[Path]:

@@ -67,8 +67,12 @@ class LogLine:
     text: str
 
 
-def push_fault(reply: PushReply) -> str | None:
-    """What is wrong with a push and what to do about it; None when the kernel runs as it was asked for."""
+def push_fault(reply: PushReply, *, any_machine: bool = False) -> str | None:
+    """What is wrong with a push and what to do about it; None when the kernel runs as it was asked for.
+
+    Args:
+        any_machine: the user insisted on an accelerator that Kaggle replaces.
+    """
     refused = re.search(r"Kernel push error: (.*)", reply.said)
     if reply.error or refused:
         error = reply.error or (refused.group(1).strip() if refused else "")
@@ -82,7 +86,7 @@ def push_fault(reply: PushReply) -> str | None:
             f"Kaggle started the kernel without some of what it reads ({named}): cancel that run in the browser, check "
             f"that each exists and that its kernel has finished, and push again"
         )
-    if _REPLACED.search(reply.said):
+    if _REPLACED.search(reply.said) and not any_machine:
         line = next(line.strip() for line in reply.said.splitlines() if _REPLACED.search(line))
         return (
             f"Kaggle replaced the accelerator ({line}): cancel that run in the browser, and name one that exists in "

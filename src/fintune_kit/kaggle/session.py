@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, find_machine, has_kernels_for, missing_kernels
-from fintune_kit.kaggle.accelerators import SHAPES
+from fintune_kit.kaggle.accelerators import SHAPES, kind_of
 from fintune_kit.kaggle.mounts import Kind, find_mount
 from fintune_kit.kaggle.output import keep_output_small
 from fintune_kit.kaggle.packages import install_packages
@@ -62,7 +62,7 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
     _set_network(internet=session["internet"])
     inputs = {source: find_mount(source, kind=kind) for kind in get_args(Kind) for source in session[_SOURCES[kind]]}
     _set_environment(session["environment"], inputs=inputs)
-    torch = _torch_for_this_card() if session["accelerator"] in SHAPES else None
+    torch = _torch_for_this_card() if kind_of(session["accelerator"]) == "gpu" else None
     install_packages(
         session["requirements"], torch=torch, internet=session["internet"], wheels=list(_wheel_folders(inputs))
     )
@@ -77,7 +77,7 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
         "cards": [card.name for card in machine.cards],
         "machine": machine.name,
         "precision": f"{machine.dtype}: {machine.dtype_reason}",
-        "inputs": {source: path.relative_to(kaggle_root().resolve()).as_posix() for source, path in inputs.items()},
+        "inputs": {source: path.relative_to(kaggle_root()).as_posix() for source, path in inputs.items()},
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("FINTUNE_")},
         "versions": versions(),
     }
@@ -136,7 +136,7 @@ def _set_network(*, internet: bool) -> None:
 
 
 def _set_environment(settings: Mapping[str, str], *, inputs: Mapping[str, Path]) -> None:
-    """Settings of the manifest; `{input:owner/slug}` in one becomes the folder where that source is mounted."""
+    """Settings of the manifest; `{input:owner/slug}` in one becomes a folder that holds what that source does."""
     for name, value in settings.items():
         os.environ.setdefault(name, re.sub(r"\{input:([^}]+)\}", lambda match: _mounted(match.group(1), inputs), value))
 
@@ -144,7 +144,7 @@ def _set_environment(settings: Mapping[str, str], *, inputs: Mapping[str, Path])
 def _mounted(source: str, inputs: Mapping[str, Path]) -> str:
     for attached, path in inputs.items():
         if attached == source or attached.rpartition("/")[0] == source:
-            return str(path)
+            return str(_link("inputs", source, path))
     raise UserError(f"a setting names {{input:{source}}}, which is not attached; expected one of {', '.join(inputs)}")
 
 
@@ -155,11 +155,16 @@ def _set_model(folders: Sequence[Path], sources: Sequence[str]) -> None:
     if len(folders) > 1:
         raise UserError(f"{len(folders)} models are attached ({', '.join(sources)}); say which with FINTUNE_MODEL")
     _, model, _, variation, _ = sources[0].split("/")
-    link = kaggle_root() / "temp" / "models" / f"{model}-{variation}"
+    os.environ["FINTUNE_MODEL"] = str(_link("models", f"{model}-{variation}", folders[0]))
+
+
+def _link(kind: str, name: str, mount: Path) -> Path:
+    """A path that is the same in every session: a run's identity holds paths, and must outlive a change of layout."""
+    link = kaggle_root() / "temp" / kind / name
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(folders[0], target_is_directory=True)
-    os.environ["FINTUNE_MODEL"] = str(link)
+    link.symlink_to(mount, target_is_directory=True)
+    return link
 
 
 def _torch_for_this_card() -> str | None:
