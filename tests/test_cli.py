@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from fintune_kit.cli import build_parser, main, parse_duration, parse_mapping
+from fintune_kit.cli import build_parser, main, parse_mapping
+from fintune_kit.cli_train import parse_duration
 from fintune_kit.errors import UserError
 
 STAGE_FLAGS = ("--adapter", "--conversations", "--packed", "--run")

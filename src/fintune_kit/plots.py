@@ -152,8 +152,14 @@ def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls"
     return figure
 
 
-def live_loss(*, seconds_between: float = 5.0) -> Callable[[Sequence[Mapping[str, Any]]], None]:
-    """A watcher that draws the loss curve in place in a notebook, at most every few seconds."""
+def live_loss(
+    *, title: Callable[[Sequence[Mapping[str, Any]]], str], seconds_between: float = 5.0
+) -> Callable[[Sequence[Mapping[str, Any]]], None]:
+    """A watcher that draws the loss curve in place in a notebook, at most every few seconds.
+
+    Args:
+        title: says where the run is, from its log so far.
+    """
     from IPython.display import display
 
     handle = display(display_id=True)
@@ -163,7 +169,7 @@ def live_loss(*, seconds_between: float = 5.0) -> Callable[[Sequence[Mapping[str
         nonlocal drawn
         if time.monotonic() - drawn >= seconds_between:
             drawn = time.monotonic()
-            handle.update(plot_loss(log, title=f"Step {log[-1]['step']}: loss {log[-1]['loss']}"))
+            handle.update(plot_loss(log, title=title(log)))
 
     return watch
 

@@ -66,7 +66,7 @@ class Workspace:
         if (own / MANIFEST).is_file():
             read_manifest(own, stage=stage)
             return own
-        attached = [path.parent for path in _kaggle_manifests(stage)]
+        attached = attached_folders(stage, holding=MANIFEST)
         if len(attached) > 1:
             raise UserError(f"several attached inputs hold {stage}/: {', '.join(map(str, attached))}; attach only one")
         if attached:
@@ -256,10 +256,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _kaggle_manifests(stage: str) -> list[Path]:
-    """Manifests of a stage among Kaggle's read-only inputs, in the new layout (four deep) and the old flat one."""
+def attached_folders(stage: str, *, holding: str) -> list[Path]:
+    """A stage's folders among Kaggle's read-only inputs that hold a file of this name, in the new layout (four deep)
+    and in the old flat one; none elsewhere."""
     if not on_kaggle():
         return []
     inputs = kaggle_root() / "input"
-    patterns = (f"*/{stage}/{MANIFEST}", f"notebooks/*/*/{stage}/{MANIFEST}", f"datasets/*/*/{stage}/{MANIFEST}")
-    return sorted({path for pattern in patterns for path in inputs.glob(pattern)})
+    patterns = (f"*/{stage}/{holding}", f"notebooks/*/*/{stage}/{holding}", f"datasets/*/*/{stage}/{holding}")
+    return sorted({path.parent for pattern in patterns for path in inputs.glob(pattern)})

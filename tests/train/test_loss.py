@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from fintune_kit.chatml import IGNORE
-from fintune_kit.train.loss import attention_mask, read_packs, summed_cross_entropy
+from fintune_kit.train.attention import TREE_ATTENTION
+from fintune_kit.train.loss import read_packs, summed_cross_entropy
 from fintune_kit.train.trainer import stack_packs
 from tests.train.conftest import EXAMPLES, PACKS, pack_row
 
@@ -32,7 +33,7 @@ def with_frozen_head(model):
     return model
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", TREE_ATTENTION])
 @pytest.mark.parametrize("training", [True, False])
 def test_packed_loss_and_gradients_are_those_of_each_example_alone(make_model, attention, training):
     model = with_frozen_head(make_model(dtype=torch.float64, attention=attention)).train(training)
@@ -44,7 +45,7 @@ def test_packed_loss_and_gradients_are_those_of_each_example_alone(make_model, a
     found = gradients(model, loss)
 
     # transformers' eager attention takes its softmax in float32, whatever the model's dtype
-    rtol, atol = (1e-9, 1e-12) if attention == "sdpa" else (1e-6, 1e-5)
+    rtol, atol = (1e-9, 1e-12) if attention != "eager" else (1e-6, 1e-5)
     torch.testing.assert_close(loss, expected_loss, rtol=rtol, atol=0)
     assert len(found) > 20, "few gradients could not tell much"
     for name, gradient in expected.items():
@@ -116,15 +117,6 @@ def test_a_head_that_wants_a_gradient_is_refused():
     head = torch.randn(5, 4, requires_grad=True)
     with pytest.raises(AssertionError, match="head is trained"):
         summed_cross_entropy(torch.randn(2, 4), head, torch.tensor([0, 1]), chunk=2)
-
-
-def test_eager_attention_gets_the_same_mask_as_numbers():
-    subtree_end = torch.tensor([[2, 2, 3]])
-    allowed = attention_mask(subtree_end, implementation="sdpa")
-    added = attention_mask(subtree_end, implementation="eager")
-    assert allowed[0, 0].tolist() == [[True, False, False], [True, True, False], [False, False, True]]
-    assert (added == 0).tolist() == allowed.tolist()
-    assert (added[~allowed] < -1e30).all()
 
 
 def test_a_model_that_reads_packs_still_answers_ordinary_calls(make_model):

@@ -14,9 +14,11 @@ from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint
+from fintune_kit.train.cost import Recompute
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import read_packs
 from fintune_kit.train.plan import Plan
+from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
 from fintune_kit.train.trainer import (
     PackTrainer,
     in_training_order,
@@ -27,13 +29,15 @@ from fintune_kit.train.trainer import (
 )
 from tests.train.conftest import EXAMPLES, LENGTH, PACKS
 
+NOTHING = Recompute()
+
 
 @pytest.fixture(scope="module")
 def tokenizer():
     return build_tokenizer(["profit rose"], vocab_size=300)
 
 
-def plan(*, micro_batch: int, packs_per_step: int, optimizer_steps: int, checkpointing: bool = False) -> Plan:
+def plan(*, micro_batch: int, packs_per_step: int, optimizer_steps: int) -> Plan:
     return Plan(
         device="cpu",
         processes=1,
@@ -43,7 +47,7 @@ def plan(*, micro_batch: int, packs_per_step: int, optimizer_steps: int, checkpo
         accumulation=packs_per_step // micro_batch,
         packs_per_step=packs_per_step,
         optimizer_steps=optimizer_steps,
-        checkpointing=checkpointing,
+        recompute=Recompute(),
         head_chunk=4,
         memory={},
         hours=(0.0, 0.0),
@@ -59,21 +63,22 @@ def run(
     micro_batch=2,
     epochs=4,
     stop_after=None,
-    checkpointing=False,
+    recompute=NOTHING,
     dropout=0.0,
     disturb=None,
 ):
     """Trains a LoRA on the four packs with the stack that a real run uses; returns the log and the adapter."""
     recipe = replace(smoke().train, epochs=epochs, learning_rate=1e-2, optimizer="adamw_torch")
     order = step_order(len(rows), epochs=epochs, seed=0, packs_per_step=4)
-    the_plan = plan(
-        micro_batch=micro_batch, packs_per_step=4, optimizer_steps=len(order) // 4, checkpointing=checkpointing
-    )
+    the_plan = plan(micro_batch=micro_batch, packs_per_step=4, optimizer_steps=len(order) // 4)
     base = make_model().requires_grad_(False)
     read_packs(base, head_chunk=4)
     torch.manual_seed(0)
     lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(base, lora)
+    if recompute.cheap_parts:
+        recompute_cheap_parts(model)
+    recompute_blocks(model, recompute.blocks)
     supervised = [int((np.array(r) != IGNORE).sum()) for r in rows["shift_labels"]]
     guard = NonFiniteGuard()
     log = StepLog(
@@ -137,7 +142,9 @@ def test_a_step_is_the_mean_over_all_its_supervised_tokens(make_model, rows, tok
     assert log[0]["loss"] == pytest.approx(sum(sums) / sum(tokens), rel=1e-5)
 
 
-@pytest.mark.parametrize("changed", [{"micro_batch": 1}, {"micro_batch": 4}, {"checkpointing": True}])
+@pytest.mark.parametrize(
+    "changed", [{"micro_batch": 1}, {"micro_batch": 4}, {"recompute": Recompute(cheap_parts=True, blocks=1)}]
+)
 def test_how_a_machine_does_it_does_not_change_what_is_learned(make_model, rows, tokenizer, tmp_path, changed):
     expected, adapter, _ = run(make_model, rows, tokenizer, tmp_path / "a")
     found, other, _ = run(make_model, rows, tokenizer, tmp_path / "b", **changed)

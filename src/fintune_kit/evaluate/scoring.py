@@ -21,7 +21,7 @@ from tqdm import tqdm
 from fintune_kit.chatml import ChatEncoder, Message
 from fintune_kit.evaluate.tasks import Question
 from fintune_kit.evaluate.trees import OptionTrie, TreePack, build_packs, check_depth, option_trie
-from fintune_kit.train.loss import attention_mask
+from fintune_kit.train.attention import attention_inputs
 
 Ints = NDArray[np.int64]
 VOCABULARY_BLOCK = 8192
@@ -134,7 +134,7 @@ def _score_batch(
         hidden = causal_lm.model(
             input_ids=columns["input_ids"],
             position_ids=columns["position_ids"],
-            attention_mask=attention_mask(columns["subtree_end"], implementation=causal_lm.config._attn_implementation),
+            **attention_inputs(columns["subtree_end"], implementation=causal_lm.config._attn_implementation),
             use_cache=False,  # with a cache, transformers lets packed rows see one another
         ).last_hidden_state
     parent = np.concatenate([pack.parent + number * longest for number, pack in enumerate(batch)])

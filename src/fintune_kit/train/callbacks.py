@@ -86,8 +86,8 @@ class StepLog(TrainerCallback):
             "examples": int(self._examples[step - 1]),
             "seconds": round(seconds, 4),
             "tokens_per_second": round(self._positions / seconds, 1),
-            "peak_memory_gib": round(torch.cuda.max_memory_allocated() / GIB, 3) if torch.cuda.is_available() else None,
-        }
+            "peak_memory_gib": logs.get("peak_memory_gib", _peak_of_card()),
+        } | {key: logs[key] for key in ("input_wait_seconds",) if key in logs}
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         self._logged = step
@@ -141,6 +141,10 @@ class Clock(TrainerCallback):
     def note_save(self, seconds: float) -> None:
         """Told by the trainer how long the last save took: the budget keeps that much."""
         self._save_seconds = seconds
+
+
+def _peak_of_card() -> float | None:
+    return round(torch.cuda.max_memory_allocated() / GIB, 3) if torch.cuda.is_available() else None
 
 
 def _finite(value: Any) -> float | None:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from fintune_kit.chatml import IGNORE
-from fintune_kit.pack.mask import tree_mask
+from fintune_kit.train.attention import attention_inputs
 
 HALF_SCALE = 2.0**12
 """Probabilities below 2**-24 vanish in float16; a chunk's gradient is scaled by this before the product with the head
@@ -87,7 +87,7 @@ def packed_forward(
     hidden = causal_lm.model(
         input_ids=input_ids,
         position_ids=position_ids,
-        attention_mask=attention_mask(subtree_end, implementation=causal_lm.config._attn_implementation),
+        **attention_inputs(subtree_end, implementation=causal_lm.config._attn_implementation),
         use_cache=False,  # with a cache, transformers lets packed examples see one another
     ).last_hidden_state
     supervised = shift_labels != IGNORE
@@ -109,16 +109,6 @@ def loss_alone(causal_lm: nn.Module, tokens: Sequence[int], labels: Sequence[int
     """
     logits = causal_lm(input_ids=torch.tensor([list(tokens)]), use_cache=False).logits[0]
     return F.cross_entropy(logits, torch.tensor(list(labels)), ignore_index=IGNORE, reduction="sum")
-
-
-def attention_mask(subtree_end: Tensor, *, implementation: str) -> Tensor:
-    """The tree mask in the form that an attention implementation takes: `[B, 1, L, L]`, bool for sdpa, additive for
-    eager (float32, 0 where a key is seen)."""
-    allowed = tree_mask(subtree_end)
-    if implementation == "eager":
-        lowest = torch.finfo(torch.float32).min
-        return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, lowest)
-    return allowed
 
 
 def read_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, P
 
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import LoraRecipe
+from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.loss import read_packs
 
 SUPPORTED = ("qwen2", "qwen3")
@@ -48,7 +49,7 @@ def load_base(
     quantization: str,
     device: str,
     head_chunk: int = 256,
-    attention: str = "sdpa",
+    attention: str = TREE_ATTENTION,
 ) -> PreTrainedModel:
     """Loads a base model that reads packs, frozen.
 
@@ -94,7 +95,14 @@ def load_base(
 
 def add_adapter(model: PreTrainedModel, lora: LoraRecipe, *, seed: int) -> PeftModel:
     """Puts a new adapter on the base: A from Kaiming's uniform distribution under `seed`, B zero, both float32."""
-    config = LoraConfig(
+    with torch.random.fork_rng(devices=_cuda_devices(model)):
+        torch.manual_seed(seed)
+        return get_peft_model(model, peft_config(lora))
+
+
+def peft_config(lora: LoraRecipe) -> LoraConfig:
+    """The adapter in PEFT's words."""
+    return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -102,9 +110,11 @@ def add_adapter(model: PreTrainedModel, lora: LoraRecipe, *, seed: int) -> PeftM
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=_cuda_devices(model)):
-        torch.manual_seed(seed)
-        return get_peft_model(model, config)
+
+
+def accumulate_in_half(wanted: bool) -> None:
+    """Whether cards may add up float16 products in float16 (`TrainRecipe.half_accumulation`)."""
+    torch.backends.cuda.matmul.allow_fp16_accumulation = wanted
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
@@ -153,8 +163,11 @@ def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
 
 def _keep_residual_stream_in_float32(model: PreTrainedModel) -> None:
     """Qwen's residual stream grows past float16's 65,504 in a few channels; autocast keeps it in the dtype that it
-    starts with, so it starts in float32."""
+    starts with, so it starts in float32. What the norms make of it is small again, and read in float16 only."""
     model.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: output.float())
+    for block in model.model.layers:
+        for norm in (block.input_layernorm, block.post_attention_layernorm):
+            norm.register_forward_hook(lambda _module, _inputs, output: output.half())
 
 
 def _cuda_devices(model: nn.Module) -> list[int]:

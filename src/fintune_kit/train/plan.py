@@ -13,12 +13,12 @@ from typing import Any
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, Machine, choose_dtype
 from fintune_kit.recipes import Recipe
-from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, hours, memory_by_part, operations
+from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, Recompute, hours, operations
+from fintune_kit.train.fit import HEAD_CHUNK, fastest_way
+from fintune_kit.train.tpu_cost import TPU_DTYPE
 
-MARGIN = 0.94
-"""Of a card's memory; the rest is for fragments that the arithmetic does not know."""
-SESSION_HOURS = 12.0
-"""Of one Kaggle GPU session."""
+ON_KAGGLE = {"p100": (12.0, 30, "GPU"), "t4": (12.0, 30, "GPU"), "t4x2": (12.0, 30, "GPU"), "v5e8": (9.0, 20, "TPU")}
+"""Hours of one Kaggle session and of a week, by device; two T4 in one session are counted once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class Plan:
     packs_per_step: int
     """Packs whose gradients make one optimizer step; micro-batch x accumulation x processes, always."""
     optimizer_steps: int
-    checkpointing: bool
-    """Repeat each block's forward pass in the backward pass instead of keeping its activations."""
+    recompute: Recompute
+    """Activations that are computed again in the backward pass instead of being kept."""
     head_chunk: int
     """Rows of logits that exist at once."""
     memory: dict[str, int]
@@ -67,7 +67,6 @@ class Plan:
     def describe(self) -> str:
         """The plan in lines, for the notebook and the terminal."""
         low, high = self.hours
-        sessions = math.ceil(high / (SESSION_HOURS - 0.5))
         parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items() if size)
         return "\n".join(
             [
@@ -76,12 +75,18 @@ class Plan:
                 f"effective batch  {self.packs_per_step} packs = {self.micro_batch} a micro-batch "
                 f"x {self.accumulation} accumulated x {self.processes} process(es)",
                 f"optimizer steps  {self.optimizer_steps}",
-                f"checkpointing    {'of every block' if self.checkpointing else 'none needed'}",
+                f"recomputed       {self.recompute.describe()}",
                 f"memory           {self.peak_gib:.2f} GiB a card, estimated: {parts}",
-                f"time             {low:.2f} to {high:.2f} h, estimated: {sessions} session(s) of "
-                f"{SESSION_HOURS:.0f} h",
+                f"time             {low:.2f} to {high:.2f} h, estimated{self._on_kaggle()}",
             ]
         )
+
+    def _on_kaggle(self) -> str:
+        if self.device not in ON_KAGGLE:
+            return ""
+        session, week, kind = ON_KAGGLE[self.device]
+        sessions = math.ceil(self.hours[1] / (session - 0.5))  # the last half hour is kept for saving
+        return f": {sessions} session(s) of {session:.0f} h, and as much of the week's {week} {kind} hours on Kaggle"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for `plan.json` and `--json`."""
@@ -108,6 +113,26 @@ def typical_counts(recipe: Recipe) -> PackCounts:
     )
 
 
+def stock_hours(recipe: Recipe, *, shape: ModelShape, device: Device) -> tuple[float, float]:
+    """Low and high estimate of the hours of the same recipe by a stock trainer with its defaults: ordinary packs, every
+    block checkpointed, dense attention, the head at every position. The original's 7 hours on a P100 are such ones.
+    """
+    ordinary = replace(recipe, pack=replace(recipe.pack, share_prefixes=False))
+    counts = typical_counts(ordinary)
+    packs = counts.packs * recipe.train.epochs
+    work = operations(
+        shape,
+        lora=recipe.lora,
+        positions=packs * recipe.pack.max_length,
+        supervised=packs * recipe.pack.max_length,
+        keys=recipe.pack.max_length,
+        recompute=Recompute(blocks=shape.layers),
+        micro_batches=packs if recipe.train.quantization == "nf4" else 0,
+    )
+    low, high = hours(work, device)
+    return low * counts.known_to[0], high * counts.known_to[1]
+
+
 def packs_per_step(recipe: Recipe, counts: PackCounts) -> int:
     """Packs in one optimizer step: the recipe's effective batch, translated from ordinary packed sequences.
 
@@ -125,63 +150,38 @@ def optimizer_steps(recipe: Recipe, counts: PackCounts) -> int:
 
 
 def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: Device) -> Plan:
-    """The fastest plan that fits: without checkpointing if it can, then the largest micro-batch, preferring the
-    recipe's accumulation where it fits.
+    """The fastest plan that fits (`fit.fastest_way`).
 
     Raises:
         UserError: not even one pack fits the card.
     """
-    dtype, reason = choose_dtype(device.capability)
+    on_tpu = device.kind == "tpu"
+    dtype, reason = TPU_DTYPE if on_tpu else choose_dtype(device.capability)
     step = packs_per_step(recipe, counts)
-    processes = device.cards if step % device.cards == 0 else 1
-    share = counts.supervised_tokens / max(1, counts.packs * recipe.pack.max_length)
-    candidates = []
-    for checkpointing in (False, True):
-        for micro_batch in _divisors(step // processes):
-            memory = memory_by_part(
-                shape,
-                lora=recipe.lora,
-                max_length=recipe.pack.max_length,
-                micro_batch=micro_batch,
-                checkpointing=checkpointing,
-                half=dtype != "float32",
-                quantized=recipe.train.quantization == "nf4",
-                head_chunk=256,
-                supervised_share=share,
-                context_bytes=0 if device.kind == "cpu" else 700 * 2**20,
-            )
-            if sum(memory.values()) <= MARGIN * device.memory_gib * GIB:
-                candidates.append((checkpointing, micro_batch, memory))
-    if not candidates:
-        raise UserError(
-            f"{device.name} has {device.memory_gib:.1f} GiB a card, too little for one pack of "
-            f"{recipe.pack.max_length} positions: take a smaller model (FINTUNE_MODEL) or a larger card"
-        )
-    checkpointing, micro_batch, memory = min(
-        candidates, key=lambda c: (c[0], _preference(c[1], step // processes, recipe.train.accumulation))
-    )
-    positions = counts.packs * recipe.train.epochs * recipe.pack.max_length
-    work = operations(
-        shape,
-        lora=recipe.lora,
-        positions=positions,
+    processes = math.gcd(step, device.cards)
+    packs = counts.packs * recipe.train.epochs
+    way = fastest_way(
+        recipe,
+        shape=shape,
+        device=replace(device, cards=processes),
+        half=dtype != "float32",
+        packs=packs,
         supervised=counts.supervised_tokens * recipe.train.epochs,
-        max_length=recipe.pack.max_length,
-        checkpointing=checkpointing,
+        packs_per_process=step // processes,
     )
-    low, high = hours(work, device)
+    low, high = hours(way.work, device, half_accumulation=recipe.train.half_accumulation)
     return Plan(
         device=device.name,
         processes=processes,
         dtype=dtype,
         dtype_reason=reason,
-        micro_batch=micro_batch,
-        accumulation=step // processes // micro_batch,
+        micro_batch=way.micro_batch,
+        accumulation=step // processes // way.micro_batch,
         packs_per_step=step,
         optimizer_steps=optimizer_steps(recipe, counts),
-        checkpointing=checkpointing,
-        head_chunk=256,
-        memory=memory,
+        recompute=way.recompute,
+        head_chunk=HEAD_CHUNK,
+        memory=way.memory,
         hours=(low * counts.known_to[0], high * counts.known_to[1]),
     )
 
@@ -224,13 +224,3 @@ def find_device(name: str) -> Device:
     if name not in DEVICES:
         raise UserError(f"there is no device {name!r}; expected one of {', '.join(DEVICES)}: check --device")
     return DEVICES[name]
-
-
-def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
-
-
-def _preference(micro_batch: int, packs: int, accumulation: int) -> tuple[int, int]:
-    """The recipe's accumulation where it fits, else the nearest larger one (smaller micro-batches)."""
-    needed = packs // micro_batch
-    return (0 if needed >= accumulation else 1, abs(needed - accumulation))

@@ -7,37 +7,33 @@ packed/  ->  run/      plan.json   what is learned (recipe, packs, base) and how
          ->  adapter/  adapter_model.safetensors, adapter_config.json, the tokenizer's files, manifest.json
 """
 
-import json
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import PartialState
+from peft import PeftModel
 
 from fintune_kit.chatml import ChatEncoder
 from fintune_kit.errors import UserError
-from fintune_kit.hardware import check_machine, find_machine
+from fintune_kit.hardware import find_machine
 from fintune_kit.pack.store import Packed, PackedSplit, open_packed
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder
 from fintune_kit.train.cost import ModelShape
+from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
-from fintune_kit.train.model import add_adapter, check_dtypes, load_base, load_config
+from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
+from fintune_kit.train.preflight import preflight
+from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
+from fintune_kit.train.run_folder import base_name, finish_run, identity_of, open_run
 from fintune_kit.train.trainer import PackTrainer, in_training_order, mean_loss, step_order, training_arguments
-from fintune_kit.workspace import (
-    MANIFEST,
-    read_json,
-    read_manifest,
-    replacing_folder,
-    sha256_of,
-    versions,
-    write_json,
-    write_manifest,
-)
+from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
 
 ARTIFACTS = (
     "adapter_model.safetensors",
@@ -125,23 +121,25 @@ def train(
     """
     encoder = ChatEncoder.load(recipe.tokenizer or base)
     packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
-    _check_length(packs, recipe=recipe, folder=packed)
+    check_length(packs, recipe=recipe, folder=packed)
     machine = find_machine()
-    check_machine(machine)
     processes = PartialState(cpu=not machine.cards)
     plan = plan_here(recipe, packed=packs, base=base, processes=processes.num_processes)
+    if plan.processes != processes.num_processes:
+        raise UserError(
+            f"{processes.num_processes} processes were started, expected {plan.processes}, which a step of "
+            f"{plan.packs_per_step} pack(s) can be shared among: start it with --processes {plan.processes}"
+        )
+    if processes.is_main_process:
+        preflight(machine, recipe.train, plan)
     with processes.main_process_first():
         if processes.is_main_process:
-            _open_run(run, identity=_identity(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
+            open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
     if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
-        return _finished_before(run, plan=plan)
+        return finished_before(run, plan=plan)
 
     device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
-    quantization = recipe.train.quantization
-    model = load_base(base, dtype=plan.dtype, quantization=quantization, device=device, head_chunk=plan.head_chunk)
-    model = add_adapter(model, recipe.lora, seed=recipe.seed)
-    check_dtypes(model, dtype=plan.dtype, quantization=quantization)
-
+    model = load_for_training(recipe, plan, base=base, device=device)
     order = step_order(
         len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
@@ -159,11 +157,14 @@ def train(
         checkpoints=run / "checkpoints",
         clock=clock,
         guard=guard,
-        callbacks=[step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard)],
+        callbacks=[
+            step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard),
+            FirstSteps(plan, read=partial(read_log, run / "log.jsonl")),
+        ],
     )
     checkpoint = newest_checkpoint(run / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    check_dtypes(model, dtype=plan.dtype, quantization=quantization)
+    check_dtypes(model, dtype=plan.dtype, quantization=recipe.train.quantization)
 
     steps_done = trainer.state.global_step
     log = read_log(run / "log.jsonl")
@@ -174,17 +175,23 @@ def train(
     loss, tokens = mean_loss(
         model, packs.validation.rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype
     )
-    _save_adapter(adapter, model=model, encoder=encoder, recipe=recipe, run=run, packed=packed, base=base, loss=loss)
-    losses = {"first": log[0]["loss"], "last": log[-1]["loss"], "validation": loss}
-    write_manifest(
-        run,
-        stage="run",
-        inputs={"packed": sha256_of(packed / MANIFEST)},
-        counts={"optimizer_steps": steps_done, "validation_tokens": tokens},
-        loss=losses,
-        machine=machine.name,
-    )
+    write = partial(_write_peft, model)
+    save_adapter(adapter, write=write, encoder=encoder, recipe=recipe, run=run, packed=packed, base=base, loss=loss)
+    finish_run(run, packed=packed, log=log, validation=(loss, tokens), machine=machine.name)
     return Outcome(finished=True, steps_done=steps_done, plan=plan, log=log, validation_loss=loss)
+
+
+def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: str) -> PeftModel:
+    """The frozen base with a new adapter, recomputing what the plan says."""
+    quantization = recipe.train.quantization
+    model = load_base(base, dtype=plan.dtype, quantization=quantization, device=device, head_chunk=plan.head_chunk)
+    model = add_adapter(model, recipe.lora, seed=recipe.seed)
+    check_dtypes(model, dtype=plan.dtype, quantization=quantization)
+    if plan.recompute.cheap_parts:
+        recompute_cheap_parts(model)
+    recompute_blocks(model, plan.recompute.blocks)
+    accumulate_in_half(recipe.train.half_accumulation)
+    return model
 
 
 def step_log(
@@ -206,7 +213,10 @@ def _by_step(of_packs: np.ndarray, order: np.ndarray, packs_per_step: int) -> li
     return [int(total) for total in counts.reshape(-1, packs_per_step).sum(axis=1)]
 
 
-def _check_length(packs: Packed, *, recipe: Recipe, folder: Path) -> None:
+def check_length(packs: Packed, *, recipe: Recipe, folder: Path) -> None:
+    """Raises:
+    UserError: the packs were made for another length than the recipe's.
+    """
     length = packs.manifest["max_length"]
     if length != recipe.pack.max_length:
         raise UserError(
@@ -215,32 +225,8 @@ def _check_length(packs: Packed, *, recipe: Recipe, folder: Path) -> None:
         )
 
 
-def _identity(recipe: Recipe, *, packed: Path, base: str | Path) -> dict[str, Any]:
-    """What is learned: a checkpoint belongs to exactly one of these."""
-    learned = recipe.as_dict()
-    return {"recipe": learned, "packed": sha256_of(packed / MANIFEST), "base": Path(base).name}
-
-
-def _open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) -> None:
-    """Makes or checks the run's folder, and writes its plan."""
-    if fresh and run.exists():
-        if any(run.iterdir()) and not (run / "plan.json").is_file():
-            raise UserError(f"{run} holds files but no plan.json, so it is no run of ours: name another folder")
-        shutil.rmtree(run)
-    path = run / "plan.json"
-    if path.is_file():
-        found = read_json(path)
-        differing = [key for key in identity if found.get(key) != json.loads(json.dumps(identity[key]))]
-        if differing:
-            raise UserError(
-                f"{run} holds a run with another {' and '.join(differing)}; expected the same to go on from it: "
-                f"name another folder, or start over with --fresh"
-            )
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**identity, "plan": plan.as_dict(), "versions": versions()})
-
-
-def _finished_before(run: Path, *, plan: Plan) -> Outcome:
+def finished_before(run: Path, *, plan: Plan) -> Outcome:
+    """The outcome of a run whose last step was done before this call."""
     manifest = read_manifest(run, stage="run")
     return Outcome(
         finished=True,
@@ -251,10 +237,10 @@ def _finished_before(run: Path, *, plan: Plan) -> Outcome:
     )
 
 
-def _save_adapter(
+def save_adapter(
     adapter: Path,
     *,
-    model: Any,
+    write: Callable[[Path, str], int],
     encoder: ChatEncoder,
     recipe: Recipe,
     run: Path,
@@ -262,21 +248,28 @@ def _save_adapter(
     base: str | Path,
     loss: float,
 ) -> None:
-    name = str(base) if not Path(base).is_dir() else Path(base).name
-    model.peft_config["default"].base_model_name_or_path = name  # no path of this machine leaves it
+    """Leaves the artifacts. `write(folder, name of the base)` leaves PEFT's two files and says how many parameters
+    they hold."""
+    name = base_name(base)  # no path of this machine leaves it
     with replacing_folder(adapter) as folder:
-        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # peft's; ours is written with the scores
+        parameters = write(folder, name)
         save_tokenizer(encoder.tokenizer, folder)
         write_manifest(
             folder,
             stage="adapter",
             inputs={"packed": sha256_of(packed / MANIFEST), "log": sha256_of(run / "log.jsonl")},
-            counts={"parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)},
+            counts={"parameters": parameters},
             base=name,
             recipe=recipe.as_dict(),
             validation_loss=loss,
         )
+
+
+def _write_peft(model: Any, folder: Path, base: str) -> int:
+    model.peft_config["default"].base_model_name_or_path = base
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's; ours is written with the scores
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:

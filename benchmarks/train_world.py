@@ -1,0 +1,264 @@
+"""What both sides of `train.py` read: the model, the examples, and how each side arranges the same ones."""
+
+import json
+import os
+import platform
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fintune_kit.recipes import LoraRecipe, PackRecipe, Recipe, TrainRecipe
+
+VALIDATION = 48
+VOCABULARY = 8_192
+T4_GIB = 14.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One comparison: which model, in which precision, by which recipe."""
+
+    says: str
+    card: bool
+    config: str
+    recipe: Recipe
+    quiet: bool = False
+    """Without dropout, with a plain optimizer and a constant rate: so that curves can be compared number by number."""
+
+
+def cpu_setup() -> Setup:
+    recipe = Recipe(
+        name="benchmark",
+        lora=LoraRecipe(rank=8, alpha=16),
+        train=TrainRecipe(effective_batch=3, accumulation=1, quantization="none"),
+    )
+    return Setup(says="a random Qwen2 of 42 M parameters on a CPU, float32", card=False, config="", recipe=recipe)
+
+
+def card_setup(config: str) -> Setup:
+    says = f"{config}'s config with random weights, NF4, float16, {T4_GIB} GiB"
+    return Setup(says=says, card=True, config=config, recipe=Recipe(name="benchmark", pack=PackRecipe()))
+
+
+def without_noise(setup: Setup) -> Setup:
+    recipe = setup.recipe
+    return replace(
+        setup,
+        quiet=True,
+        recipe=replace(
+            recipe,
+            lora=replace(recipe.lora, dropout=0.0),
+            train=replace(
+                recipe.train, optimizer="adamw_torch", schedule="constant", warmup_ratio=0.0, learning_rate=1e-3
+            ),
+        ),
+    )
+
+
+def prepare(setup: Setup, data: Path, work: Path) -> None:
+    """`base/` with its tokenizer, `packed/` for us, `examples.parquet` for the peer."""
+    from fintune_kit.chatml import ChatEncoder
+    from fintune_kit.pack.store import pack_conversations
+    from fintune_kit.workspace import write_manifest
+
+    rows = pq.read_table(data / "sujet_proxy.parquet", columns=["system_prompt", "user_prompt", "answer"]).to_pylist()
+    rows = [row for row in rows if row["user_prompt"] and row["answer"]]
+    conversations = [as_messages(row) for row in rows]
+    make_base(setup, data, work / "base", texts=[text for row in rows[::4] for text in row.values() if text])
+
+    folder = work / "conversations"
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, part in (("train", conversations[:-VALIDATION]), ("validation", conversations[-VALIDATION:])):
+        names = [f"{split}#{number}" for number in range(len(part))]
+        pq.write_table(pa.table({"messages": part, "row_id": names}), folder / f"{split}.parquet")
+    write_manifest(folder, stage="conversations", inputs={}, counts={})
+    encoder = ChatEncoder.load(work / "base")
+    length = setup.recipe.pack.max_length
+    pack_conversations(folder, encoder=encoder, out=work / "packed", max_length=length, seed=0)
+    kept = [example for example in encoder.encode(conversations[:-VALIDATION]) if len(example) <= length]
+    columns = {
+        "input_ids": [e.tokens.tolist() for e in kept],
+        "labels": [np.where(e.supervised, e.tokens, -100).tolist() for e in kept],
+    }
+    pq.write_table(pa.table(columns), work / "examples.parquet")
+
+
+def as_messages(row: dict[str, str]) -> list[dict[str, str]]:
+    system = [{"role": "system", "content": row["system_prompt"]}] if row["system_prompt"] else []
+    turn = [{"role": "user", "content": row["user_prompt"]}, {"role": "assistant", "content": row["answer"]}]
+    return system + turn
+
+
+def make_base(setup: Setup, data: Path, folder: Path, *, texts: list[str]) -> None:
+    """A model of random weights with its tokenizer, in safetensors."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config
+
+    from fintune_kit.tiny import build_tokenizer
+
+    if setup.card:
+        config = AutoConfig.from_pretrained(data / "qwen-configs" / setup.config)
+        tokenizer = AutoTokenizer.from_pretrained(data / "qwen2.5-tokenizer")
+    else:
+        tokenizer = build_tokenizer(iter(texts), vocab_size=VOCABULARY)
+        config = Qwen2Config(
+            vocab_size=VOCABULARY,
+            hidden_size=512,
+            intermediate_size=2048,
+            num_hidden_layers=10,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        )
+    torch.manual_seed(0)
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float16 if setup.card else torch.float32)
+    with torch.device("cuda" if setup.card else "cpu"):
+        model = AutoModelForCausalLM.from_config(config)
+    torch.set_default_dtype(previous)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def restrict(setup: Setup) -> None:
+    """On a card: a T4's memory, and no flash attention, which neither a T4 nor a P100 has."""
+    if not setup.card:
+        return
+    import torch
+
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, T4_GIB * 2**30 / total))
+    torch.backends.cuda.enable_flash_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def forbid_triton() -> None:
+    """Makes any Triton kernel fail: a P100 has none."""
+    try:
+        from triton.runtime.jit import JITFunction
+    except ImportError:
+        return
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a Triton kernel was started, which a P100 could not run")
+
+    JITFunction.run = refuse
+
+
+def stock_base(setup: Setup, work: Path) -> Any:
+    """The base as a user of the peer loads it: the model's own forward, frozen under the adapter."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float16,
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        work / "base",
+        dtype=torch.float16 if setup.card else torch.float32,
+        quantization_config=four_bit if setup.card else None,
+        device_map={"": 0} if setup.card else None,
+        attn_implementation="sdpa",
+    )
+    return model.requires_grad_(False)
+
+
+def stock_examples(work: Path) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_parquet(str(work / "examples.parquet"), cache_dir=str(work / "cache"))
+
+
+def mend_stock(trainer: Any, setup: Setup) -> None:
+    """On a card: the remedy without which the peer stops at its first step (its adapters are bfloat16, its scaler
+    cannot unscale these)."""
+    import torch
+
+    if setup.card:
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.float32)
+
+
+def take_rows(trainer: Any, *, steps: int, batch: int) -> list[dict[str, list[int]]]:
+    """Makes the peer read rows spread over its whole set, in a known order, and returns them."""
+    rows = trainer.train_dataset
+    chosen = np.random.default_rng(0).choice(len(rows), steps * batch, replace=False).tolist()
+    trainer._get_train_sampler = lambda *_: chosen
+    return [rows[number] for number in chosen]
+
+
+@dataclass(frozen=True)
+class SameExamples:
+    """The peer's steps, arranged as our packs: `order` names rows of `rows`, -1 an empty pack."""
+
+    rows: Any
+    order: list[int]
+    packs_per_step: int
+
+
+def same_examples(setup: Setup, work: Path) -> SameExamples:
+    """Our packs of exactly the examples that the peer read in each of its steps."""
+    from datasets import Dataset, Features, List, Value
+
+    from fintune_kit.examples import Example, Examples
+    from fintune_kit.pack.tree import arrange, write_columns
+
+    rows, batch, length = json.loads((work / "taken.json").read_text()), setup.recipe.train.effective_batch, 2048
+    steps = []
+    for first in range(0, len(rows), batch):
+        examples = []
+        for row in rows[first : first + batch]:
+            tokens, taught = np.asarray(row["input_ids"], np.int32), np.asarray(row["labels"]) != -100
+            ends = np.cumsum(row["seq_lengths"])[:-1]
+            examples += [Example(t, s) for t, s in zip(np.split(tokens, ends), np.split(taught, ends), strict=True)]
+        joined = Examples.of(examples)
+        arrangement = arrange(joined, max_length=length, seed=0)
+        steps.append(write_columns(joined, arrangement, first=0, last=len(arrangement), max_length=length, pad_id=0))
+    most = max(len(step["input_ids"]) for step in steps)
+    order, total = [], 0
+    for step in steps:
+        count = len(step["input_ids"])
+        order += [*range(total, total + count), *[-1] * (most - count)]
+        total += count
+    features = Features({name: List(Value("int32"), length=length) for name in steps[0]})
+    columns = {name: np.concatenate([step[name] for step in steps]).tolist() for name in steps[0]}
+    return SameExamples(Dataset.from_dict(columns, features=features), order, most)
+
+
+def plan_of(setup: Setup, work: Path) -> Any:
+    from fintune_kit.pack.store import open_packed
+    from fintune_kit.train.stage import plan_here
+
+    return plan_here(setup.recipe, packed=open_packed(work / "packed"), base=work / "base")
+
+
+def tokenizer_of(work: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(work / "base")
+
+
+def peak_gib() -> float | None:
+    import torch
+
+    return round(torch.cuda.max_memory_allocated() / 2**30, 3) if torch.cuda.is_available() else None
+
+
+def describe_machine() -> str:
+    import torch
+
+    from fintune_kit.hardware import find_machine
+
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{find_machine().name}, {platform.machine()}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} thread(s), load {load}"
+    )

@@ -1,0 +1,255 @@
+"""Stage 3 on a TPU: the packs, the log, the checkpoints and the adapter of `stage.py`, computed by JAX and Tunix.
+
+packed/  ->  run/      the same plan.json, log.jsonl, checkpoints/ and manifest.json
+         ->  adapter/  the same files, loaded by peft as any other
+
+Only what computes differs: the loop below does for a compiled JAX step what transformers' Trainer does for PyTorch,
+and drives the same clock, log and guard.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import TrainerControl, TrainerState
+
+from fintune_kit.chatml import ChatEncoder
+from fintune_kit.errors import UserError
+from fintune_kit.pack.store import open_packed
+from fintune_kit.recipes import Recipe, TrainRecipe
+from fintune_kit.train import tpu_adapter, tpu_checkpoints
+from fintune_kit.train.callbacks import GIB, Clock, StepLog, read_log
+from fintune_kit.train.cost import ModelShape
+from fintune_kit.train.guards import NonFiniteGuard
+from fintune_kit.train.model import load_config
+from fintune_kit.train.plan import Plan
+from fintune_kit.train.run_folder import finish_run, identity_of, open_run
+from fintune_kit.train.stage import Outcome, check_length, finished_before, save_adapter, step_log
+from fintune_kit.train.tpu_batches import stack_columns, step_batches
+from fintune_kit.train.tpu_devices import find_devices
+from fintune_kit.train.tpu_model import TpuModel, load_model, make_mesh, weights_folder
+from fintune_kit.train.tpu_plan import plan_on, splits_weights
+from fintune_kit.train.tpu_step import StepShape, adam, compile_step, make_step, summed_loss
+from fintune_kit.train.trainer import in_training_order, step_order
+from fintune_kit.workspace import MANIFEST
+
+
+def on_tpu(recipe: Recipe) -> Recipe:
+    """The recipe as a TPU can carry it out: there is no bitsandbytes, so the base stays in the compute dtype instead of
+    NF4, and AdamW's state in float32 instead of 8 bit."""
+    return replace(recipe, train=replace(recipe.train, quantization="none", optimizer="adamw_torch"))
+
+
+@dataclass
+class _Learned:
+    """What a checkpoint holds: the adapter and AdamW's moments, on the devices, and the steps that made them."""
+
+    adapter: Any
+    moments: Any
+    steps_done: int
+
+
+def train_on_tpu(
+    recipe: Recipe,
+    *,
+    packed: Path,
+    base: str | Path,
+    run: Path,
+    adapter: Path,
+    budget_seconds: float | None = None,
+    minutes_between_checkpoints: float = 20.0,
+    stop_after: int | None = None,
+    fresh: bool = False,
+    report_to: str = "none",
+) -> Outcome:
+    """Trains, or goes on from the newest whole checkpoint; arguments and files are those of `stage.train`.
+
+    Raises:
+        UserError: no eight TPU devices, the packs do not fit the recipe, or `run` holds another run.
+    """
+    if report_to != "none":
+        raise UserError(f"--report-to {report_to} is not there on a TPU; expected none: run/log.jsonl has the numbers")
+    recipe = on_tpu(recipe)
+    clock = Clock(
+        minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
+    )
+    encoder = ChatEncoder.load(recipe.tokenizer or base)
+    packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
+    check_length(packs, recipe=recipe, folder=packed)
+    config = load_config(base)
+    devices = find_devices()
+    plan = plan_on(devices, recipe, shape=ModelShape.of(config), split=packs.train)
+    open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
+    if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
+        return finished_before(run, plan=plan)
+
+    mesh = make_mesh(devices[: plan.processes])
+    model = load_model(
+        weights_folder(base),
+        config=config,
+        lora=recipe.lora,
+        mesh=mesh,
+        dtype=plan.dtype,
+        checkpointing=plan.recompute.blocks > 0,
+        split_weights=splits_weights(plan),
+    )
+    learned = _start(run, model=model, config=config, recipe=recipe, mesh=mesh)
+    order = step_order(
+        len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
+    )
+    guard = NonFiniteGuard()
+    log = step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard)
+    rows = in_training_order(packs.train.rows, order)
+    _run_steps(
+        learned, model=model, rows=rows, mesh=mesh, plan=plan, recipe=recipe, clock=clock, log=log, guard=guard, run=run
+    )
+    records = read_log(run / "log.jsonl")
+    if learned.steps_done < plan.optimizer_steps:
+        return Outcome(finished=False, steps_done=learned.steps_done, plan=plan, log=records, validation_loss=None)
+    loss, tokens = mean_loss(model, learned.adapter, packs.validation.rows, mesh=mesh, plan=plan)
+    matrices = tpu_adapter.from_jax(learned.adapter)
+    save_adapter(
+        adapter,
+        write=lambda folder, name: tpu_adapter.write_peft(matrices, folder, base=name, lora=recipe.lora),
+        encoder=encoder,
+        recipe=recipe,
+        run=run,
+        packed=packed,
+        base=base,
+        loss=loss,
+    )
+    machine = f"{plan.processes} x {devices[0].device_kind}"
+    finish_run(run, packed=packed, log=records, validation=(loss, tokens), machine=machine)
+    return Outcome(finished=True, steps_done=learned.steps_done, plan=plan, log=records, validation_loss=loss)
+
+
+def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe, mesh: Any) -> _Learned:
+    """The newest checkpoint, or the adapter's first values."""
+    import jax
+
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    found = tpu_checkpoints.load_newest(run / "checkpoints")
+    if found is None:
+        matrices = tpu_adapter.first_values(ModelShape.of(config), lora=recipe.lora, seed=recipe.seed)
+        adapter = tpu_adapter.to_jax(matrices, model.adapter_shapes, sharding=whole)
+        return _Learned(adapter=adapter, moments=jax.device_put(adam().init(adapter), whole), steps_done=0)
+    place = lambda matrices: tpu_adapter.to_jax(matrices, model.adapter_shapes, sharding=whole)  # noqa: E731
+    adapter = place(found.adapter)
+    empty = adam().init(adapter)
+    moments = empty._replace(count=np.int32(found.updates), mu=place(found.mean), nu=place(found.square))
+    return _Learned(adapter=adapter, moments=jax.device_put(moments, whole), steps_done=found.step)
+
+
+def _run_steps(
+    learned: _Learned,
+    *,
+    model: TpuModel,
+    rows: Any,
+    mesh: Any,
+    plan: Plan,
+    recipe: Recipe,
+    clock: Clock,
+    log: StepLog,
+    guard: NonFiniteGuard,
+    run: Path,
+) -> None:
+    """All steps that are left, or those that the clock allows; saved where the clock says so and at the end."""
+    shape = StepShape(
+        accumulation=plan.accumulation, packs=plan.micro_batch * plan.processes, length=recipe.pack.max_length
+    )
+    step = make_step(
+        model, recipe=recipe.train, head_chunk=plan.head_chunk, seed=recipe.seed, dropout=recipe.lora.dropout
+    )
+    compiled = compile_step(
+        step, mesh=mesh, adapter=learned.adapter, moments=learned.moments, base=model.base, shape=shape
+    )
+    rates = learning_rates(recipe.train, steps=plan.optimizer_steps)
+    state, control = TrainerState(global_step=learned.steps_done, is_world_process_zero=True), TrainerControl()
+    watchers = (clock, log)
+    for watcher in watchers:
+        watcher.on_train_begin(None, state, control)
+    for packs, waited in step_batches(rows, first=learned.steps_done, shape=shape, mesh=mesh):
+        for watcher in watchers:
+            watcher.on_step_begin(None, state, control)
+        rate, number = np.float32(rates[state.global_step]), np.int32(state.global_step)
+        learned.adapter, learned.moments, measured = compiled(
+            learned.adapter, learned.moments, model.base, packs, rate, number
+        )
+        loss, norm = float(measured["loss"]), float(measured["grad_norm"])
+        guard.accepts(norm, scaled=False)
+        learned.steps_done = state.global_step = state.global_step + 1
+        clock.on_step_end(None, state, control)
+        logs = {
+            "loss": loss,
+            "grad_norm": norm,
+            "learning_rate": rates[learned.steps_done - 1],
+            "peak_memory_gib": _peak_memory(mesh),
+            "input_wait_seconds": round(waited, 5),
+        }
+        log.on_log(None, state, control, logs=logs)
+        if control.should_save or learned.steps_done == plan.optimizer_steps:
+            control.should_save = False
+            started = time.monotonic()
+            tpu_checkpoints.save(
+                run / "checkpoints",
+                step=learned.steps_done,
+                adapter=learned.adapter,
+                moments=learned.moments,
+            )
+            clock.on_save(None, state, control)
+            clock.note_save(time.monotonic() - started)
+        if control.should_training_stop:
+            return
+
+
+def learning_rates(recipe: TrainRecipe, *, steps: int) -> list[float]:
+    """The rate of each optimizer step, from transformers' own schedules."""
+    import torch
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=recipe.learning_rate)
+    warmup = math.ceil(recipe.warmup_ratio * steps)
+    scheduler = get_scheduler(recipe.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def mean_loss(model: TpuModel, adapter: Any, rows: Any, *, mesh: Any, plan: Plan) -> tuple[float, int]:
+    """Mean cross-entropy over all supervised tokens of some packs, without dropout.
+
+    Returns:
+        (loss in nats per token, number of supervised tokens).
+    """
+    import jax
+
+    from fintune_kit.chatml import IGNORE
+    from fintune_kit.train.tpu_model import AXIS
+
+    size = plan.micro_batch * plan.processes
+    filled = in_training_order(rows, step_order(len(rows), epochs=1, seed=0, packs_per_step=size))
+    together = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS, None))
+
+    def summed(matrices: Any, base: Any, packs: Any) -> Any:
+        return summed_loss(model.without_dropout(), matrices, base, packs, noise=None, head_chunk=plan.head_chunk)
+
+    compiled = jax.jit(summed)
+    total, tokens = 0.0, 0
+    for start in range(0, len(filled), size):
+        columns = stack_columns(filled, start=start, stop=start + size)
+        total += float(compiled(adapter, model.base, jax.device_put(columns, together)))
+        tokens += int((columns["shift_labels"] != IGNORE).sum())
+    return total / max(1, tokens), tokens
+
+
+def _peak_memory(mesh: Any) -> float | None:
+    """Of the fullest device, in GiB; None where a device does not say."""
+    stats = [device.memory_stats() for device in mesh.devices.flat]
+    peaks = [found["peak_bytes_in_use"] for found in stats if found and "peak_bytes_in_use" in found]
+    return round(max(peaks) / GIB, 3) if peaks else None
