@@ -91,6 +91,8 @@ def start(job: str, setup: world.Setup, work: Path, *, steps: int) -> Result:
 def run_job(job: str, setup: world.Setup, work: Path, *, steps: int) -> Result:
     """One process's work."""
     world.restrict(setup)
+    if job.endswith("ours"):
+        world.forbid_triton()
     jobs = {
         "ours": lambda: run_ours(setup, work, steps=steps),
         "stock": lambda: run_stock(setup, work, steps=steps),
@@ -251,9 +253,14 @@ def as_table(results: Result) -> str:
     for side, title in (("stock", "`SFTTrainer(packing=True)`"), ("ours", "fintune-kit")):
         run = results["runs"][side][-1]
         figure = f"{results['examples_per_second'][side]:.3f}" if "failed" not in run else str(run["failed"])
-        cells = [f"{run.get(key) or 0:.2f}" for key in ("seconds_a_step", "examples_a_step", "peak_gib")]
+        cells = [
+            f"{run[key]:.2f}" if run.get(key) else "-" for key in ("seconds_a_step", "examples_a_step", "peak_gib")
+        ]
         lines.append(f"| {title} | {figure} | {' | '.join(cells)} |")
+    planned = results["runs"]["ours"][-1].get("planned_peak_gib")
     lines += [
+        "",
+        f"Peak memory that the plan predicted for ours: {planned:.2f} GiB." if planned else "",
         "",
         f"Ratio, median over pairs of runs: **{results['ratio']:.2f}** ({ours:.3f} / {stock:.3f}).",
         "",

@@ -125,7 +125,7 @@ def make_base(setup: Setup, data: Path, folder: Path, *, texts: list[str]) -> No
 
 
 def restrict(setup: Setup) -> None:
-    """On a card: a T4's memory, and nothing that a P100 lacks for our side (flash attention off, no Triton kernel)."""
+    """On a card: a T4's memory, and no flash attention, which neither a T4 nor a P100 has."""
     if not setup.card:
         return
     import torch
@@ -134,6 +134,19 @@ def restrict(setup: Setup) -> None:
     torch.cuda.set_per_process_memory_fraction(min(1.0, T4_GIB * 2**30 / total))
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def forbid_triton() -> None:
+    """Makes any Triton kernel fail: a P100 has none."""
+    try:
+        from triton.runtime.jit import JITFunction
+    except ImportError:
+        return
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a Triton kernel was started, which a P100 could not run")
+
+    JITFunction.run = refuse
 
 
 def stock_base(setup: Setup, work: Path) -> Any:

@@ -3,8 +3,11 @@ import json
 
 import pytest
 
-from fintune_kit.cli import build_parser, main, parse_duration, parse_mapping
+from fintune_kit.cli import build_parser, main, parse_mapping
+from fintune_kit.cli_train import parse_duration
 from fintune_kit.errors import UserError
+
+STAGE_FLAGS = ("--adapter", "--conversations", "--packed", "--run")
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +63,10 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(capsys):
         (["evaluate"], "adapter"),
         (["export", "--out", "merged"], "adapter"),
         (["push", "--repo", "me/mine"], "adapter"),
+        (
+            ["evaluate", "--task", "transactions", *(word for name in STAGE_FLAGS for word in (name, "."))],
+            "`fintune-kit transactions conversations`",
+        ),
         (["transactions", "import", "nowhere.csv", "--out", "mine.csv"], "nowhere.csv"),
         (["transactions", "generate", "--count", "0", "--out", "statements"], "--count is 0"),
     ],

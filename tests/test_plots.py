@@ -1,6 +1,7 @@
 """Each figure says what it shows: a title, axis labels, and the numbers it was given."""
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from fintune_kit import plots
 
@@ -35,6 +36,12 @@ def test_a_figure_has_a_title_and_named_axes_and_is_saved_whole(name, tmp_path):
     assert named
     path = plots.save_figure(figure, tmp_path, name)
     assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_notebook_shows_the_picture_and_not_its_name(name):
+    shown, _ = DisplayFormatter().format(FIGURES[name]())
+    assert shown["image/png"][:4] == b"\x89PNG"
 
 
 def test_the_funnel_ends_with_what_is_left():

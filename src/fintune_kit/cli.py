@@ -5,12 +5,13 @@ Exit code 0 is success, 2 a user's mistake (one sentence on stderr), 1 anything 
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fintune_kit.cli_kaggle import add_kaggle
+from fintune_kit.cli_train import add_training
 from fintune_kit.cli_transactions import add_transactions
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import RECIPES, Recipe, load_recipe
@@ -49,21 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     pack.add_argument("--max-length", type=int, metavar="N")
     pack.add_argument("--no-share-prefixes", action="store_true", help="ordinary best-fit packing")
 
-    plan = _add(commands, "plan", run_plan, "memory, steps and hours of a recipe on a card")
-    plan.add_argument("--device", metavar="NAME", help="p100, t4, t4x2, l4, a100, h100, h200, v5e8, cpu; default: this one")
-    plan.add_argument("--packed", type=Path, metavar="DIR", help="the real packs; else typical ones are assumed")
-    plan.add_argument("--json", action="store_true", help="the plan as JSON")
-
-    train = _add(commands, "train", run_train, "packed/ into run/ and adapter/; goes on where it stopped")
-    train.add_argument("--packed", type=Path, metavar="DIR")
-    train.add_argument("--out", type=Path, metavar="DIR", help="run/ and adapter/ are written in it")
-    train.add_argument("--time-budget", type=parse_duration, metavar="11h30m", help="stop while there is time to save")
-    train.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, with a checkpoint")
-    train.add_argument("--fresh", action="store_true", help="start over")
-    train.add_argument("--processes", type=int, metavar="N", help="default: one a card")
-    train.add_argument("--tpu", action="store_true", help="on a TPU, as the recipe tpu_v5e8 is by itself")
-    train.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # one of several processes
-    train.add_argument("--report-to", choices=("none", "tensorboard", "wandb"), default="none")
+    add_training(commands)
 
     evaluate = _add(commands, "evaluate", run_evaluate, "scores of the base and of the adapter into evaluation/")
     evaluate.add_argument("--adapter", type=Path, metavar="DIR")
@@ -87,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     push.add_argument("--public", action="store_true", help="a repository that is made is public")
 
     add_transactions(commands)
+    add_kaggle(commands)
     _add(commands, "doctor", run_doctor, "what this machine can run, and what to do about the rest", recipe=False)
     return parser
 
@@ -138,69 +126,6 @@ def run_pack(arguments: argparse.Namespace) -> None:
     print(f"{out}: {json.dumps(manifest['counts'])}")
 
 
-def run_plan(arguments: argparse.Namespace) -> None:
-    """`fintune-kit plan`"""
-    from fintune_kit.hardware import find_machine
-    from fintune_kit.pack.store import open_packed
-    from fintune_kit.tiny import base_of
-    from fintune_kit.train.cost import ModelShape
-    from fintune_kit.train.model import load_config
-    from fintune_kit.train.plan import device_of, find_device, make_plan, typical_counts
-    from fintune_kit.train.stage import pack_counts
-
-    recipe, workspace = _open(arguments)
-    length = recipe.pack.max_length
-    counts = (
-        pack_counts(open_packed(arguments.packed).train, max_length=length)
-        if arguments.packed
-        else typical_counts(recipe)
-    )
-    plan = make_plan(
-        recipe,
-        shape=ModelShape.of(load_config(base_of(recipe, workspace))),
-        counts=counts,
-        device=find_device(arguments.device) if arguments.device else device_of(find_machine()),
-    )
-    print(json.dumps(plan.as_dict(), indent=2) if arguments.json else plan.describe())
-
-
-def run_train(arguments: argparse.Namespace) -> None:
-    """`fintune-kit train`"""
-    from fintune_kit.hardware import find_machine
-    from fintune_kit.tiny import base_of
-    from fintune_kit.train.launch import run_training
-    from fintune_kit.train.engine import train_function
-
-    recipe, workspace = _open(arguments)
-    train = train_function(recipe, tpu=arguments.tpu)
-    home = Workspace(arguments.out) if arguments.out else workspace
-    packed = arguments.packed or workspace.existing("packed")
-    base = base_of(recipe, workspace)
-    cards = len(find_machine().cards)
-    processes = arguments.processes or max(1, cards)
-    if not arguments.worker and max(processes, cards) > 1:
-        run_training(arguments.given[1:], run=home.folder("run"), processes=processes, cards=cards, watch=print_step)
-        return
-    outcome = train(
-        recipe,
-        packed=packed,
-        base=base,
-        run=home.folder("run"),
-        adapter=home.folder("adapter"),
-        budget_seconds=arguments.time_budget,
-        stop_after=arguments.steps,
-        fresh=arguments.fresh,
-        report_to=arguments.report_to,
-    )
-    print(outcome.describe())
-
-
-def print_step(log: Sequence[dict[str, Any]]) -> None:
-    """The newest step, on one line of the terminal."""
-    newest = log[-1]
-    print(f"step {newest['step']:>5}  loss {newest['loss']}  {newest['tokens_per_second']:,.0f} tokens/s", flush=True)
-
-
 def run_evaluate(arguments: argparse.Namespace) -> None:
     """`fintune-kit evaluate`"""
     from fintune_kit.evaluate.results import format_table
@@ -218,6 +143,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         out=out,
         run=arguments.run or workspace.existing("run"),
         tasks=tuple(arguments.task),
+        transactions=workspace.existing("transactions") if "transactions" in arguments.task else None,
         most_generated=arguments.most_generated,
     )
     print(f"{format_table(scores)}\n{out}")
@@ -251,19 +177,6 @@ def run_doctor(_arguments: argparse.Namespace) -> None:
         print(f"{'ok ' if finding.fine else 'NO '} {finding.what:<14} {finding.detail}")
         if finding.remedy:
             print(f"     {'':<14} {finding.remedy}")
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of `11h30m`, `45m`, `90s` or any of these together.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none of these.
-    """
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
-    if not text or not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration; expected hours, minutes and seconds, as in 11h30m")
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return float(hours * 3600 + minutes * 60 + seconds)
 
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str] | None:

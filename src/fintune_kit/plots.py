@@ -4,6 +4,7 @@ Every figure has a title that says what to see, axis labels with units, and one 
 blue, what is refused or was there before is grey, a limit or a floor is a dashed line.
 """
 
+import io
 import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 KEPT, BEFORE, LIMIT, WARM = "#1f6fb2", "#b5bcc4", "#c0392b", "#e1812c"
+
+
+class Picture(Figure):
+    """A figure that a notebook shows as a picture: one made without pyplot is otherwise shown as its name only."""
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=90)
+        return stream.getvalue()
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> Path:
@@ -101,7 +111,7 @@ def plot_pack_fill(
         plain: tokens of all examples, each written whole.
         written: tokens that the packs write.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Picture(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     figure.suptitle(title, fontweight="bold")
     left.hist(100 * np.asarray(fills), bins=np.linspace(0, 100, 51).tolist(), color=KEPT)
@@ -121,7 +131,7 @@ def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls"
         log: records of `log.jsonl`.
         floor: the validation loss after the last step, drawn as a line.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Picture(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     figure.suptitle(title, fontweight="bold")
     steps = [record["step"] for record in log]
@@ -139,8 +149,14 @@ def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls"
     return figure
 
 
-def live_loss(*, seconds_between: float = 5.0) -> Callable[[Sequence[Mapping[str, Any]]], None]:
-    """A watcher that draws the loss curve in place in a notebook, at most every few seconds."""
+def live_loss(
+    *, title: Callable[[Sequence[Mapping[str, Any]]], str], seconds_between: float = 5.0
+) -> Callable[[Sequence[Mapping[str, Any]]], None]:
+    """A watcher that draws the loss curve in place in a notebook, at most every few seconds.
+
+    Args:
+        title: says where the run is, from its log so far.
+    """
     from IPython.display import display
 
     handle = display(display_id=True)
@@ -150,7 +166,7 @@ def live_loss(*, seconds_between: float = 5.0) -> Callable[[Sequence[Mapping[str
         nonlocal drawn
         if time.monotonic() - drawn >= seconds_between:
             drawn = time.monotonic()
-            handle.update(plot_loss(log, title=f"Step {log[-1]['step']}: loss {log[-1]['loss']}"))
+            handle.update(plot_loss(log, title=title(log)))
 
     return watch
 
@@ -169,7 +185,7 @@ def plot_confusion(
     rows = [n for n in used if n < len(labels)]  # labels that neither side uses only take room
     grid, labels, given = grid[np.ix_(rows, used)], [labels[n] for n in rows], [given[n] for n in used]
     side = max(3.6, 0.62 * len(labels) + 1.8)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = Picture(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     shares = grid / np.maximum(1, grid.sum(axis=1, keepdims=True))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -231,7 +247,7 @@ def plot_calibration(
 
 
 def _figure(title: str, *, width: float = 9.0, height: float = 3.8) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Picture(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, fontweight="bold")
     _quiet(axes)

@@ -158,7 +158,7 @@ def p100() -> Recipe:
 
 def tpu_v5e8() -> Recipe:
     """The p100 numbers with 100,000 examples, for a TPU v5e-8 and its session of 9 hours: the attempt that failed while
-    the TPU waited for packs. There is no bitsandbytes there, so the base is not quantized and AdamW is the plain one."""
+    the TPU waited for packs. There is no bitsandbytes there: the base is not quantized, and AdamW is the plain one."""
     recipe = p100()
     return replace(
         recipe,

@@ -1,7 +1,8 @@
 """Where the stages leave their files, and how they leave them whole.
 
     <workspace>/
-        conversations/  packed/  run/  adapter/  evaluation/  figures/     (and base/, where the recipe makes its own)
+        conversations/  packed/  run/  adapter/  evaluation/  figures/
+        base/  statements/  transactions/          (where the recipe makes its own base, its own transactions)
 
 A stage writes its folder aside and renames it into place; `manifest.json`, written last, says what made it and from
 which inputs. A folder without a manifest is unfinished, and a stage that needs it names the notebook that writes it.
@@ -26,6 +27,9 @@ MANIFEST = "manifest.json"
 WRITTEN_BY = {
     "base": "notebooks/01_data.ipynb (recipe smoke makes its own small base model)",
     "conversations": "notebooks/01_data.ipynb, or `fintune-kit data`",
+    "statements": "notebooks/01_data.ipynb with a recipe that has transactions, or `fintune-kit transactions generate`",
+    "transactions": "notebooks/01_data.ipynb with a recipe that has transactions, or "
+    "`fintune-kit transactions conversations`",
     "packed": "notebooks/02_pack.ipynb, or `fintune-kit pack`",
     "run": "notebooks/03_train_p100.ipynb, or `fintune-kit train`",
     "adapter": "notebooks/03_train_p100.ipynb, or `fintune-kit train`",
@@ -62,7 +66,7 @@ class Workspace:
         if (own / MANIFEST).is_file():
             read_manifest(own, stage=stage)
             return own
-        attached = [path.parent for path in _kaggle_manifests(stage)]
+        attached = attached_folders(stage, holding=MANIFEST)
         if len(attached) > 1:
             raise UserError(f"several attached inputs hold {stage}/: {', '.join(map(str, attached))}; attach only one")
         if attached:
@@ -252,10 +256,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _kaggle_manifests(stage: str) -> list[Path]:
-    """Manifests of a stage among Kaggle's read-only inputs, in the new layout (four deep) and the old flat one."""
+def attached_folders(stage: str, *, holding: str) -> list[Path]:
+    """A stage's folders among Kaggle's read-only inputs that hold a file of this name, in the new layout (four deep)
+    and in the old flat one; none elsewhere."""
     if not on_kaggle():
         return []
     inputs = kaggle_root() / "input"
-    patterns = (f"*/{stage}/{MANIFEST}", f"notebooks/*/*/{stage}/{MANIFEST}", f"datasets/*/*/{stage}/{MANIFEST}")
-    return sorted({path for pattern in patterns for path in inputs.glob(pattern)})
+    patterns = (f"*/{stage}/{holding}", f"notebooks/*/*/{stage}/{holding}", f"datasets/*/*/{stage}/{holding}")
+    return sorted({path.parent for pattern in patterns for path in inputs.glob(pattern)})

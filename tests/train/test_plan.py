@@ -6,7 +6,7 @@ import pytest
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, Machine
 from fintune_kit.recipes import p100
-from fintune_kit.train.cost import DEVICES, ModelShape, Recompute, hours, operations
+from fintune_kit.train.cost import DEVICES, ModelShape
 from fintune_kit.train.plan import (
     PackCounts,
     device_of,
@@ -14,6 +14,7 @@ from fintune_kit.train.plan import (
     make_plan,
     optimizer_steps,
     packs_per_step,
+    stock_hours,
     typical_counts,
 )
 
@@ -69,34 +70,21 @@ def test_the_effective_batch_holds_and_the_plan_fits(name, counts):
     assert plan.hours[0] < plan.hours[1]
 
 
-def original_hours(device):
-    """The original's way: ordinary packs, every block checkpointed, dense attention, the head at every position."""
-    ordinary = replace(p100(), pack=replace(p100().pack, share_prefixes=False))
-    counts = typical_counts(ordinary)
-    positions = counts.packs * 2048
-    everything = Recompute(blocks=QWEN_3B.layers)
-    work = operations(
-        QWEN_3B,
-        lora=ordinary.lora,
-        positions=positions,
-        supervised=positions,
-        keys=2048,
-        recompute=everything,
-        micro_batches=counts.packs,
-    )
-    low, high = hours(work, device)
-    return low * counts.known_to[0], high * counts.known_to[1]
-
-
 def test_the_original_seven_hours_lie_in_the_range_of_its_card_for_its_way_of_training():
-    low, high = original_hours(find_device("p100"))
+    low, high = stock_hours(p100(), shape=QWEN_3B, device=find_device("p100"))
     assert low < 7 < high
 
 
 def test_our_packs_and_plan_take_well_under_half_of_it():
     card = find_device("p100")
     plan = make_plan(p100(), shape=QWEN_3B, counts=typical_counts(p100()), device=card)
-    assert max(ours / original for ours, original in zip(plan.hours, original_hours(card), strict=True)) < 0.42
+    assert (
+        max(
+            ours / original
+            for ours, original in zip(plan.hours, stock_hours(p100(), shape=QWEN_3B, device=card), strict=True)
+        )
+        < 0.42
+    )
 
 
 def test_half_accumulation_is_planned_at_twice_the_rate_of_a_p100_and_not_of_a_t4():

@@ -2,11 +2,17 @@
 
 import json
 import multiprocessing
+import os
 import random
+import re
+import resource
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,10 +22,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from fintune_kit.chatml import ChatEncoder
 from fintune_kit.errors import UserError
 from fintune_kit.pack.store import pack_conversations
-from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer
+from fintune_kit.train.checkpoints import newest_checkpoint
 from fintune_kit.train.stage import ARTIFACTS, train
 from fintune_kit.workspace import sha256_of, write_manifest
+from tests.train.two_processes import STEPS, recipe, short_run
 
 WORDS = ("profit", "loss", "rose", "fell", "shares", "bond", "yield", "bank", "gold", "oil")
 
@@ -58,16 +65,6 @@ def world(tmp_path_factory) -> Path:
     tokenizer.save_pretrained(root / "base")
     pack_conversations(folder, encoder=ChatEncoder.load(root / "base"), out=root / "packed", max_length=128, seed=0)
     return root
-
-
-def recipe():
-    base = smoke()
-    return replace(
-        base,
-        pack=replace(base.pack, max_length=128),
-        lora=replace(base.lora, rank=4, alpha=8, dropout=0.1),
-        train=replace(base.train, epochs=3, effective_batch=2),
-    )
 
 
 def run(world: Path, out: Path, **options):
@@ -160,3 +157,85 @@ def test_a_run_killed_twenty_times_is_the_run_that_was_not(world, whole, tmp_pat
     assert sha256_of(tmp_path / "adapter" / "adapter_model.safetensors") == sha256_of(
         whole / "adapter" / "adapter_model.safetensors"
     )
+
+
+def run_with_little_room(world: Path, out: Path, bytes_a_file: int, said: Path) -> None:
+    """Trains on where no file may grow past a size: the system's own refusal in the middle of a save."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
+    try:
+        run(world, out)
+    except UserError as error:
+        said.write_text(str(error))
+
+
+def test_where_the_disk_is_full_the_old_checkpoint_stands_and_the_run_goes_on_later(world, whole, tmp_path):
+    run(world, tmp_path, stop_after=3)
+    before = newest_checkpoint(tmp_path / "run" / "checkpoints")
+    process = multiprocessing.get_context("forkserver").Process(
+        target=run_with_little_room, args=(world, tmp_path, 20_000, tmp_path / "said.txt")
+    )
+    process.start()
+    process.join()
+    said = (tmp_path / "said.txt").read_text()
+    assert re.search(r"checkpoint of step 4 could not be written.*GiB free.*run the same command again", said)
+    assert "checkpoint-3 stands" in said
+    assert newest_checkpoint(tmp_path / "run" / "checkpoints") == before
+    assert run(world, tmp_path).finished
+    assert timeless(tmp_path) == timeless(whole)
+
+
+def test_a_later_session_goes_on_from_the_run_in_an_attached_input(world, whole, tmp_path, monkeypatch, caplog):
+    """As Kaggle mounts it: an earlier version's output, read-only, under a name that we do not choose."""
+    run(world, tmp_path / "first", stop_after=5)
+    attached = tmp_path / "kaggle" / "input" / "notebooks" / "someone" / "fintune-kit-03-train"
+    attached.mkdir(parents=True)
+    (tmp_path / "first" / "run").rename(attached / "run")
+    for path in attached.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setenv("FINTUNE_KAGGLE_ROOT", str(tmp_path / "kaggle"))
+    with caplog.at_level("WARNING"):
+        assert run(world, tmp_path / "second").finished
+    assert "going on after step 5" in caplog.text
+    assert timeless(tmp_path / "second") == timeless(whole)
+
+
+def test_an_attached_run_of_another_recipe_is_left_alone(world, tmp_path, monkeypatch, caplog):
+    run(world, tmp_path / "first", stop_after=2)
+    attached = tmp_path / "kaggle" / "input" / "someones-training"
+    attached.mkdir(parents=True)
+    (tmp_path / "first" / "run").rename(attached / "run")
+    plan = json.loads((attached / "run" / "plan.json").read_text())
+    (attached / "run" / "plan.json").write_text(json.dumps(plan | {"recipe": {"name": "another"}}))
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setenv("FINTUNE_KAGGLE_ROOT", str(tmp_path / "kaggle"))
+    with caplog.at_level("WARNING"):
+        assert run(world, tmp_path / "second", stop_after=1).steps_done == 1
+    assert "another recipe and is left alone" in caplog.text
+
+
+def test_two_processes_give_the_losses_of_one(world, tmp_path):
+    """One process a card, as on two T4; here on a CPU, over gloo, as the launcher starts them."""
+    short_run(world, tmp_path / "one")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, "-m", "tests.train.two_processes", str(world), str(tmp_path / "two")],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    plan = json.loads((tmp_path / "two" / "run" / "plan.json").read_text())["plan"]
+    assert (plan["processes"], plan["accumulation"]) == (2, 2)
+    one, two = ([record["loss"] for record in timeless(tmp_path / name)] for name in ("one", "two"))
+    assert len(one) == STEPS
+    assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_processes_that_the_plan_cannot_feed_are_refused(world, tmp_path, monkeypatch):
+    """One pack a step leaves nothing for a second process, which would silently double the step."""
+    monkeypatch.setattr("fintune_kit.train.stage.PartialState", lambda **_: SimpleNamespace(num_processes=2))
+    with pytest.raises(UserError, match=r"2 processes.*1 pack.*--processes 1"):
+        run(world, tmp_path)

@@ -23,7 +23,7 @@ from fintune_kit.chatml import Message
 from fintune_kit.data.taxonomy import load_taxonomy
 from fintune_kit.data.transactions import Transaction, read_statement
 from fintune_kit.errors import UserError
-from fintune_kit.workspace import MANIFEST, replacing_folder, sha256_of, versions, write_json
+from fintune_kit.workspace import read_manifest, replacing_folder, sha256_of, write_manifest
 
 TRAIN, EVALUATION, EVALUATION_BATCH = "train.jsonl", "unseen_merchants.jsonl", "unseen_merchants_batch.jsonl"
 TASK_TYPE = "transaction_categorization"
@@ -74,7 +74,7 @@ def parse_batch_answer(answer: str, *, texts: Sequence[str]) -> list[str] | None
     """
     try:
         rows = json.loads(answer)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError too
         return None
     if not isinstance(rows, list) or len(rows) != len(texts):
         return None
@@ -142,18 +142,9 @@ def to_conversations(
             "evaluation_merchants": len({row.merchant for row in unseen}),
             "evaluation_categories": dict(sorted(Counter(row.category for row in unseen).items())),
         }
-        manifest: dict[str, Any] = {
-            "stage": "transactions",
-            "written_by": "`fintune-kit transactions conversations`",
-            "inputs": {"statement": sha256_of(Path(statement))},
-            "counts": counts,
-            "seed": seed,
-            "batch_share": batch_share,
-            "files": {name: sha256_of(folder / name) for name in (TRAIN, EVALUATION, EVALUATION_BATCH)},
-            "versions": versions(),
-        }
-        write_json(folder / MANIFEST, manifest)
-    return manifest
+        inputs = {"statement": sha256_of(Path(statement))}
+        write_manifest(folder, stage="transactions", inputs=inputs, counts=counts, seed=seed, batch_share=batch_share)
+    return read_manifest(Path(out), stage="transactions")
 
 
 _SYSTEM = (
@@ -224,8 +215,9 @@ def _evaluation_row(row: Transaction) -> dict[str, Any]:
 
 def _evaluation_batches(rows: Sequence[Transaction]) -> Iterator[dict[str, Any]]:
     size = sum(_BATCH) // 2
-    for start in range(0, len(rows) // 4, size):  # a quarter of the rows: whether the JSON holds needs no more
-        batch = rows[start : start + size]
+    asked = rows[: max(len(rows) // 4, 4 * size)]  # a quarter of many rows: whether the JSON holds needs no more
+    for start in range(0, len(asked), size):
+        batch = asked[start : start + size]
         texts = [line_of(row) for row in batch]
         yield {
             "text": "\n".join(texts),

@@ -1,12 +1,11 @@
 """A recipe's sources, with the synthetic transactions that it adds: generated once, in the workspace.
 
 statements/     statements.csv of nobody          (data.transactions)
-transactions/   train.jsonl, unseen_merchants.jsonl     (data.categorize; held-out merchants are in the second only)
+transactions/   train.jsonl, unseen_merchants.jsonl     (data.categorize; held-out merchants are in the second only,
+                                                         which the evaluation's task `transactions` asks)
 """
 
-from pathlib import Path
-
-from fintune_kit.data.categorize import EVALUATION, TRAIN, to_conversations
+from fintune_kit.data.categorize import TRAIN, to_conversations
 from fintune_kit.data.transactions import generate_statements
 from fintune_kit.recipes import Recipe
 from fintune_kit.workspace import Workspace
@@ -19,13 +18,7 @@ def sources_of(recipe: Recipe, workspace: Workspace) -> tuple[str, ...]:
     """What `prepare_conversations` reads for a recipe; writes the transactions first where the recipe has some."""
     if not recipe.data.transactions:
         return recipe.data.sources
-    folder = workspace.root / "transactions"
-    generate_statements(count=recipe.data.transactions, seed=recipe.seed, out=workspace.root / "statements")
-    to_conversations(workspace.root / "statements", out=folder, seed=recipe.seed, batch_share=BATCH_SHARE)
+    statements, folder = workspace.folder("statements"), workspace.folder("transactions")
+    generate_statements(count=recipe.data.transactions, seed=recipe.seed, out=statements)
+    to_conversations(statements, out=folder, seed=recipe.seed, batch_share=BATCH_SHARE)
     return (*recipe.data.sources, str(folder / TRAIN))
-
-
-def transactions_task(workspace: Workspace) -> list[Path]:
-    """The evaluation rows of unseen merchants, where the recipe has transactions."""
-    path = workspace.root / "transactions" / EVALUATION
-    return [path] if path.is_file() else []

@@ -23,7 +23,7 @@ from fintune_kit.data.descriptors import Descriptors
 from fintune_kit.data.habits import CURRENCIES, Payment, person_payments
 from fintune_kit.data.taxonomy import Taxonomy, load_taxonomy
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.workspace import MANIFEST, replacing_folder, sha256_of, versions, write_json
+from fintune_kit.workspace import read_manifest, replacing_folder, write_manifest
 
 STATEMENTS = "statements.csv"
 HEADER = "account,date,description,amount,currency,category,merchant,split"
@@ -79,21 +79,13 @@ def generate_statements(*, count: int, seed: int, out: Path) -> dict[str, Any]:
     with replacing_folder(Path(out)) as folder:
         rows = _with_progress(synthetic_transactions(count=count, seed=seed), total=count)
         write_statement(folder / STATEMENTS, _tallied(rows, tally=tally, accounts=accounts))
-        manifest: dict[str, Any] = {
-            "stage": "transactions",
-            "written_by": "`fintune-kit transactions generate`",
-            "inputs": {},
-            "counts": {
-                "transactions": count,
-                "accounts": len(accounts),
-                **{name: dict(sorted(counter.items())) for name, counter in tally.items()},
-            },
-            "seed": seed,
-            "files": {STATEMENTS: sha256_of(folder / STATEMENTS)},
-            "versions": versions(),
+        counts = {
+            "transactions": count,
+            "accounts": len(accounts),
+            **{name: dict(sorted(counter.items())) for name, counter in tally.items()},
         }
-        write_json(folder / MANIFEST, manifest)
-    return manifest
+        write_manifest(folder, stage="statements", inputs={}, counts=counts, seed=seed)
+    return read_manifest(Path(out), stage="statements")
 
 
 def synthetic_transactions(*, count: int, seed: int) -> Iterator[Transaction]:

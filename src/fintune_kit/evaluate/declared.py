@@ -3,6 +3,7 @@
 tfns                        from the hub
 tfns=data/my_tfns.jsonl     these rows, asked and reported as that benchmark
 data/tfns.jsonl             the same, by the file's name
+transactions                bank transactions of unseen merchants, from the workspace (`transactions`)
 data/mine.jsonl             a task of the user's own: a JSON object a line, `text` and `target`, and where wanted
                             `options` (a list), `system`, `row_id`
 """
@@ -20,8 +21,38 @@ from fintune_kit.evaluate.heldout import LONGEST_OPTION, MOST_OPTIONS, Conversat
 from fintune_kit.evaluate.judging import read_number, read_pairs
 from fintune_kit.evaluate.known import ALIASES, KNOWN, Known, hub_rows
 from fintune_kit.evaluate.tasks import Metric, Question, Task, fold_label
+from fintune_kit.evaluate.transactions import NAME as TRANSACTIONS
+from fintune_kit.evaluate.transactions import transactions_tasks
+from fintune_kit.workspace import WRITTEN_BY
 
 Labelled = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def load_tasks(
+    names: Sequence[str], *, train: Sequence[Conversation], transactions: Path | None, most_generated: int
+) -> list[Task]:
+    """The tasks that `names` stand for.
+
+    Args:
+        train: training conversations; those with the same options teach the floors.
+        transactions: the folder behind the name `transactions`.
+        most_generated: batches of transactions at most.
+
+    Raises:
+        UserError: there is no such task, file or folder, or a row cannot be used; the line is named.
+    """
+    tasks: list[Task] = []
+    for named in names:
+        if named != TRANSACTIONS:
+            tasks.append(load_task(named, train=train))
+        elif transactions is None:
+            raise MissingInputError(
+                f"task {named!r} was asked for without its folder; expected the one written by "
+                f"{WRITTEN_BY['transactions']}: run it first"
+            )
+        else:
+            tasks += transactions_tasks(transactions, train=train, most_generated=most_generated)
+    return tasks
 
 
 def load_task(named: str, *, train: Sequence[Conversation]) -> Task:
@@ -40,8 +71,8 @@ def load_task(named: str, *, train: Sequence[Conversation]) -> Task:
     file = Path(path).expanduser()
     if not file.is_file():
         raise MissingInputError(
-            f"there is no task and no file {path!r}; expected one of {', '.join(KNOWN)}, or a .jsonl file with the "
-            f"columns text and target: check --task"
+            f"there is no task and no file {path!r}; expected one of {', '.join(KNOWN)}, {TRANSACTIONS}, or a .jsonl "
+            f"file with the columns text and target: check --task"
         )
     key = ALIASES.get(name or file.stem, name or file.stem)
     if name and key not in KNOWN:
@@ -60,7 +91,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # JSON may hold other line ends as they are
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} could not be read ({error}); expected UTF-8 text, a JSON object a line") from error
     for number, line in enumerate(lines, start=1):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from fintune_kit.data.categorize import parse_batch_answer
 from fintune_kit.evaluate.generation import Generated
 from fintune_kit.evaluate.results import Answer
 from fintune_kit.evaluate.tasks import Task, fold_label
@@ -48,6 +49,7 @@ def judge(task: Task, generated: Sequence[Generated]) -> list[Answer]:
         "rouge_l": rouge_l,
         "json": strict_json,
         "entities": entities,
+        "categories": categories,
     }[task.metric]
     answers = []
     for question, given in zip(task.questions, generated, strict=True):
@@ -131,6 +133,16 @@ def entities(given: str, target: str) -> Verdict:
     if not found:
         return Verdict(0.0, False, readable=False)
     return Verdict(_f1(found, wanted), found == wanted)
+
+
+def categories(given: str, target: str) -> Verdict:
+    """The share of a batch's transactions with the right category, where the answer is the strict JSON asked for."""
+    wanted = json.loads(target)
+    labels = parse_batch_answer(given, texts=[row["transaction"] for row in wanted])
+    if labels is None:
+        return Verdict(0.0, False, readable=False)
+    hits = sum(label == row["category"] for label, row in zip(labels, wanted, strict=True))
+    return Verdict(hits / len(wanted), hits == len(wanted))
 
 
 def read_pairs(text: str) -> Counter[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 RESAMPLES = 2000
 BINS = 10
@@ -56,6 +56,16 @@ def classification(targets: Sequence[str], answers: Sequence[str | None], *, see
         "weighted_f1_interval": _interval(weighted[1:]),
         "macro_f1": float(macro[0]),
         "macro_f1_interval": _interval(macro[1:]),
+    }
+
+
+def by_label(targets: Sequence[str], answers: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Precision, recall and F1 of each label that is a target, with its number of rows `n`."""
+    labels = sorted(set(targets))
+    columns = precision_recall_fscore_support(targets, answers, labels=labels, zero_division=0)
+    return {
+        label: {"n": int(n), "precision": float(precision), "recall": float(recall), "f1": float(f1)}
+        for label, precision, recall, f1, n in zip(labels, *columns, strict=True)
     }
 
 

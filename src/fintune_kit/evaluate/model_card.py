@@ -8,6 +8,7 @@ It lies beside the adapter's manifest but is not listed in it: the scores that i
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
         cells = [record["title"], f"{record['n']:,}", record["metric"], *floor, *both]
         cells += [f"{record['paired']['p_value']:.2g}", f"{contamination['seen']} of {contamination['n']}"]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += [line for record in scores["tasks"] for line in _transactions(record)]
     loss = scores["loss"]
     lines += [
         "",
@@ -165,6 +167,29 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
         f"adapter {loss['adapter']:.3f}.",
     ]
     return "\n".join(lines)
+
+
+def _transactions(record: Mapping[str, Any]) -> list[str]:
+    """Of batches of transactions, JSON validity and accuracy; of single ones, the totals that their labels make."""
+    if record["metric"] == "categories":
+        words = []
+        for who in ("base", "adapter"):
+            valid, rows = record[who]["json_valid"], record[who]["transactions"]
+            words.append(
+                f"{who} {valid['share']:.3f} [{_range(valid['interval'])}], and the right category for "
+                f"{rows['accuracy']:.3f} of {rows['n']:,} transactions"
+            )
+        return ["", f"{record['title']}: share of the answers that are the strict JSON asked for: {'; '.join(words)}."]
+    if "totals" not in record:
+        return []
+    lines = ["", "Totals by category, added up by code from the labels of the same transactions:", ""]
+    lines += ["| currency | category | true | base | adapter |", "|---|---|---|---|---|"]
+    sums = record["totals"]
+    for currency in sums["true"]:
+        for name in sorted({label for who in sums.values() for label in who.get(currency, {})}):
+            cells = [f"{Decimal(who.get(currency, {}).get(name, 0)):,.2f}" for who in sums.values()]
+            lines.append(f"| {' | '.join([currency or 'none named', name, *cells])} |")
+    return lines
 
 
 def _range(interval: Sequence[float]) -> str:

@@ -14,6 +14,7 @@ from fintune_kit.evaluate.known import KNOWN
 from fintune_kit.evaluate.published import published
 from fintune_kit.evaluate.results import Answer
 from fintune_kit.evaluate.tasks import Task
+from fintune_kit.evaluate.transactions import batch_record, totals
 
 
 def task_record(
@@ -57,7 +58,7 @@ def summarize(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, 
         record["unreadable"] = sum(answer.unreadable for answer in answers) / len(answers)
         record["unfinished"] = sum(answer.unfinished for answer in answers) / len(answers)
         record["exact"] = sum(answer.right for answer in answers) / len(answers)
-        return record
+        return record | (batch_record(task, answers, seed=seed) if task.metric == "categories" else {})
     targets = [question.target for question in task.questions]
     record |= metrics.classification(targets, [answer.text for answer in answers], seed=seed)
     record["accuracy_normalized"] = float(np.mean([bool(answer.right_normalized) for answer in answers]))
@@ -65,6 +66,8 @@ def summarize(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, 
         [answer.confidence or 0.0 for answer in answers], [answer.right for answer in answers]
     )
     record["confusion"] = metrics.confusion(targets, [answer.text for answer in answers], task.labels).tolist()
+    if task.statement:
+        record["by_category"] = metrics.by_label(targets, [answer.text for answer in answers])
     return record
 
 
@@ -88,4 +91,6 @@ def compare(task: Task, base: Sequence[Answer], adapter: Sequence[Answer], *, se
         differences = [after.value - before.value for before, after in zip(base, adapter, strict=True)]
         difference = metrics.mean_with_interval(differences, seed=seed)
         record["paired"] |= {"difference": difference["mean"], "difference_interval": difference["interval"]}
+    if task.statement:
+        record["totals"] = totals(task, base, adapter)
     return record

@@ -128,7 +128,8 @@ def _is_held_out(record: dict[str, Any]) -> bool:
 
 
 def format_table(scores: dict[str, Any]) -> str:
-    """The before/after table in plain text: accuracy of choice tasks with 95 % intervals, floors and McNemar's p.
+    """The before/after table in plain text: accuracy of choice tasks with 95 % intervals, floors and McNemar's p; of
+    transactions in batches, how many answers are the JSON that was asked for, and how many transactions are right.
 
     held-out loss (nats a token)        7.21 -> 1.52
     task                                  n   majority   base              adapter            p
@@ -150,7 +151,20 @@ def format_table(scores: dict[str, Any]) -> str:
     lines.append(
         f"{'all held-out rows':<36}{all_rows['n']:>6}{shares['majority']:>10}   {shares['base']:<16}{shares['adapter']}"
     )
+    for record in (record for record in scores["tasks"] if record["metric"] == "categories"):
+        lines += _batch_lines(record)
     return "\n".join(lines)
+
+
+def _batch_lines(record: dict[str, Any]) -> list[str]:
+    both = [record[who] for who in ("base", "adapter")]
+    valid = [f"{100 * one['json_valid']['share']:.0f} % {_range(one['json_valid']['interval'])}" for one in both]
+    right = [f"{100 * one['transactions']['accuracy']:.0f} %" for one in both]
+    count = both[0]["transactions"]["n"]
+    return [
+        f"{record['title'][:29]:<29} valid {record['n']:>6}{'':>10}   {valid[0]:<16}{valid[1]}",
+        f"{'  their transactions, right':<36}{count:>6}{'':>10}   {right[0]:<16}{right[1]}",
+    ]
 
 
 def _range(interval: Sequence[float]) -> str:

@@ -19,7 +19,7 @@ from fintune_kit.chatml import ChatEncoder
 from fintune_kit.errors import UserError
 from fintune_kit.evaluate.artifacts import check_adapter, check_loss
 from fintune_kit.evaluate.contamination import TrainingText, contaminated
-from fintune_kit.evaluate.declared import load_task
+from fintune_kit.evaluate.declared import load_tasks
 from fintune_kit.evaluate.general import general_tasks
 from fintune_kit.evaluate.generation import generate_answers
 from fintune_kit.evaluate.heldout import Conversation, heldout_tasks, read_conversations
@@ -52,6 +52,7 @@ def evaluate(
     out: Path,
     run: Path | None = None,
     tasks: Sequence[str] = (),
+    transactions: Path | None = None,
     most_generated: int = MOST_GENERATED,
 ) -> dict[str, Any]:
     """Scores base and adapter on the held-out conversations and on `tasks`.
@@ -64,7 +65,8 @@ def evaluate(
         out: where the evaluation goes.
         run: stage 3's other folder; with it the model card is written, beside the adapter where that can be written,
             else beside the scores.
-        tasks: further tasks, by name or file (`declared.load_task`).
+        tasks: further tasks, by name or file (`declared.load_tasks`).
+        transactions: labelled transactions, where `tasks` names `transactions`.
         most_generated: free-text rows a task.
 
     Returns:
@@ -80,7 +82,7 @@ def evaluate(
     matrices = check_adapter(adapter, base_config=load_config(base))
     train, validation = (read_conversations(conversations, split) for split in ("train", "validation"))
     asked = heldout_tasks(train, validation, most_rows=None, most_generated=most_generated) + general_tasks()
-    asked += [load_task(named, train=train) for named in tasks]
+    asked += load_tasks(tasks, train=train, transactions=transactions, most_generated=most_generated)
     _check_names(asked)
     seen = seen_in_training(asked, train)
 
@@ -106,6 +108,7 @@ def evaluate(
         write_json(folder / "scores.json", scores)
         write_answers(folder / "answers.parquet", asked, answers, seen=seen)
         inputs = {"adapter": adapter, "conversations": conversations, "packed": packed}
+        inputs |= {"transactions": transactions} if transactions else {}
         write_manifest(
             folder,
             stage="evaluation",

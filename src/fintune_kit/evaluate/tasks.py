@@ -5,8 +5,8 @@
                   user       Ludlow Retail warned that annual profit will be lower ...
                   options    positive | neutral | negative          target    negative
 
-Where a task comes from is another room: held-out conversations (`heldout`), files and known sets (`declared`), general
-knowledge (`general`).
+Where a task comes from is another room: held-out conversations (`heldout`), files and known sets (`declared`), bank
+transactions (`transactions`), general knowledge (`general`).
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fintune_kit.chatml import Message
+from fintune_kit.data.transactions import Transaction
 
-Metric = Literal["accuracy", "exact", "numeric", "token_f1", "rouge_l", "json", "entities"]
-"""How an answer is judged: `accuracy` by likelihood among options, the others on generated text (`answers`)."""
+Metric = Literal["accuracy", "exact", "numeric", "token_f1", "rouge_l", "json", "entities", "categories"]
+"""How an answer is judged: `accuracy` by likelihood among options, the others on generated text (`judging`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Task:
     """Of a generated answer."""
     of_total: int | None = None
     """Rows that the source holds, where fewer are asked."""
+    statement: tuple[Transaction, ...] = ()
+    """Of bank transactions: the amounts behind the questions, to be added up by label."""
 
     @property
     def is_choice(self) -> bool:

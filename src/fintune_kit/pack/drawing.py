@@ -55,14 +55,15 @@ def stretches(row: Mapping[str, NDArray[np.int32]]) -> list[Stretch]:
 
 def draw_pack(row: Mapping[str, NDArray[np.int32]], *, title: str | None = None) -> "Figure":
     """A packed row as a picture of its tree; the default title says what sharing saved."""
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
+
+    from fintune_kit.plots import Picture
 
     bars = stretches(row)
     padding = sum(bar.stop - bar.start for bar in bars if bar.padding)
     examples = unpack(row)
     plain, written = sum(len(tokens) for tokens, _ in examples), len(row["input_ids"]) - padding
-    figure = Figure(figsize=(10, 0.6 + 0.45 * (2 + max(bar.level for bar in bars))), layout="constrained")
+    figure = Picture(figsize=(10, 0.6 + 0.45 * (2 + max(bar.level for bar in bars))), layout="constrained")
     axes = figure.subplots()
     for bar in bars:
         own = "padding" if bar.padding else "shared prefix" if bar.shared else "one example"

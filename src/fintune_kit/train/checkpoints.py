@@ -7,17 +7,23 @@ run/checkpoints/
     checkpoint-20/
 """
 
+import errno
 import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from fintune_kit.errors import UserError
 from fintune_kit.workspace import MANIFEST, sha256_of, write_json
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
+GIB = 2**30
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _NEVER_READ = ("training_args.bin",)  # a pickle that transformers writes; we load none, so we keep none
 
 
@@ -50,6 +56,36 @@ def seal(written: Path, checkpoints: Path, *, step: int) -> Path:
     for old in _by_step(checkpoints)[KEPT:]:
         shutil.rmtree(old)
     return final
+
+
+@contextmanager
+def explaining_a_full_disk(checkpoints: Path, *, step: int) -> Iterator[None]:
+    """Turns what a full disk makes of a save into one sentence; what lies in `checkpoints` already is whole.
+
+    Raises:
+        UserError: there was no room to write.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        shutil.rmtree(partial_folder(checkpoints), ignore_errors=True)
+        kept = newest_checkpoint(checkpoints)
+        stands = f"{kept.name} stands" if kept else "none was written before"
+        raise UserError(
+            f"the checkpoint of step {step} could not be written to {checkpoints} ({str(error).splitlines()[0]}; "
+            f"{shutil.disk_usage(checkpoints).free / GIB:.1f} GiB free); expected room for it: free some and run the "
+            f"same command again ({stands})"
+        ) from error
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """safetensors and PyTorch wrap the system's error in their own, with its text or a remark on the writer."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    signs = (*(f"os error {number}" for number in _FULL), *map(os.strerror, _FULL), "PytorchStreamWriter failed")
+    return any(sign in str(error) for sign in signs)
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:

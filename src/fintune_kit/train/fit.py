@@ -43,7 +43,8 @@ def fastest_way(
     supervised: int,
     packs_per_process: int,
 ) -> Way:
-    """The way with the least work; among equals the one with the recipe's accumulation.
+    """The way with the least work; among equals the one with the recipe's accumulation, else
+    the one with the most memory to spare.
 
     Args:
         half: whether the compute dtype has two bytes.
@@ -89,7 +90,8 @@ def fastest_way(
     whole = [way for way in ways if SPLIT not in way.memory] or ways
     least = min(way.work for way in whole)
     equals = [way for way in whole if way.work <= NO_SLOWER * least]
-    return min(equals, key=lambda way: _preference(way.micro_batch, packs_per_process, recipe.train.accumulation))
+    wanted = packs_per_process / recipe.train.accumulation
+    return min(equals, key=lambda way: (way.micro_batch != wanted, sum(way.memory.values())))
 
 
 def keys_per_query(device: Device, *, micro_batch: int, max_length: int) -> int:
@@ -134,9 +136,3 @@ def _that_fit(
             yield recompute, memory
             if SPLIT not in memory:
                 return
-
-
-def _preference(micro_batch: int, packs: int, accumulation: int) -> tuple[int, int]:
-    """The recipe's accumulation where it fits, else the nearest larger one (smaller micro-batches)."""
-    needed = packs // micro_batch
-    return (0 if needed >= accumulation else 1, abs(needed - accumulation))

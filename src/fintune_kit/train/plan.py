@@ -13,12 +13,12 @@ from typing import Any
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, Machine, choose_dtype
 from fintune_kit.recipes import Recipe
-from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, Recompute, hours
+from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, Recompute, hours, operations
 from fintune_kit.train.fit import HEAD_CHUNK, fastest_way
 from fintune_kit.train.tpu_cost import TPU_DTYPE
 
-SESSION_HOURS = 12.0
-"""Of one Kaggle GPU session."""
+ON_KAGGLE = {"p100": (12.0, 30, "GPU"), "t4": (12.0, 30, "GPU"), "t4x2": (12.0, 30, "GPU"), "v5e8": (9.0, 20, "TPU")}
+"""Hours of one Kaggle session and of a week, by device; two T4 in one session are counted once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,6 @@ class Plan:
     def describe(self) -> str:
         """The plan in lines, for the notebook and the terminal."""
         low, high = self.hours
-        sessions = math.ceil(high / (SESSION_HOURS - 0.5))
         parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items() if size)
         return "\n".join(
             [
@@ -78,10 +77,16 @@ class Plan:
                 f"optimizer steps  {self.optimizer_steps}",
                 f"recomputed       {self.recompute.describe()}",
                 f"memory           {self.peak_gib:.2f} GiB a card, estimated: {parts}",
-                f"time             {low:.2f} to {high:.2f} h, estimated: {sessions} session(s) of "
-                f"{SESSION_HOURS:.0f} h",
+                f"time             {low:.2f} to {high:.2f} h, estimated{self._on_kaggle()}",
             ]
         )
+
+    def _on_kaggle(self) -> str:
+        if self.device not in ON_KAGGLE:
+            return ""
+        session, week, kind = ON_KAGGLE[self.device]
+        sessions = math.ceil(self.hours[1] / (session - 0.5))  # the last half hour is kept for saving
+        return f": {sessions} session(s) of {session:.0f} h, and as much of the week's {week} {kind} hours on Kaggle"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for `plan.json` and `--json`."""
@@ -106,6 +111,26 @@ def typical_counts(recipe: Recipe) -> PackCounts:
         plain_sequences_per_pack=max(1.0, plain / packs),
         known_to=(fewest / tokens, most / tokens),
     )
+
+
+def stock_hours(recipe: Recipe, *, shape: ModelShape, device: Device) -> tuple[float, float]:
+    """Low and high estimate of the hours of the same recipe by a stock trainer with its defaults: ordinary packs, every
+    block checkpointed, dense attention, the head at every position. The original's 7 hours on a P100 are such ones.
+    """
+    ordinary = replace(recipe, pack=replace(recipe.pack, share_prefixes=False))
+    counts = typical_counts(ordinary)
+    packs = counts.packs * recipe.train.epochs
+    work = operations(
+        shape,
+        lora=recipe.lora,
+        positions=packs * recipe.pack.max_length,
+        supervised=packs * recipe.pack.max_length,
+        keys=recipe.pack.max_length,
+        recompute=Recompute(blocks=shape.layers),
+        micro_batches=packs if recipe.train.quantization == "nf4" else 0,
+    )
+    low, high = hours(work, device)
+    return low * counts.known_to[0], high * counts.known_to[1]
 
 
 def packs_per_step(recipe: Recipe, counts: PackCounts) -> int:

@@ -4,21 +4,45 @@ run/plan.json       what is learned (recipe, packs, base) and how this machine d
 run/manifest.json   losses and counts, written when the last step is done
 """
 
+import hashlib
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Recipe
+from fintune_kit.train.checkpoints import newest_checkpoint, step_of
 from fintune_kit.train.plan import Plan
-from fintune_kit.workspace import MANIFEST, read_json, sha256_of, versions, write_json, write_manifest
+from fintune_kit.workspace import MANIFEST, attached_folders, read_json, sha256_of, versions, write_json, write_manifest
+
+log = logging.getLogger(__name__)
 
 
 def identity_of(recipe: Recipe, *, packed: Path, base: str | Path) -> dict[str, Any]:
     """What is learned: a checkpoint belongs to exactly one of these."""
     learned = recipe.as_dict()
-    return {"recipe": learned, "packed": sha256_of(packed / MANIFEST), "base": Path(base).name}
+    return {"recipe": learned, "packed": sha256_of(packed / MANIFEST), "base": base_identity(base)}
+
+
+def base_name(base: str | Path) -> str:
+    """What an adapter calls its base: a hub id, or a folder's name without its path on this machine. Kaggle mounts a
+    model's versions in folders that are called by number."""
+    folder = Path(base)
+    if not folder.is_dir():
+        return str(base)
+    return folder.resolve().parent.name if folder.name.isdigit() else folder.name
+
+
+def base_identity(base: str | Path) -> str:
+    """A hub id as it is; a folder by its config and the sizes of its weights, since Kaggle mounts the same model under
+    other names."""
+    folder = Path(base)
+    if not folder.is_dir():
+        return str(base)
+    weights = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
+    return hashlib.sha256(f"{sha256_of(folder / 'config.json')} {weights}".encode()).hexdigest()
 
 
 def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) -> None:
@@ -28,9 +52,10 @@ def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) ->
             raise UserError(f"{run} holds files but no plan.json, so it is no run of ours: name another folder")
         shutil.rmtree(run)
     path = run / "plan.json"
+    if not fresh and not (run.is_dir() and any(run.iterdir())):
+        _continue_attached(run, identity=identity)
     if path.is_file():
-        found = read_json(path)
-        differing = [key for key in identity if found.get(key) != json.loads(json.dumps(identity[key]))]
+        differing = _differing(path, identity)
         if differing:
             raise UserError(
                 f"{run} holds a run with another {' and '.join(differing)}; expected the same to go on from it: "
@@ -38,6 +63,37 @@ def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) ->
             )
     run.mkdir(parents=True, exist_ok=True)
     write_json(path, {**identity, "plan": plan.as_dict(), "versions": versions()})
+
+
+def _differing(plan: Path, identity: dict[str, Any]) -> list[str]:
+    found = read_json(plan)
+    return [key for key in identity if found.get(key) != json.loads(json.dumps(identity[key]))]
+
+
+def _continue_attached(run: Path, *, identity: dict[str, Any]) -> None:
+    """Copies the same run from an attached input, as an earlier session left it: its log and its newest checkpoint."""
+    reached: dict[int, Path] = {}
+    for folder in attached_folders("run", holding="plan.json"):
+        differing = _differing(folder / "plan.json", identity)
+        checkpoint = newest_checkpoint(folder / "checkpoints")
+        if differing:
+            log.warning("%s is a run with another %s and is left alone", folder, " and ".join(differing))
+        elif checkpoint is not None:
+            reached[step_of(checkpoint)] = folder
+    if not reached:
+        return
+    step, folder = max(reached.items())
+    partial = run.with_name(run.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder / "checkpoints" / f"checkpoint-{step}", partial / "checkpoints" / f"checkpoint-{step}")
+    for name in ("log.jsonl", "plan.json"):
+        shutil.copyfile(folder / name, partial / name)
+    for path in (partial, *partial.rglob("*")):  # an input is read-only, and so are copies of it
+        path.chmod(path.stat().st_mode | 0o200)
+    if run.is_dir():
+        run.rmdir()  # empty, or it is not ours
+    partial.rename(run)
+    log.warning("going on after step %d, which %s reached", step, folder)
 
 
 def finish_run(

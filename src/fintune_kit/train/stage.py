@@ -15,20 +15,23 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
+from peft import PeftModel
 
 from fintune_kit.chatml import ChatEncoder
 from fintune_kit.errors import UserError
-from fintune_kit.hardware import check_machine, find_machine
+from fintune_kit.hardware import find_machine
 from fintune_kit.pack.store import Packed, PackedSplit, open_packed
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder
 from fintune_kit.train.cost import ModelShape
+from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
+from fintune_kit.train.preflight import preflight
 from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
-from fintune_kit.train.run_folder import finish_run, identity_of, open_run
+from fintune_kit.train.run_folder import base_name, finish_run, identity_of, open_run
 from fintune_kit.train.trainer import PackTrainer, in_training_order, mean_loss, step_order, training_arguments
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
 
@@ -120,9 +123,15 @@ def train(
     packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
     check_length(packs, recipe=recipe, folder=packed)
     machine = find_machine()
-    check_machine(machine)
     processes = PartialState(cpu=not machine.cards)
     plan = plan_here(recipe, packed=packs, base=base, processes=processes.num_processes)
+    if plan.processes != processes.num_processes:
+        raise UserError(
+            f"{processes.num_processes} processes were started, expected {plan.processes}, which a step of "
+            f"{plan.packs_per_step} pack(s) can be shared among: start it with --processes {plan.processes}"
+        )
+    if processes.is_main_process:
+        preflight(machine, recipe.train, plan)
     with processes.main_process_first():
         if processes.is_main_process:
             open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
@@ -130,15 +139,7 @@ def train(
         return finished_before(run, plan=plan)
 
     device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
-    quantization = recipe.train.quantization
-    model = load_base(base, dtype=plan.dtype, quantization=quantization, device=device, head_chunk=plan.head_chunk)
-    model = add_adapter(model, recipe.lora, seed=recipe.seed)
-    check_dtypes(model, dtype=plan.dtype, quantization=quantization)
-    if plan.recompute.cheap_parts:
-        recompute_cheap_parts(model)
-    recompute_blocks(model, plan.recompute.blocks)
-    accumulate_in_half(recipe.train.half_accumulation)
-
+    model = load_for_training(recipe, plan, base=base, device=device)
     order = step_order(
         len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
@@ -156,11 +157,14 @@ def train(
         checkpoints=run / "checkpoints",
         clock=clock,
         guard=guard,
-        callbacks=[step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard)],
+        callbacks=[
+            step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard),
+            FirstSteps(plan, read=partial(read_log, run / "log.jsonl")),
+        ],
     )
     checkpoint = newest_checkpoint(run / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    check_dtypes(model, dtype=plan.dtype, quantization=quantization)
+    check_dtypes(model, dtype=plan.dtype, quantization=recipe.train.quantization)
 
     steps_done = trainer.state.global_step
     log = read_log(run / "log.jsonl")
@@ -175,6 +179,19 @@ def train(
     save_adapter(adapter, write=write, encoder=encoder, recipe=recipe, run=run, packed=packed, base=base, loss=loss)
     finish_run(run, packed=packed, log=log, validation=(loss, tokens), machine=machine.name)
     return Outcome(finished=True, steps_done=steps_done, plan=plan, log=log, validation_loss=loss)
+
+
+def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: str) -> PeftModel:
+    """The frozen base with a new adapter, recomputing what the plan says."""
+    quantization = recipe.train.quantization
+    model = load_base(base, dtype=plan.dtype, quantization=quantization, device=device, head_chunk=plan.head_chunk)
+    model = add_adapter(model, recipe.lora, seed=recipe.seed)
+    check_dtypes(model, dtype=plan.dtype, quantization=quantization)
+    if plan.recompute.cheap_parts:
+        recompute_cheap_parts(model)
+    recompute_blocks(model, plan.recompute.blocks)
+    accumulate_in_half(recipe.train.half_accumulation)
+    return model
 
 
 def step_log(
@@ -233,7 +250,7 @@ def save_adapter(
 ) -> None:
     """Leaves the artifacts. `write(folder, name of the base)` leaves PEFT's two files and says how many parameters
     they hold."""
-    name = str(base) if not Path(base).is_dir() else Path(base).name  # no path of this machine leaves it
+    name = base_name(base)  # no path of this machine leaves it
     with replacing_folder(adapter) as folder:
         parameters = write(folder, name)
         save_tokenizer(encoder.tokenizer, folder)

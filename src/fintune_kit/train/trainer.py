@@ -25,7 +25,7 @@ from fintune_kit.chatml import IGNORE
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import TrainRecipe
 from fintune_kit.train.callbacks import Clock
-from fintune_kit.train.checkpoints import partial_folder, seal
+from fintune_kit.train.checkpoints import explaining_a_full_disk, partial_folder, seal
 from fintune_kit.train.guards import NonFiniteGuard, split_batch
 from fintune_kit.train.plan import Plan
 
@@ -236,11 +236,12 @@ class PackTrainer(SFTTrainer):
         if self.is_world_process_zero():
             shutil.rmtree(partial, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            step = self.state.global_step
-            seal(partial / f"checkpoint-{step}", self._checkpoints, step=step)
+        step = self.state.global_step
+        with explaining_a_full_disk(self._checkpoints, step=step):
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                seal(partial / f"checkpoint-{step}", self._checkpoints, step=step)
         self.accelerator.wait_for_everyone()
         self._clock.note_save(time.monotonic() - started)
 

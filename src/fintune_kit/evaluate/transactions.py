@@ -1,0 +1,188 @@
+"""Task `transactions`: bank lines of merchants that training never showed, asked one at a time and in batches.
+
+transactions/unseen_merchants.jsonl         ->  task transactions         a choice among the taxonomy's categories
+             unseen_merchants_batch.jsonl   ->  task transactions_batch   a category each, written as strict JSON
+
+Totals by category are added up here, from the labels: a language model is never asked to add.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.data.categorize import (
+    EVALUATION,
+    EVALUATION_BATCH,
+    TASK_TYPE,
+    batch_prompt,
+    parse_batch_answer,
+    single_prompt,
+)
+from fintune_kit.data.taxonomy import load_taxonomy
+from fintune_kit.data.transactions import Transaction, totals_by_category
+from fintune_kit.errors import UserError
+from fintune_kit.evaluate import metrics
+from fintune_kit.evaluate.heldout import Conversation
+from fintune_kit.evaluate.results import Answer
+from fintune_kit.evaluate.tasks import Question, Task, evenly_chosen
+from fintune_kit.workspace import WRITTEN_BY, check_files, read_manifest
+
+NAME = "transactions"
+"""As `--task` calls both."""
+MOST_TOKENS = 1024
+"""Of one batch's answer; seven transactions take 300 to 450."""
+
+
+def transactions_tasks(folder: Path, *, train: Sequence[Conversation], most_generated: int) -> list[Task]:
+    """The choice task, and the batch task where there are batches.
+
+    Args:
+        folder: what `categorize.to_conversations` wrote.
+        train: training conversations; those about transactions teach the floors.
+        most_generated: batches at most, spread evenly over those that there are.
+
+    Raises:
+        MissingInputError: the folder is missing or unfinished.
+        UserError: a file has changed, or there is no transaction of an unseen merchant.
+    """
+    check_files(folder, read_manifest(folder, stage="transactions"), stage="transactions")
+    rows, batches = (_read(folder / name) for name in (EVALUATION, EVALUATION_BATCH))
+    if not rows:
+        raise UserError(
+            f"{folder / EVALUATION} holds no transaction; expected some of merchants that training never showed: run "
+            f"{WRITTEN_BY['transactions']} with more transactions"
+        )
+    names = load_taxonomy().names
+    about = [c for c in train if c.task_type == TASK_TYPE and c.answer in names]
+    questions = tuple(_single(number, row, options=names) for number, row in enumerate(rows, start=1))
+    tasks = [
+        Task(
+            name=NAME,
+            title="transactions, unseen merchants",
+            metric="accuracy",
+            questions=questions,
+            source=f"transactions/{EVALUATION}",
+            labelled={"": (tuple(c.asked for c in about), tuple(c.answer for c in about))},
+            statement=tuple(_transaction(row) for row in rows),
+        )
+    ]
+    chosen = [batches[number] for number in evenly_chosen(len(batches), limit=most_generated)]
+    if chosen:
+        tasks.append(
+            Task(
+                name=f"{NAME}_batch",
+                title="transactions in batches, JSON",
+                metric="categories",
+                questions=tuple(_batch(number, row) for number, row in enumerate(chosen, start=1)),
+                source=f"transactions/{EVALUATION_BATCH}",
+                max_new_tokens=min(MOST_TOKENS, max(len(row["target"]) for row in chosen) // 2),
+                of_total=len(batches),
+            )
+        )
+    return tasks
+
+
+def batch_record(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, Any]:
+    """One model's answers to the batch task, seen apart: whether they are the JSON that was asked for, and how many
+    transactions are labelled rightly (all of a batch wrongly where its answer is no such JSON).
+
+    Returns:
+        `json_valid` (share of the batches, with its 95 % interval) and `transactions` (`n`, how many of them were
+        `readable`, `accuracy`, `macro_f1`).
+    """
+    valid = metrics.mean_with_interval([not answer.unreadable for answer in answers], seed=seed)
+    targets: list[str] = []
+    given: list[str | None] = []
+    for question, answer in zip(task.questions, answers, strict=True):
+        wanted = json.loads(question.target)
+        labels = parse_batch_answer(answer.text, texts=[row["transaction"] for row in wanted])
+        targets += [row["category"] for row in wanted]
+        given += labels or [None] * len(wanted)
+    scores = metrics.classification(targets, given, seed=seed)
+    return {
+        "json_valid": {"share": valid["mean"], "interval": valid["interval"]},
+        "transactions": {
+            "n": len(targets),
+            "readable": sum(label is not None for label in given),
+            "accuracy": scores["accuracy"],
+            "macro_f1": scores["macro_f1"],
+        },
+    }
+
+
+def totals(task: Task, base: Sequence[Answer], adapter: Sequence[Answer]) -> dict[str, dict[str, dict[str, str]]]:
+    """Sums by currency and category, as the right labels (`true`) and as both models' labels make them.
+
+    Returns:
+        `{"true": {"USD": {"Food & Dining": "-212.40", ...}, ...}, "base": ..., "adapter": ...}`, exact decimals.
+    """
+    labels = {
+        "true": [row.category for row in task.statement],
+        "base": [answer.text for answer in base],
+        "adapter": [answer.text for answer in adapter],
+    }
+    return {who: _as_text(_totals(task.statement, given)) for who, given in labels.items()}
+
+
+def format_totals(record: Mapping[str, Any]) -> str:
+    """The totals of the currency with most categories, as a table in plain text.
+
+    USD                              true          base       adapter
+    Food & Dining                 -212.40        -12.00       -212.40
+    """
+    sums = record["totals"]
+    currency = max(sums["true"], key=lambda name: len(sums["true"][name]))
+    columns = {who: sums[who].get(currency, {}) for who in ("true", "base", "adapter")}
+    names = sorted({name for column in columns.values() for name in column})
+    lines = [f"{currency:<24}" + "".join(f"{who:>14}" for who in columns)]
+    lines += [
+        f"{name[:23]:<24}" + "".join(f"{Decimal(column.get(name, 0)):>14,.2f}" for column in columns.values())
+        for name in names
+    ]
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def _single(number: int, row: Mapping[str, Any], *, options: tuple[str, ...]) -> Question:
+    return Question(
+        row_id=f"{EVALUATION}#{number}",
+        messages=tuple(single_prompt(row["text"])),
+        text=row["text"],
+        target=row["target"],
+        options=options,
+    )
+
+
+def _batch(number: int, row: Mapping[str, Any]) -> Question:
+    return Question(
+        row_id=f"{EVALUATION_BATCH}#{number}",
+        messages=tuple(batch_prompt(row["text"])),
+        text=row["text"],
+        target=row["target"],
+    )
+
+
+def _transaction(row: Mapping[str, Any]) -> Transaction:
+    return Transaction(
+        account="",
+        date="",
+        description=row["text"],
+        amount=Decimal(row["amount"]),
+        currency=row["currency"],
+        category=row["target"],
+        merchant=row["merchant"],
+    )
+
+
+def _totals(rows: Sequence[Transaction], labels: Sequence[str]) -> dict[str, dict[str, Decimal]]:
+    return totals_by_category(replace(row, category=label) for row, label in zip(rows, labels, strict=True))
+
+
+def _as_text(sums: Mapping[str, Mapping[str, Decimal]]) -> dict[str, dict[str, str]]:
+    return {currency: {name: str(sums[currency][name]) for name in sorted(sums[currency])} for currency in sorted(sums)}

@@ -1,0 +1,137 @@
+"""How the library reaches a kernel: a push carries one notebook and nothing else.
+
+    embed      the wheel as base64 in the first cell; one upload, whole with the notebook's version      (the default)
+    dataset    the wheel in a private dataset that the kernel attaches
+    git        `pip install` of one commit of a public repository; needs internet
+
+The wheel is built by the project's own backend in this process: no network, the same bytes for the same tree.
+"""
+
+import base64
+import hashlib
+import re
+import subprocess
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.kaggle.manifest import FILE, Chain
+
+WAYS: tuple[Literal["embed", "dataset", "git"], ...] = ("embed", "dataset", "git")
+DATASET_TITLE = "fintune-kit wheel"
+DATASET_SLUG = "fintune-kit-wheel"
+
+IMAGES_OWN = frozenset(("jinja2", "matplotlib", "numpy", "pyarrow", "scikit-learn", "scipy", "torch", "tqdm"))
+"""Kept as Kaggle's image has them, within our ranges: all else in the image was built against them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What the first cell installs the library from."""
+
+    way: Literal["embed", "dataset", "git"]
+    name: str
+    """The wheel's file name, or `git+URL@COMMIT`."""
+    sha256: str
+    """Of the wheel; for git, the commit."""
+    wheel: bytes = b""
+    dataset: str | None = None
+    """`owner/slug` of the dataset that holds the wheel."""
+
+    @property
+    def payload(self) -> str:
+        """The wheel as base64."""
+        return base64.b64encode(self.wheel).decode("ascii")
+
+
+def deliver(chain: Chain, *, way: str) -> Delivery:
+    """Prepares the library for a chain's kernels.
+
+    Raises:
+        UserError: the checkout cannot be delivered this way; what to do is said.
+    """
+    if way == "git":
+        return _by_commit(chain)
+    name, wheel = build_wheel(chain.root)
+    return Delivery(
+        way="dataset" if way == "dataset" else "embed",
+        name=name,
+        sha256=hashlib.sha256(wheel).hexdigest(),
+        wheel=wheel,
+        dataset=f"{chain.owner}/{DATASET_SLUG}" if way == "dataset" else None,
+    )
+
+
+def build_wheel(root: Path) -> tuple[str, bytes]:
+    """The file name and the bytes of this checkout's `py3-none-any` wheel.
+
+    Raises:
+        MissingInputError: `root` is no checkout, or the build backend is not installed.
+    """
+    if not (root / "pyproject.toml").is_file():
+        raise MissingInputError(
+            f"{root / 'pyproject.toml'} is missing; kernels are built from a checkout of fintune-kit: run this there"
+        )
+    try:
+        from hatchling.builders.wheel import WheelBuilder
+    except ImportError as error:
+        raise MissingInputError(
+            "hatchling, which builds the wheel, is not installed: pip install 'fintune-kit[kaggle]'"
+        ) from error
+    with TemporaryDirectory() as folder:
+        (made,) = WheelBuilder(str(root)).build(directory=folder, versions=["standard"])
+        return Path(made).name, Path(made).read_bytes()
+
+
+def requirements_of(root: Path) -> list[str]:
+    """What a session needs beside the library: our pins, and ranges for what stays as Kaggle's image has it."""
+    declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = {_name(line): line.strip() for line in lines if "==" in line and not line.startswith("#")}
+    return [spec if (name := _name(spec)) in IMAGES_OWN else pins.get(name, spec) for spec in declared]
+
+
+def dataset_metadata(chain: Chain) -> dict[str, object]:
+    """Kaggle's `dataset-metadata.json` for the wheel."""
+    return {
+        "title": DATASET_TITLE,
+        "id": f"{chain.owner}/{DATASET_SLUG}",
+        "licenses": [{"name": "apache-2.0"}],
+    }
+
+
+def _by_commit(chain: Chain) -> Delivery:
+    if not chain.repository or not re.fullmatch(r"https://[\w.-]+/[\w./-]+", chain.repository):
+        raise UserError(
+            f"{FILE} has repository {chain.repository!r}; expected the public https:// address that --deliver git "
+            f"installs from, as in https://github.com/NAME/fintune-kit"
+        )
+    changed = _git(chain.root, "status", "--porcelain", "--", "src", "data", "pyproject.toml")
+    if changed:
+        raise UserError(
+            f"{len(changed.splitlines())} changed files would not travel with --deliver git; commit and push them, or "
+            f"use --deliver embed"
+        )
+    commit = _git(chain.root, "rev-parse", "HEAD")
+    return Delivery(way="git", name=f"git+{chain.repository}@{commit}", sha256=commit)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - git, with our own arguments
+            ["git", "-C", str(root), *arguments],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"{root} is no git checkout, or git is not installed; use --deliver embed") from error
+    return done.stdout.strip()
+
+
+def _name(requirement: str) -> str:
+    match = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
+    return re.sub(r"[-_.]+", "-", match.group()).lower() if match else ""

@@ -1,0 +1,237 @@
+"""`kaggle-metadata.json`, our manifest of the chain: who owns the kernels, what each is called, runs on and reads.
+
+Kaggle itself never sees this file. `kernels` turns it into one folder a notebook, with Kaggle's own
+`kernel-metadata.json` in it.
+
+    owner  title  ->  owner/slug           after: 01, 02   ->  kernel_sources: owner/slug-of-01, owner/slug-of-02
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.errors import MissingInputError, UserError
+
+FILE = "kaggle-metadata.json"
+PLACEHOLDER = "your-kaggle-name"
+SETTINGS = ("FINTUNE_", "HF_HUB_")
+"""What `environment` may set; anything else is not ours to set, and a token would be readable in the notebook."""
+
+_CHAIN_KEYS = {"owner", "kernels", "dataset_sources", "model_sources", "private", "environment", "repository"}
+_KERNEL_KEYS = {
+    "notebook",
+    "title",
+    "accelerator",
+    "internet",
+    "after",
+    "writes",
+    "dataset_sources",
+    "model_sources",
+    "environment",
+    "docker_image",
+    "optional",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """One notebook of the chain, as a Kaggle kernel."""
+
+    notebook: Path
+    """The notebook's file."""
+    owner: str
+    title: str
+    accelerator: str | None
+    """Kaggle's machine shape; None is a CPU kernel, which draws on no quota."""
+    internet: bool
+    private: bool
+    after: tuple[str, ...]
+    """Names of the kernels whose output this one reads."""
+    writes: tuple[str, ...]
+    """Stages in its output; the kernel's work is done when each has its manifest."""
+    dataset_sources: tuple[str, ...] = ()
+    model_sources: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    docker_image: str | None = None
+    optional: bool = False
+    """Not part of `all`: pushed only where it is named (another way to train, say)."""
+
+    @property
+    def name(self) -> str:
+        """`01_data`: what the command line calls it."""
+        return self.notebook.stem
+
+    @property
+    def slug(self) -> str:
+        """Kaggle makes a kernel's address from its title."""
+        return slugify(self.title)
+
+    @property
+    def ref(self) -> str:
+        """`owner/slug`"""
+        return f"{self.owner}/{self.slug}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """The kernels in the order in which they run."""
+
+    root: Path
+    """Where the manifest lies: the top of a checkout."""
+    kernels: tuple[Kernel, ...]
+    repository: str | None
+    """For `--deliver git`."""
+
+    @property
+    def owner(self) -> str:
+        """The Kaggle account of all its kernels."""
+        return self.kernels[0].owner
+
+    def kernel(self, name: str) -> Kernel:
+        """The kernel of a notebook: `03_train_p100`, `03_train_p100.ipynb` or its path.
+
+        Raises:
+            UserError: the manifest has no such notebook.
+        """
+        for kernel in self.kernels:
+            if Path(name).name.removesuffix(".ipynb") == kernel.name:
+                return kernel
+        known = ", ".join(kernel.name for kernel in self.kernels)
+        raise UserError(f"there is no notebook {name!r} in {FILE}; expected one of {known}")
+
+    def chosen(self, names: Sequence[str]) -> tuple[Kernel, ...]:
+        """The named kernels in the chain's order; all that are not optional where none is named."""
+        wanted = {self.kernel(name).name for name in names}
+        return tuple(k for k in self.kernels if (k.name in wanted if wanted else not k.optional))
+
+
+def fault_of_owner(owner: str) -> str | None:
+    """What is wrong with a Kaggle user name, or None."""
+    if owner == PLACEHOLDER:
+        return f"the owner is still {PLACEHOLDER}; put your Kaggle user name into {FILE}, or pass --owner NAME"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", owner):
+        return f"the owner {owner!r} is no Kaggle user name; expected letters, digits, hyphens and underscores"
+    return None
+
+
+def slugify(title: str) -> str:
+    """Kaggle's address for a title: lower case, runs of all else become one hyphen."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def read_chain(path: Path, *, owner: str | None = None) -> Chain:
+    """Reads and checks the manifest.
+
+    Args:
+        path: the manifest, or the folder that it lies in.
+        owner: the Kaggle account; None takes the manifest's.
+
+    Raises:
+        MissingInputError: there is no manifest.
+        UserError: it is no JSON, a key is unknown, missing or of another kind, or the order is impossible.
+    """
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        raise MissingInputError(f"{file} is missing; run this at the top of the checkout, or name it with --manifest")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is not JSON ({error}); correct it there") from error
+    _check_keys(content, _CHAIN_KEYS, where=str(file))
+    entries = _get(content, "kernels", list, where=str(file))
+    if not entries:
+        raise UserError(f"{file} names no kernel; expected one for each notebook under `kernels`")
+    account = owner or _get(content, "owner", str, where=str(file))
+    if fault := fault_of_owner(account):
+        raise UserError(fault)
+    kernels = tuple(_kernel(entry, content, root=file.parent, owner=account) for entry in entries)
+    _check_order(kernels)
+    repository = content.get("repository")
+    if repository is not None and not isinstance(repository, str):
+        raise UserError(f"{file} has repository {repository!r}; expected an https:// address in quotes, or null")
+    return Chain(root=file.parent, kernels=kernels, repository=repository)
+
+
+def _kernel(entry: Mapping[str, Any], chain: Mapping[str, Any], *, root: Path, owner: str) -> Kernel:
+    where = f"{FILE}: {entry.get('notebook', 'a kernel')}" if isinstance(entry, dict) else FILE
+    _check_keys(entry, _KERNEL_KEYS, where=where)
+    notebook = root / _get(entry, "notebook", str, where=where)
+    if not notebook.is_file():
+        raise MissingInputError(f"{notebook} is missing; {FILE} names it: correct the path there")
+    accelerator = entry.get("accelerator")
+    if accelerator is not None and not isinstance(accelerator, str):
+        raise UserError(f"{where} has the accelerator {accelerator!r}; expected a machine shape in quotes, or null")
+    environment = {**chain.get("environment", {}), **entry.get("environment", {})}
+    _check_environment(environment, where=where)
+    return Kernel(
+        notebook=notebook,
+        owner=owner,
+        title=_get(entry, "title", str, where=where),
+        accelerator=accelerator or None,
+        internet=_get(entry, "internet", bool, where=where),
+        private=_get(chain, "private", bool, where=FILE),
+        after=tuple(Path(name).stem for name in _strings(entry, "after", where=where)),
+        writes=_strings(entry, "writes", where=where),
+        dataset_sources=_strings(chain, "dataset_sources", where=FILE)
+        + _strings(entry, "dataset_sources", where=where),
+        model_sources=_strings(chain, "model_sources", where=FILE) + _strings(entry, "model_sources", where=where),
+        environment=environment,
+        docker_image=entry.get("docker_image"),
+        optional=_get({"optional": False, **entry}, "optional", bool, where=where),
+    )
+
+
+def _check_order(kernels: Sequence[Kernel]) -> None:
+    seen: set[str] = set()
+    slugs: dict[str, str] = {}
+    for kernel in kernels:
+        missing = [name for name in kernel.after if name not in seen]
+        if missing:
+            raise UserError(
+                f"{FILE}: {kernel.name} comes after {', '.join(missing)}, expected a kernel that stands before it: "
+                f"put them in the order in which they run"
+            )
+        if kernel.slug in slugs:
+            raise UserError(
+                f"{FILE}: {slugs[kernel.slug]} and {kernel.name} have the same address {kernel.ref}; give each a title "
+                f"of its own"
+            )
+        seen.add(kernel.name)
+        slugs[kernel.slug] = kernel.name
+
+
+def _check_environment(environment: Mapping[str, Any], *, where: str) -> None:
+    for name, value in environment.items():
+        if not name.startswith(SETTINGS) or ("TOKEN" in name and name != "FINTUNE_TOKENIZER"):
+            raise UserError(
+                f"{where} sets {name}; expected settings that begin with {' or '.join(SETTINGS)}: a token belongs into "
+                f"the kernel's secrets (Add-ons, Secrets: HF_TOKEN)"
+            )
+        if not isinstance(value, str):
+            raise UserError(f"{where} sets {name} to {value!r}; expected text in quotes")
+
+
+def _check_keys(found: Any, known: set[str], *, where: str) -> None:
+    if not isinstance(found, dict):
+        raise UserError(f"{where} holds {type(found).__name__}, expected an object with {', '.join(sorted(known))}")
+    if unknown := sorted(set(found) - known):
+        raise UserError(f"{where} has the unknown key {unknown[0]!r}; expected some of {', '.join(sorted(known))}")
+
+
+def _get(entry: Mapping[str, Any], key: str, kind: type, *, where: str) -> Any:
+    value = entry.get(key)
+    if not isinstance(value, kind) or value == "":
+        says = {str: "text in quotes", bool: "true or false", list: "a list"}[kind]
+        found = f"has {key} {value!r}" if key in entry else f"does not say {key}"
+        raise UserError(f"{where} {found}; expected {says}")
+    return value
+
+
+def _strings(entry: Mapping[str, Any], key: str, *, where: str) -> tuple[str, ...]:
+    values = entry.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise UserError(f"{where} has {key} {values!r}; expected a list of texts")
+    return tuple(values)

@@ -1,0 +1,119 @@
+"""Before anything large is loaded: one small QLoRA step on the card itself, and room for the plan.
+
+A session that fails does so here, in seconds and with the remedy, instead of after minutes of loading: a card that
+PyTorch has no kernels for, a bitsandbytes without a binary for this CUDA, a card whose memory something else holds.
+"""
+
+import importlib.metadata
+
+import torch
+from torch import nn
+
+from fintune_kit.errors import UserError
+from fintune_kit.hardware import Finding, Machine, check_machine
+from fintune_kit.recipes import TrainRecipe
+from fintune_kit.train.cost import GIB
+from fintune_kit.train.plan import Plan
+
+SIZE = 128
+"""Inputs and outputs of the layer that is tried: two blocks of NF4."""
+
+
+def preflight(machine: Machine, recipe: TrainRecipe, plan: Plan) -> list[Finding]:
+    """Runs one kernel, one 4-bit layer with its backward pass, and one optimizer step on each card.
+
+    Returns:
+        What was tried, a finding each, all fine.
+
+    Raises:
+        UserError: something failed, or the plan does not fit into what is free; the remedy is named.
+    """
+    check_machine(machine)
+    devices = [torch.device("cuda", index) for index in range(len(machine.cards))] or [torch.device("cpu")]
+    for device in devices:
+        check_room(device, plan)
+        check_step(device, recipe, dtype=machine.dtype)
+    layer = "a 4-bit layer, forward and backward" if recipe.quantization == "nf4" else "a layer, forward and backward"
+    done = f"on {machine.name}, {machine.dtype}"
+    return [
+        Finding(what="kernels", fine=True, detail=f"one operation {done}"),
+        Finding(what="layer", fine=True, detail=f"{layer} {done}"),
+        Finding(what="optimizer", fine=True, detail=f"one step of {recipe.optimizer}"),
+        Finding(what="memory", fine=True, detail=f"{plan.peak_gib:.2f} GiB planned, and free"),
+    ]
+
+
+def check_room(device: torch.device, plan: Plan) -> None:
+    """Whether the plan fits into what is free on a card now.
+
+    Raises:
+        UserError: it does not.
+    """
+    if device.type != "cuda":
+        return
+    free, total = torch.cuda.mem_get_info(device)
+    if free < plan.peak_gib * GIB - plan.memory["context"]:
+        raise UserError(
+            f"{free / GIB:.1f} of {total / GIB:.1f} GiB are free on {device}, expected {plan.peak_gib:.1f} for the "
+            f"plan: restart the kernels that hold the rest, or take a smaller model (FINTUNE_MODEL)"
+        )
+
+
+def check_step(device: torch.device, recipe: TrainRecipe, *, dtype: str) -> None:
+    """One optimizer step of a float32 adapter on a frozen layer, in the dtypes and with the optimizer of the real run.
+
+    Raises:
+        UserError: the layer or the optimizer failed, or the step changed nothing.
+    """
+    compute = getattr(torch, dtype)
+    try:
+        layer = _frozen_layer(device, quantization=recipe.quantization, compute=compute)
+        adapter = nn.Parameter(torch.full((SIZE, SIZE), 0.01, device=device))
+        optimizer = _optimizer(recipe, adapter)
+        scaler = torch.amp.GradScaler(device.type, enabled=dtype == "float16")
+        with torch.autocast(device.type, dtype=compute, enabled=dtype != "float32"):
+            hidden = torch.linspace(-1, 1, 4 * SIZE, device=device, dtype=compute).view(4, SIZE)
+            out = layer(hidden) + hidden @ adapter
+            loss = out.float().square().mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        moved = float((adapter.detach() - 0.01).abs().max())
+    except (RuntimeError, ImportError, AttributeError, NotImplementedError) as error:
+        raise UserError(
+            f"a {recipe.quantization} layer with {recipe.optimizer} failed on {device} ({_first_line(error)}); "
+            f"expected bitsandbytes {importlib.metadata.version('bitsandbytes')} with a binary for PyTorch "
+            f"{torch.__version__} (CUDA {torch.version.cuda}): install requirements.txt, for a P100 "
+            f"requirements-p100.txt, and restart"
+        ) from error
+    if not 0 < moved < 1:
+        raise UserError(
+            f"one optimizer step on {device} moved a weight by {moved}, expected about the learning rate "
+            f"{recipe.learning_rate}: this build of PyTorch or bitsandbytes computes wrongly here; install the "
+            f"versions of requirements.txt and restart"
+        )
+
+
+def _frozen_layer(device: torch.device, *, quantization: str, compute: torch.dtype) -> nn.Module:
+    if quantization != "nf4":
+        return nn.Linear(SIZE, SIZE, bias=False, device=device, dtype=compute).requires_grad_(False)
+    import bitsandbytes as bnb
+
+    layer: nn.Module = bnb.nn.Linear4bit(
+        SIZE, SIZE, bias=False, compute_dtype=compute, compress_statistics=True, quant_type="nf4"
+    )
+    return layer.to(device).requires_grad_(False)
+
+
+def _optimizer(recipe: TrainRecipe, adapter: nn.Parameter) -> torch.optim.Optimizer:
+    """The recipe's optimizer, as transformers would make it."""
+    from transformers import TrainingArguments
+    from transformers.trainer import Trainer
+
+    arguments = TrainingArguments(output_dir="unused", optim=recipe.optimizer, report_to="none", use_cpu=True)
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    made: torch.optim.Optimizer = kind([adapter], **{**options, "lr": recipe.learning_rate})
+    return made
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,100 @@
+"""The library as a wheel, a dataset or a commit."""
+
+import hashlib
+import io
+import json
+import subprocess
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from fintune_kit.errors import UserError
+from fintune_kit.kaggle.delivery import build_wheel, dataset_metadata, deliver, requirements_of
+from fintune_kit.kaggle.manifest import read_chain
+
+
+def test_the_wheel_is_the_same_bytes_each_time(chain):
+    name, wheel = build_wheel(chain.root)
+    assert name == "fintune_kit-9.9-py3-none-any.whl"
+    assert build_wheel(chain.root) == (name, wheel)
+    assert "fintune_kit/__init__.py" in zipfile.ZipFile(io.BytesIO(wheel)).namelist()
+
+
+def test_our_own_wheel_holds_the_sample_and_fits_into_a_notebook(repository):
+    _, wheel = build_wheel(repository)
+    names = zipfile.ZipFile(io.BytesIO(wheel)).namelist()
+    assert {"fintune_kit/sample/sujet_sample.csv", "fintune_kit/kaggle/session.py"} <= set(names)
+    assert len(wheel) < 600_000, "as base64 it would not leave room for the notebook"
+
+
+def test_embedded_is_the_default_and_checked_by_its_hash(chain):
+    delivery = deliver(chain, way="embed")
+    assert delivery.sha256 == hashlib.sha256(delivery.wheel).hexdigest()
+    assert delivery.dataset is None
+
+
+def test_pins_are_ours_and_the_images_own_libraries_are_ranges(chain):
+    assert requirements_of(chain.root) == ["numpy>=1.26", "trl==1.16.0", "torch>=2.7.1"]
+
+
+def test_every_dependency_of_ours_is_pinned_or_the_images_own(repository):
+    requirements = requirements_of(repository)
+    ranges = [requirement for requirement in requirements if "==" not in requirement]
+    assert [spec.split(">")[0] for spec in ranges] == [
+        "jinja2",
+        "matplotlib",
+        "numpy",
+        "pyarrow",
+        "scikit-learn",
+        "scipy",
+        "torch",
+        "tqdm",
+    ]
+    assert "transformers==" in "".join(requirements)
+
+
+def test_a_dataset_within_kaggles_limits(chain):
+    metadata = dataset_metadata(chain)
+    assert metadata == {
+        "title": "fintune-kit wheel",
+        "id": "alice/fintune-kit-wheel",
+        "licenses": [{"name": "apache-2.0"}],
+    }
+    assert deliver(chain, way="dataset").dataset == metadata["id"]
+
+
+def git(checkout, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(checkout), *identity, *arguments], check=True, capture_output=True)
+
+
+def test_git_names_the_commit_and_refuses_what_would_not_travel(checkout, manifest):
+    manifest["repository"] = "https://github.com/alice/fintune-kit"
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    git(checkout, "init", "--quiet")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "-m", "all")
+    chain = read_chain(checkout)
+    delivery = deliver(chain, way="git")
+    assert delivery.name == f"git+https://github.com/alice/fintune-kit@{delivery.sha256}"
+    assert len(delivery.sha256) == 40
+    (checkout / "src" / "fintune_kit" / "new.py").write_text("")
+    with pytest.raises(UserError, match="1 changed files would not travel"):
+        deliver(chain, way="git")
+
+
+@pytest.mark.parametrize("repository", [None, "git@github.com:alice/kit.git", "https://x y/z"])
+def test_git_needs_a_public_address(chain, repository):
+    with pytest.raises(UserError, match="expected the public https:// address"):
+        deliver(replace(chain, repository=repository), way="git")
+
+
+def test_git_outside_a_checkout_is_a_sentence(chain):
+    with pytest.raises(UserError, match="is no git checkout"):
+        deliver(replace(chain, repository="https://github.com/alice/kit"), way="git")
+
+
+def test_a_folder_that_is_no_checkout_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"built from a checkout"):
+        build_wheel(tmp_path)

@@ -1,0 +1,93 @@
+"""Build folders: what is in them, and that nothing is written where something is wrong."""
+
+import json
+
+import pytest
+
+from fintune_kit.errors import UserError
+from fintune_kit.kaggle.delivery import deliver
+from fintune_kit.kaggle.kernels import build_kernels
+
+
+@pytest.fixture
+def build(chain, tmp_path):
+    def make(way="embed", **how):
+        made = build_kernels(chain, chain.kernels, out=tmp_path / "build", delivery=deliver(chain, way=way), **how)
+        return {kernel.kernel.name: kernel.folder for kernel in made}
+
+    return make
+
+
+def test_kaggles_own_metadata(build):
+    folder = build()["03_train"]
+    assert sorted(path.name for path in folder.iterdir()) == ["03_train.ipynb", "kernel-metadata.json"]
+    assert json.loads((folder / "kernel-metadata.json").read_text()) == {
+        "id": "alice/kit-03-train",
+        "title": "Kit 03 train",
+        "code_file": "03_train.ipynb",
+        "language": "python",
+        "kernel_type": "notebook",
+        "is_private": True,
+        "enable_gpu": True,
+        "enable_tpu": False,
+        "enable_internet": True,
+        "machine_shape": "NvidiaTeslaT4",
+        "dataset_sources": [],
+        "kernel_sources": ["alice/kit-02-pack"],
+        "competition_sources": [],
+        "model_sources": [],
+    }
+
+
+def test_a_cpu_kernel_says_so(build):
+    metadata = json.loads((build()["01_data"] / "kernel-metadata.json").read_text())
+    assert (metadata["machine_shape"], metadata["enable_gpu"], metadata["enable_tpu"]) == ("", False, False)
+
+
+def test_the_notebook_stands_between_two_generated_cells_without_outputs(build):
+    notebook = json.loads((build()["01_data"] / "01_data.ipynb").read_text())
+    first, own, last = notebook["cells"]
+    assert [first["id"], own["id"], last["id"]] == ["fintune-kit-begin", "one", "fintune-kit-end"]
+    assert (own["outputs"], own["execution_count"]) == ([], None)
+    assert notebook["metadata"] == {"kernelspec": {"name": "python3"}}, "metadata.kaggle would pin an image"
+
+
+def test_the_same_tree_builds_the_same_bytes(build):
+    before = {path: path.read_bytes() for folder in build().values() for path in folder.iterdir()}
+    assert {path: path.read_bytes() for folder in build().values() for path in folder.iterdir()} == before
+
+
+def test_a_dataset_delivery_writes_the_wheel_beside_and_attaches_it(build, tmp_path):
+    metadata = json.loads((build("dataset")["01_data"] / "kernel-metadata.json").read_text())
+    assert metadata["dataset_sources"] == ["alice/fintune-kit-wheel"]
+    beside = tmp_path / "build" / "wheel"
+    (beside / "fintune_kit-0.1-py3-none-any.whl").write_text("an older one")
+    build("dataset")
+    names = sorted(path.name for path in beside.iterdir())
+    assert names == ["dataset-metadata.json", "fintune_kit-9.9-py3-none-any.whl"]
+
+
+def test_resuming_attaches_the_kernels_own_output(build):
+    folders = build(resume_from={"03_train": "alice/kit-03-train/4"})
+    sources = {
+        name: json.loads((folder / "kernel-metadata.json").read_text())["kernel_sources"]
+        for name, folder in folders.items()
+    }
+    assert sources["02_pack"] == ["alice/kit-01-data"]
+    assert sources["03_train"] == ["alice/kit-02-pack", "alice/kit-03-train/4"]
+
+
+def test_nothing_is_written_where_one_kernel_is_wrong(build, checkout, tmp_path):
+    notebook = json.loads((checkout / "03_train.ipynb").read_text())
+    notebook["metadata"] = {}
+    (checkout / "03_train.ipynb").write_text(json.dumps(notebook))
+    with pytest.raises(UserError, match=r"03_train\.ipynb cannot be pushed: the notebook names no kernel"):
+        build()
+    assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", "{}"])
+def test_what_is_no_notebook_is_a_sentence(build, checkout, content):
+    (checkout / "01_data.ipynb").write_text(content)
+    with pytest.raises(UserError, match="is no notebook"):
+        build()

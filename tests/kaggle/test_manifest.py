@@ -1,0 +1,113 @@
+"""`kaggle-metadata.json` read and checked."""
+
+import json
+
+import pytest
+
+from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.kaggle.manifest import read_chain, slugify
+
+
+def test_our_own_manifest_is_the_chain_of_the_four_notebooks(repository):
+    chain = read_chain(repository, owner="alice")
+    assert [(kernel.name, kernel.accelerator, kernel.after) for kernel in chain.kernels] == [
+        ("01_data", None, ()),
+        ("02_pack", None, ("01_data",)),
+        ("03_train_p100", "NvidiaTeslaT4", ("02_pack",)),
+        ("04_evaluate", "NvidiaTeslaT4", ("01_data", "02_pack", "03_train_p100")),
+    ]
+    assert [kernel.writes for kernel in chain.kernels] == [
+        ("conversations",),
+        ("packed",),
+        ("run", "adapter"),
+        ("evaluation",),
+    ]
+    assert all(kernel.private for kernel in chain.kernels)
+
+
+def test_an_address_is_made_of_the_title(chain):
+    assert chain.kernel("02_pack").ref == "alice/kit-02-pack"
+    assert slugify("  Fin: Tune -- KIT 1.5B! ") == "fin-tune-kit-1-5b"
+
+
+@pytest.mark.parametrize("name", ["02_pack", "02_pack.ipynb", "notebooks/02_pack.ipynb"])
+def test_a_kernel_is_named_as_a_user_would(chain, name):
+    assert chain.kernel(name).name == "02_pack"
+    assert [kernel.name for kernel in chain.chosen(["03_train", name])] == ["02_pack", "03_train"], "the chain's order"
+
+
+def test_an_unknown_notebook_is_told_what_there_is(chain):
+    with pytest.raises(UserError, match=r"no notebook '05_x'.*expected one of 01_data, 02_pack, 03_train"):
+        chain.chosen(["05_x"])
+
+
+def test_sources_and_settings_of_the_chain_are_each_kernels(checkout, manifest):
+    manifest |= {"dataset_sources": ["bob/rows"], "environment": {"FINTUNE_RECIPE": "smoke", "FINTUNE_SOURCE": "a"}}
+    manifest["kernels"][1] |= {"dataset_sources": ["bob/more"], "environment": {"FINTUNE_SOURCE": "b"}}
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    _, second, third = read_chain(checkout).kernels
+    assert second.dataset_sources == ("bob/rows", "bob/more")
+    assert second.environment == {"FINTUNE_RECIPE": "smoke", "FINTUNE_SOURCE": "b"}
+    assert third.environment["FINTUNE_SOURCE"] == "a"
+
+
+def test_an_optional_kernel_runs_only_where_it_is_named(checkout, manifest):
+    manifest["kernels"][2]["optional"] = True
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    chain = read_chain(checkout)
+    assert [kernel.name for kernel in chain.chosen([])] == ["01_data", "02_pack"]
+    assert [kernel.name for kernel in chain.chosen(["03_train"])] == ["03_train"]
+
+
+def test_a_missing_manifest_says_where_to_run(tmp_path):
+    with pytest.raises(MissingInputError, match=r"run this at the top of the checkout"):
+        read_chain(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"owner": ""}, "has owner ''; expected text in quotes"),
+        ({"owner": "your-kaggle-name"}, "put your Kaggle user name into kaggle-metadata.json"),
+        ({"owner": "al/ice"}, "'al/ice' is no Kaggle user name"),
+        ({"private": "true"}, "has private 'true'; expected true or false"),
+        ({"kernels": []}, "names no kernel"),
+        ({"kernel": []}, "unknown key 'kernel'"),
+        ({"kernels": [{"notebook": "01_data.ipynb", "title": "Kit 01"}]}, "does not say internet"),
+        ({"kernels": [{"notebook": "05.ipynb", "title": "Kit 05", "internet": True}]}, "05.ipynb is missing"),
+        ({"kernels": ["01_data.ipynb"]}, "holds str, expected an object"),
+        ({"environment": {"HF_TOKEN": "x"}}, "sets HF_TOKEN.*kernel's secrets"),
+        ({"environment": {"FINTUNE_HF_TOKEN": "x"}}, "sets FINTUNE_HF_TOKEN"),
+        ({"environment": {"FINTUNE_RECIPE": 3}}, "sets FINTUNE_RECIPE to 3; expected text"),
+        ({"dataset_sources": "bob/rows"}, "dataset_sources 'bob/rows'; expected a list"),
+        ({"repository": 3}, "repository 3"),
+    ],
+)
+def test_a_fault_is_one_sentence(checkout, manifest, change, sentence):
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(UserError, match=sentence) as caught:
+        read_chain(checkout)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "sentence"),
+    [
+        (0, {"after": ["02_pack.ipynb"]}, "01_data comes after 02_pack, expected a kernel that stands before it"),
+        (1, {"title": "KIT: 01 data"}, "01_data and 02_pack have the same address alice/kit-01-data"),
+        (2, {"accelerator": 4}, "accelerator 4; expected a machine shape"),
+        (2, {"machine": "T4"}, "unknown key 'machine'"),
+        (2, {"writes": "adapter"}, "writes 'adapter'; expected a list"),
+    ],
+)
+def test_a_fault_of_a_kernel_names_it(checkout, manifest, number, change, sentence):
+    manifest["kernels"][number] |= change
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=sentence):
+        read_chain(checkout)
+
+
+def test_what_is_no_json_is_said(checkout):
+    (checkout / "kaggle-metadata.json").write_text('{"owner": ')
+    with pytest.raises(UserError, match="is not JSON"):
+        read_chain(checkout)

@@ -1,0 +1,181 @@
+"""A session on a fake `/kaggle`: settings, caches, inputs, model, card."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.kaggle.session import begin, check_card, end, find_token, torch_for
+
+LIBRARY = {"library": "fintune_kit-9.9-py3-none-any.whl", "sha256": "ab" * 32}
+CU128 = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
+
+
+@pytest.fixture
+def environment(monkeypatch, kaggle_root):
+    """The process's environment, put back afterwards."""
+    for name in [name for name in os.environ if name.startswith("FINTUNE_") and name != "FINTUNE_KAGGLE_ROOT"]:
+        monkeypatch.delenv(name)
+    before = dict(os.environ)
+    monkeypatch.setattr(os, "environ", os.environ)
+    yield os.environ
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def session(**change):
+    return {
+        "kernel": "02_pack",
+        "accelerator": None,
+        "internet": True,
+        "kernel_sources": [],
+        "dataset_sources": [],
+        "model_sources": [],
+        "environment": {},
+        "requirements": ["numpy>=1"],
+    } | change
+
+
+def attach(root, place):
+    folder = root / "input" / place
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_what_a_session_found_is_left_beside_its_output(environment, kaggle_root, capsys):
+    attach(kaggle_root, "notebooks/alice/kit-01-data")
+    attach(kaggle_root, "rows")
+    begin(session(kernel_sources=["alice/kit-01-data"], dataset_sources=["bob/rows"]), **LIBRARY)
+    record = json.loads((kaggle_root / "working" / "session.json").read_text())
+    assert record["kernel"] == "02_pack"
+    assert record["library"] == "fintune_kit-9.9-py3-none-any.whl"
+    assert record["inputs"] == {"alice/kit-01-data": "input/notebooks/alice/kit-01-data", "bob/rows": "input/rows"}
+    assert record["versions"]["torch"]
+    assert isinstance(record["cards"], list)
+    assert "02_pack: " in capsys.readouterr().out
+
+
+def test_caches_lie_outside_the_output(environment, kaggle_root):
+    begin(session(), **LIBRARY)
+    for name in ("HF_HOME", "TORCH_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
+        assert environment[name].startswith(str(kaggle_root / "temp")), name
+
+
+@pytest.mark.parametrize("layout", ["datasets/bob/rows", "rows"])
+def test_settings_may_name_an_input_by_a_path_that_no_layout_changes(environment, kaggle_root, layout):
+    (attach(kaggle_root, layout) / "a.csv").write_text("x")
+    settings = {"FINTUNE_SOURCE": "{input:bob/rows}/a.csv", "FINTUNE_TIME_BUDGET": "8h30m"}
+    environment["FINTUNE_TIME_BUDGET"] = "5s"
+    for _ in range(2):  # the cell may be run again
+        environment.pop("FINTUNE_SOURCE", None)
+        begin(session(dataset_sources=["bob/rows/3"], environment=settings), **LIBRARY)
+    assert environment["FINTUNE_SOURCE"] == f"{kaggle_root}/temp/inputs/bob/rows/a.csv"
+    assert Path(environment["FINTUNE_SOURCE"]).read_text() == "x"
+    assert environment["FINTUNE_TIME_BUDGET"] == "5s", "what is set already stays"
+
+
+def test_a_setting_that_names_what_is_not_attached_is_refused(environment):
+    with pytest.raises(UserError, match=r"\{input:bob/rows\}, which is not attached"):
+        begin(session(environment={"FINTUNE_SOURCE": "{input:bob/rows}"}), **LIBRARY)
+
+
+def test_a_missing_input_ends_the_session_in_its_first_cell(environment, kaggle_root):
+    with pytest.raises(MissingInputError, match="the notebook alice/kit-01-data is not attached"):
+        begin(session(kernel_sources=["alice/kit-01-data"]), **LIBRARY)
+    assert not (kaggle_root / "working" / "session.json").exists()
+
+
+def test_without_internet_everything_is_offline(environment, kaggle_root):
+    begin(session(internet=False), **LIBRARY)
+    assert {environment[n] for n in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")} == {"1"}
+
+
+def test_an_attached_model_becomes_the_base_under_a_name_that_says_which(environment, kaggle_root):
+    folder = attach(kaggle_root, "models/qwen-lm/qwen2.5/transformers/3b-instruct/1")
+    (folder / "config.json").write_text("{}")
+    model = "qwen-lm/qwen2.5/transformers/3b-instruct/1"
+    for _ in range(2):  # the cell may be run again
+        environment.pop("FINTUNE_MODEL", None)
+        begin(session(model_sources=[model]), **LIBRARY)
+    base = kaggle_root / "temp" / "models" / "qwen2.5-3b-instruct"
+    assert environment["FINTUNE_MODEL"] == str(base)
+    assert (base / "config.json").read_text() == "{}"
+
+
+def test_two_models_need_a_word(environment, kaggle_root):
+    models = ["a/m/f/v/1", "b/n/f/v/1"]
+    for model in models:
+        attach(kaggle_root, f"models/{model}")
+    with pytest.raises(UserError, match="say which with FINTUNE_MODEL"):
+        begin(session(model_sources=models), **LIBRARY)
+
+
+def test_the_token_comes_from_kaggles_secrets_and_is_not_printed(environment, kaggle_root, monkeypatch, capsys):
+    environment.pop("HF_TOKEN", None)
+    monkeypatch.setattr("fintune_kit.kaggle.session.find_token", lambda: "hf_secret")
+    begin(session(), **LIBRARY)
+    assert environment["HF_TOKEN"] == "hf_secret"
+    assert "hf_secret" not in capsys.readouterr().out + (kaggle_root / "working" / "session.json").read_text()
+
+
+def test_a_secret_that_is_not_attached_is_no_error():
+    class WithoutSecrets:
+        def get_secret(self, name):
+            raise RuntimeError("No user secrets exist")
+
+    class WithSecrets:
+        def get_secret(self, name):
+            return f"of {name}"
+
+    assert find_token(WithoutSecrets) is None
+    assert find_token(WithSecrets) == "of HF_TOKEN"
+    assert find_token() is None, "kaggle_secrets is on Kaggle only"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cards"),
+    [("NvidiaTeslaT4", ["Tesla T4", "Tesla T4"]), (None, []), (None, ["Tesla T4"]), ("TpuV5E8", [])],
+)
+def test_a_card_that_was_asked_for(accelerator, cards):
+    check_card(accelerator, cards)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cards", "found"),
+    [
+        ("NvidiaTeslaT4", [], "a CPU"),
+        ("NvidiaTeslaT4", ["Tesla P100-PCIE-16GB"], "Tesla P100"),
+        ("NvidiaL4", ["Tesla T4"], "Tesla T4"),
+    ],
+)
+def test_another_card_ends_the_session_before_it_costs_hours(accelerator, cards, found):
+    with pytest.raises(UserError, match=f"runs on {found}.*{accelerator}.*was asked for"):
+        check_card(accelerator, cards)
+
+
+def test_a_session_without_its_card_ends_and_leaves_what_it_found(environment, kaggle_root):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card")
+    with pytest.raises(UserError, match="runs on a CPU, but NvidiaTeslaT4"):
+        begin(session(accelerator="NvidiaTeslaT4"), **LIBRARY)
+    assert json.loads((kaggle_root / "working" / "session.json").read_text())["cards"] == []
+
+
+def test_torch_is_replaced_only_where_it_cannot_run():
+    assert torch_for([((7, 5), "Tesla T4")], CU128, version="2.11") is None
+    assert torch_for([((8, 9), "L4")], CU128, version="2.11") is None
+    assert torch_for([], CU128, version="2.11") is None
+    assert torch_for([((6, 0), "Tesla P100")], CU128, version="2.11") == "torch==2.7.1"
+    with pytest.raises(UserError, match=r"Tesla V999 is sm_120, but PyTorch 2\.11 has kernels only for"):
+        torch_for([((12, 0), "Tesla V999")], CU128, version="2.11")
+
+
+def test_the_end_says_how_large_the_output_is(environment, kaggle_root, capsys):
+    (kaggle_root / "working" / "x").write_bytes(b"x" * 20_000_000)
+    end()
+    assert capsys.readouterr().out == "output: 0.02 of 19.50 GB\n"

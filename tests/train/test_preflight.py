@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fintune_kit.errors import UserError
+from fintune_kit.hardware import find_machine
+from fintune_kit.recipes import p100, smoke
+from fintune_kit.train.cost import GIB
+from fintune_kit.train.plan import find_device, make_plan
+from fintune_kit.train.preflight import check_room, check_step, preflight
+from tests.train.test_plan import QWEN_3B, SHARED
+
+CPU = torch.device("cpu")
+
+
+def plan():
+    return make_plan(p100(), shape=QWEN_3B, counts=SHARED, device=find_device("t4"))
+
+
+def test_the_real_layer_and_the_real_optimizer_run_here():
+    findings = preflight(find_machine(), smoke().train, plan())
+    assert [finding.what for finding in findings] == ["kernels", "layer", "optimizer", "memory"]
+    assert all(finding.fine for finding in findings)
+    assert "4-bit" in findings[1].detail
+    assert "paged_adamw_8bit" in findings[2].detail
+
+
+@pytest.mark.parametrize("optimizer", ["paged_adamw_8bit", "adamw_torch"])
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_every_kind_of_layer_and_optimizer_is_tried_as_it_is(quantization, optimizer):
+    check_step(CPU, replace(p100().train, quantization=quantization, optimizer=optimizer), dtype="float32")
+
+
+def test_a_bitsandbytes_without_its_binary_is_named_with_the_remedy(monkeypatch):
+    def missing(*_args, **_kwargs):
+        raise RuntimeError("Attempted to use bitsandbytes native library functionality but it's not available.\nMore")
+
+    monkeypatch.setattr("bitsandbytes.functional.quantize_4bit", missing)
+    with pytest.raises(UserError, match=r"nf4 layer.*native library.*expected bitsandbytes 0.*requirements-p100.txt"):
+        check_step(CPU, p100().train, dtype="float32")
+
+
+def test_an_optimizer_that_changes_nothing_is_not_taken_for_one_that_works(monkeypatch):
+    monkeypatch.setattr("torch.optim.AdamW.step", lambda *_: None)
+    with pytest.raises(UserError, match=r"moved a weight by 0.0, expected about the learning rate"):
+        check_step(CPU, replace(p100().train, quantization="none", optimizer="adamw_torch"), dtype="float32")
+
+
+@pytest.mark.parametrize(("free", "fits"), [(14.5, True), (3.0, False)])
+def test_a_card_that_something_else_holds_is_refused_before_loading(monkeypatch, free, fits):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _device: (int(free * GIB), int(14.7 * GIB)))
+    card = torch.device("cuda", 0)
+    if fits:
+        check_room(card, plan())
+        return
+    with pytest.raises(UserError, match=r"3.0 of 14.7 GiB are free.*restart the kernels"):
+        check_room(card, plan())
