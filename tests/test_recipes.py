@@ -70,7 +70,7 @@ def test_source_model_and_tokenizer_can_be_overridden(monkeypatch):
 
 
 def test_an_unknown_recipe_is_named_with_those_that_exist():
-    with pytest.raises(UserError, match=r"'p1OO'.*p100, smoke"):
+    with pytest.raises(UserError, match=r"'p1OO'.*p100, tpu_v5e8, smoke"):
         load_recipe("p1OO")
 
 

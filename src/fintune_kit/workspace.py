@@ -80,9 +80,9 @@ class Workspace:
         return read_manifest(folder, stage=stage) if (folder / MANIFEST).is_file() else None
 
 
-def time_budget() -> list[str]:
+def time_budget(on_kaggle_at_most: str = "11h30m") -> list[str]:
     """`--time-budget` as `FINTUNE_TIME_BUDGET` says, else half an hour less than Kaggle's session, else none."""
-    budget = os.environ.get("FINTUNE_TIME_BUDGET") or ("11h30m" if on_kaggle() else "")
+    budget = os.environ.get("FINTUNE_TIME_BUDGET") or (on_kaggle_at_most if on_kaggle() else "")
     return ["--time-budget", budget] if budget else []
 
 

@@ -81,7 +81,7 @@ def test_one_device_learns_what_pytorch_learns(world, on_torch):
     out = world.parent / "one"
     run_in_a_process(world, out, devices=1)
     plan = json.loads((out / "run" / "plan.json").read_text())["plan"]
-    assert (plan["processes"], plan["accumulation"]) == (1, 8)
+    assert (plan["processes"], plan["accumulation"]) == (1, 16)
     agree(records(out), records(on_torch))
 
 

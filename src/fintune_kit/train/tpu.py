@@ -9,7 +9,7 @@ and drives the same clock, log and guard.
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,10 @@ from fintune_kit.train.stage import Outcome, check_length, finished_before, save
 from fintune_kit.train.tpu_batches import stack_columns, step_batches
 from fintune_kit.train.tpu_devices import find_devices
 from fintune_kit.train.tpu_model import TpuModel, load_model, make_mesh, weights_folder
-from fintune_kit.train.tpu_plan import plan_on, splits_weights
+from fintune_kit.train.tpu_plan import on_tpu, plan_on, splits_weights
 from fintune_kit.train.tpu_step import StepShape, adam, compile_step, make_step, summed_loss
 from fintune_kit.train.trainer import in_training_order, step_order
 from fintune_kit.workspace import MANIFEST
-
-
-def on_tpu(recipe: Recipe) -> Recipe:
-    """The recipe as a TPU can carry it out: there is no bitsandbytes, so the base stays in the compute dtype instead of
-    NF4, and AdamW's state in float32 instead of 8 bit."""
-    return replace(recipe, train=replace(recipe.train, quantization="none", optimizer="adamw_torch"))
 
 
 @dataclass
@@ -81,7 +75,7 @@ def train_on_tpu(
     check_length(packs, recipe=recipe, folder=packed)
     config = load_config(base)
     devices = find_devices()
-    plan = plan_on(devices, recipe, shape=ModelShape.of(config), split=packs.train)
+    plan = plan_on(devices[0].device_kind, len(devices), recipe=recipe, shape=ModelShape.of(config), split=packs.train)
     open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
     if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
         return finished_before(run, plan=plan)

@@ -1,8 +1,6 @@
 """A plan for the devices of a TPU: the arithmetic of `plan.py`, with what attention on JAX keeps besides."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from fintune_kit.pack.store import PackedSplit
 from fintune_kit.recipes import Recipe
@@ -12,11 +10,26 @@ from fintune_kit.train.stage import pack_counts
 from fintune_kit.train.tpu_cost import SPLIT
 
 
-def plan_on(devices: Sequence[Any], recipe: Recipe, *, shape: ModelShape, split: PackedSplit) -> Plan:
-    """The plan for JAX devices: those of a v5e-8, or CPU devices in a rehearsal."""
-    known = DEVICES["v5e8"] if devices[0].platform == "tpu" else DEVICES["cpu"]
-    device = replace(known, cards=len(devices), memory_gib=known.memory_gib if known.kind == "tpu" else 2.0)
-    return make_plan(recipe, shape=shape, counts=pack_counts(split, max_length=recipe.pack.max_length), device=device)
+def plan_on(kind: str, count: int, *, recipe: Recipe, shape: ModelShape, split: PackedSplit) -> Plan:
+    """The plan for JAX devices: those of a v5e-8, or CPU devices in a rehearsal.
+
+    Args:
+        kind, count: as `tpu_devices.count_devices` gives them, `TPU v5 lite` and 8.
+    """
+    known = DEVICES["v5e8"] if "tpu" in kind.lower() else DEVICES["cpu"]
+    device = replace(known, cards=count, memory_gib=known.memory_gib if known.kind == "tpu" else 2.0)
+    return make_plan(
+        on_tpu(recipe),
+        shape=shape,
+        counts=pack_counts(split, max_length=recipe.pack.max_length),
+        device=device,
+    )
+
+
+def on_tpu(recipe: Recipe) -> Recipe:
+    """The recipe as a TPU can carry it out: there is no bitsandbytes, so the base stays in the compute dtype instead of
+    NF4, and AdamW's state in float32 instead of 8 bit."""
+    return replace(recipe, train=replace(recipe.train, quantization="none", optimizer="adamw_torch"))
 
 
 def splits_weights(plan: Plan) -> bool:

@@ -1,0 +1,149 @@
+"""Tunix's models beside transformers': losses and adapter gradients, on one device and split over eight."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+pytest.importorskip("jax", reason="JAX is not installed: `make test-tpu` runs these tests in .venv-tpu")
+pytest.importorskip("tunix", reason="Tunix is not installed: `make test-tpu` runs these tests in .venv-tpu")
+
+import jax
+
+from fintune_kit.chatml import IGNORE
+from fintune_kit.errors import UserError
+from fintune_kit.recipes import LoraRecipe
+from fintune_kit.train.cost import ModelShape
+from fintune_kit.train.model import add_adapter, load_base, load_config
+from fintune_kit.train.tpu_adapter import first_values, from_jax, to_jax
+from fintune_kit.train.tpu_model import load_model, make_mesh, to_tunix
+from fintune_kit.train.tpu_step import summed_loss
+from fintune_kit.train.trainer import stack_packs
+
+LORA = LoraRecipe(rank=4, alpha=8, dropout=0.0)
+SIZES = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.1,
+}
+
+
+def save_model(folder: Path, family: str) -> Path:
+    torch.manual_seed(0)
+    if family == "qwen2":
+        model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, **SIZES))
+    else:
+        rotation = {"rope_type": "default", "rope_theta": 1_000_000.0}
+        config = Qwen3Config(tie_word_embeddings=False, head_dim=32, rope_parameters=rotation, **SIZES)
+        model = Qwen3ForCausalLM(config)
+    for name, parameter in model.named_parameters():
+        if "bias" in name or "norm" in name:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    return folder
+
+
+def packs(*, count: int = 8, length: int = 32) -> dict[str, np.ndarray]:
+    """Ordinary packs of random examples, of which the last tokens are supervised."""
+    draw = np.random.default_rng(0)
+    made = {name: np.zeros((count, length), np.int32) for name in ("position_ids", "subtree_end")}
+    made["input_ids"] = draw.integers(0, 320, (count, length)).astype(np.int32)
+    made["shift_labels"] = np.full((count, length), IGNORE, np.int32)
+    for pack in range(count):
+        start = 0
+        while start < length:
+            end = min(length, start + int(draw.integers(4, 12)))
+            made["subtree_end"][pack, start:end] = end
+            made["position_ids"][pack, start:end] = np.arange(end - start)
+            first = (start + end) // 2
+            made["shift_labels"][pack, first : end - 1] = made["input_ids"][pack, first + 1 : end]
+            start = end
+    return made
+
+
+@pytest.mark.parametrize(
+    ("family", "devices", "checkpointing", "split"),
+    [("qwen2", 8, True, True), ("qwen3", 1, False, False)],
+)
+def test_loss_and_adapter_gradients_are_those_of_transformers(tmp_path, family, devices, checkpointing, split):
+    folder = save_model(tmp_path / "base", family)
+    config, columns = load_config(folder), packs()
+    there = add_adapter(load_base(folder, dtype="float32", quantization="none", device="cpu"), LORA, seed=3)
+    matrices = {n.replace(".default", ""): p for n, p in there.named_parameters() if p.requires_grad}
+    first = first_values(ModelShape.of(config), lora=LORA, seed=3)
+    assert first.keys() == matrices.keys()
+    for name, parameter in matrices.items():
+        assert np.array_equal(first[name], parameter.detach().numpy()), "the same seed draws another adapter"
+        parameter.data += 0.02 * torch.randn_like(parameter)  # B is zero at first, and A would get no gradient
+    expected = there(**stack_packs([{n: c[i] for n, c in columns.items()} for i in range(8)])).loss
+    expected.backward()
+
+    mesh = make_mesh(jax.devices()[:devices])
+    model = load_model(
+        folder,
+        config=config,
+        lora=LORA,
+        mesh=mesh,
+        dtype="float32",
+        checkpointing=checkpointing,
+        split_weights=split,
+    )
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    values = {name: parameter.detach().numpy() for name, parameter in matrices.items()}
+    adapter = to_jax(values, model.adapter_shapes, sharding=whole)
+    assert all(np.array_equal(matrix, values[name]) for name, matrix in from_jax(adapter).items())
+    placed = jax.device_put(columns, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp", None)))
+
+    def loss(matrices, base, rows):
+        return summed_loss(model, matrices, base, rows, noise=None, head_chunk=8)
+
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(adapter, model.base, placed).compile()
+    found, gradient = compiled(adapter, model.base, placed)
+    assert float(found) == pytest.approx(expected.item(), rel=1e-5)
+    gradients = from_jax(gradient)
+    for name, parameter in matrices.items():
+        scale = float(parameter.grad.abs().max())
+        assert scale > 0
+        np.testing.assert_allclose(gradients[name], parameter.grad.numpy(), atol=1e-5 * scale, err_msg=name)
+    assert "f32[8,32,320]" not in compiled.as_text(), "Tunix's logits of all positions are computed"
+
+
+def test_weights_of_two_dtypes_are_read_as_what_they_are(tmp_path):
+    """Tunix's fast reader takes a whole file to have the dtype of its first tensor."""
+    folder = save_model(tmp_path / "base", "qwen2")
+    weights = load_file(folder / "model.safetensors")
+    mixed = {n: w.bfloat16() if "mlp" in n else w for n, w in weights.items()}
+    save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
+    mesh = make_mesh(jax.devices()[:1])
+    model = load_model(folder, config=load_config(folder), lora=LORA, mesh=mesh, dtype="float32", checkpointing=False)
+    norm = np.asarray(model.base["final_norm"]["w"].get_value())
+    np.testing.assert_allclose(norm, weights["model.norm.weight"].numpy(), rtol=1e-6)
+
+
+def test_a_qwen3_with_another_rotation_is_refused(tmp_path):
+    """Tunix 0.1.7 does not read it."""
+    config = load_config(save_model(tmp_path / "base", "qwen3"))
+    config.rope_parameters["rope_theta"] = 5_000_000
+    with pytest.raises(UserError, match=r"rope_theta 5e\+06; Tunix computes every Qwen3 with 1e\+06"):
+        to_tunix(config, dtype="float32", checkpointing=False, split_weights=False)
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    folder = save_model(tmp_path / "base", "qwen2")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no \*\.safetensors.*FINTUNE_MODEL"):
+        load_model(
+            folder,
+            config=load_config(folder),
+            lora=LORA,
+            mesh=make_mesh(jax.devices()[:1]),
+            dtype="float32",
+            checkpointing=False,
+        )

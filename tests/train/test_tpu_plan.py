@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+from fintune_kit.recipes import load_recipe, p100, tpu_v5e8
+from fintune_kit.train.cost import DEVICES, ModelShape
+from fintune_kit.train.engine import train_function, wants_tpu
+from fintune_kit.train.plan import PackCounts, make_plan
+from fintune_kit.train.stage import train
+from fintune_kit.train.tpu_plan import on_tpu, splits_weights
+
+QWEN_3B = ModelShape(hidden=2048, layers=36, heads=16, kv_heads=2, head_dim=128, ffn=11008, vocab=151936, tied=True)
+QWEN_7B = ModelShape(hidden=3584, layers=28, heads=28, kv_heads=4, head_dim=128, ffn=18944, vocab=152064, tied=False)
+PLAIN = PackCounts(packs=11_000, supervised_tokens=2_900_000, plain_sequences_per_pack=1.0)
+
+
+def plan(shape: ModelShape, counts: PackCounts = PLAIN):
+    return make_plan(tpu_v5e8(), shape=shape, counts=counts, device=DEVICES["v5e8"])
+
+
+def test_the_recipe_is_p100_with_more_examples_and_without_bitsandbytes():
+    recipe, theirs = load_recipe("tpu_v5e8"), p100()
+    assert recipe.data.examples == 100_000
+    assert (recipe.train.quantization, recipe.train.optimizer) == ("none", "adamw_torch")
+    assert replace(recipe.train, quantization="nf4", optimizer="paged_adamw_8bit") == theirs.train
+    assert (recipe.lora, recipe.pack, recipe.model, recipe.seed) == (
+        theirs.lora,
+        theirs.pack,
+        theirs.model,
+        theirs.seed,
+    )
+    assert on_tpu(theirs).train == recipe.train
+
+
+def test_ordinary_packs_make_the_effective_batch_as_it_was_meant():
+    found = plan(QWEN_3B)
+    assert (found.micro_batch, found.accumulation, found.processes) == (2, 8, 8)
+    assert found.packs_per_step == 128
+    assert found.dtype == "bfloat16"
+
+
+def test_a_3b_lies_whole_on_each_device_and_a_7b_is_split():
+    assert not splits_weights(plan(QWEN_3B))
+    assert splits_weights(plan(QWEN_7B))
+    assert plan(QWEN_7B).peak_gib < DEVICES["v5e8"].memory_gib
+
+
+def test_the_recipe_chooses_what_computes():
+    assert wants_tpu(tpu_v5e8())
+    assert not wants_tpu(p100())
+    assert train_function(p100()) is train
+    assert train_function(p100(), tpu=True).__name__ == "train_on_tpu"
+    assert train_function(tpu_v5e8()).__name__ == "train_on_tpu"
