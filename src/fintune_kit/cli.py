@@ -17,6 +17,15 @@ from fintune_kit.errors import UserError
 from fintune_kit.recipes import RECIPES, Recipe, load_recipe
 from fintune_kit.workspace import Workspace, open_workspace
 
+SOURCE_HELP = (
+    "hub id, file or folder; may be repeated; SRC=COUNT takes so many of the chosen conversations from it, SRC*WEIGHT "
+    "a share in proportion to the weights"
+)
+MAP_HELP = (
+    "which column plays which role, where the columns are not recognised: user and assistant (with context, system), "
+    "or messages, or text and label; and task_type, conversation_id, origin beside any of these"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
@@ -36,12 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     data = _add(commands, "data", run_data, "rows of any dataset into conversations/")
-    data.add_argument("--source", action="append", metavar="SRC", help="hub id, file or folder; may be repeated")
+    data.add_argument("--source", action="append", metavar="SRC", help=SOURCE_HELP)
     data.add_argument("--out", type=Path, metavar="DIR", help="default: conversations/ in the workspace")
     data.add_argument("--examples", type=int, metavar="N", help="conversations to choose")
     data.add_argument("--seed", type=int, metavar="N")
     data.add_argument("--hold-out", action="append", default=[], metavar="FILE", help="its texts are kept out")
-    data.add_argument("--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is which")
+    data.add_argument("--map", action="append", default=[], metavar="ROLE=COLUMN", help=MAP_HELP)
 
     pack = _add(commands, "pack", run_pack, "conversations/ into packed/")
     pack.add_argument("--conversations", type=Path, metavar="DIR")
