@@ -118,6 +118,7 @@ def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
 
 
 def unknown_template(tokenizer: Any, why: str) -> UserError:
+    """The error for a tokenizer whose template is not one that we reproduce; `why` says what was found."""
     return UserError(
         f"the chat template of {tokenizer.name_or_path or type(tokenizer).__name__!r} cannot be used: {why}; expected "
         "ChatML as of Qwen2.5 or Qwen3: name such a tokenizer with --tokenizer or FINTUNE_TOKENIZER"

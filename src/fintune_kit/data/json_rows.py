@@ -21,6 +21,7 @@ from fintune_kit.data.lines import (
 
 
 def jsonl_rows(lines: Lines) -> Iterator[Row]:
+    """A row a line; a line that is too long or no JSON object becomes a refused row with its number."""
     for line in lines:
         place = f"line {lines.number}"
         if lines.number in lines.overlong:

@@ -12,6 +12,7 @@ from fintune_kit.data.lines import LINE_LIMIT, RAW_LIMIT, Lines, Row, Unreadable
 
 
 def csv_rows(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
+    """A row a record; what does not fit the header is refused with its line. `delimiter` None: found by its looks."""
     previous_limit = csv.field_size_limit(LINE_LIMIT)
     try:
         yield from _csv_records(path, lines, delimiter)
@@ -54,6 +55,11 @@ def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Ro
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
+    """The rows of a Parquet file, gzipped or not, a batch at a time; from a damaged place on, one refused row.
+
+    Raises:
+        UnreadableFile: no row could be read, or a column's name stands twice.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -119,6 +119,10 @@ def train(
     Raises:
         UserError: the packs do not fit the recipe, the machine cannot run it, or `run` holds another run.
     """
+    # first of all: loading counts against the budget
+    clock = Clock(
+        minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
+    )
     encoder = ChatEncoder.load(recipe.tokenizer or base)
     packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
     check_length(packs, recipe=recipe, folder=packed)
@@ -144,9 +148,6 @@ def train(
         len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
     guard = NonFiniteGuard()
-    clock = Clock(
-        minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
-    )
     trainer = PackTrainer(
         model=model,
         tokenizer=encoder.tokenizer,
