@@ -120,6 +120,14 @@ def test_packs_of_another_length_are_refused(world, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def holds_something(folder: Path) -> bool:
+    """Also while another process takes the folder away."""
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
+
+
 def moments(run: Path) -> dict[str, Callable[[], bool]]:
     """Whether a run has come to: its beginning, another step, a save that is under way."""
     log, partial = run / "log.jsonl", run / "checkpoints" / "partial"
@@ -127,7 +135,7 @@ def moments(run: Path) -> dict[str, Callable[[], bool]]:
     return {
         "start": lambda: True,
         "step": lambda: log.is_file() and log.stat().st_size > size,
-        "save": lambda: partial.is_dir() and any(partial.iterdir()),
+        "save": lambda: holds_something(partial),
     }
 
 
