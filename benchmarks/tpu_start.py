@@ -28,8 +28,8 @@ def main() -> None:
     from fintune_kit.train import tpu  # noqa: F401 - all that training imports
     from fintune_kit.train.cost import ModelShape
     from fintune_kit.train.model import load_config
-    from fintune_kit.train.tpu_adapter import first_values
-    from fintune_kit.train.tpu_model import abstract_model, make_mesh, to_tunix
+    from fintune_kit.train.tpu.adapter import first_values
+    from fintune_kit.train.tpu.model import abstract_model, make_mesh, to_tunix
 
     recipe, config = tpu_v5e8(), load_config(arguments.config)
     tunix_config = to_tunix(config, dtype="bfloat16", checkpointing=True, split_weights=False)
@@ -59,8 +59,8 @@ def lower(graph: Any, shapes: Any, *, config: Any, tunix_config: Any, mesh: Any)
 
     from fintune_kit.pack.tree import COLUMNS
     from fintune_kit.recipes import tpu_v5e8
-    from fintune_kit.train.tpu_model import TpuModel, _architecture
-    from fintune_kit.train.tpu_step import adam, make_step, spread
+    from fintune_kit.train.tpu.model import TpuModel, _architecture
+    from fintune_kit.train.tpu.step import adam, make_step, spread
 
     recipe = tpu_v5e8()
     base = nnx.split(nnx.eval_shape(lambda: _architecture(config)(tunix_config, rngs=nnx.Rngs(params=0))))[1]

@@ -29,7 +29,7 @@ ENVIRONMENT_READ_BY = (
     "launch.py",
     "session.py",
     "cells.py",
-    "tpu_devices.py",
+    "devices.py",
 )
 
 

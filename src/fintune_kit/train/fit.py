@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.cost import GIB, Device, ModelShape, Recompute, memory_by_part, operations
-from fintune_kit.train.tpu_cost import SPLIT, memory_on_tpu
+from fintune_kit.train.tpu.cost import SPLIT, memory_on_tpu
 
 MARGIN = 0.94
 """Of a card's memory; the rest is for fragments that the arithmetic does not know."""

@@ -15,7 +15,7 @@ from fintune_kit.hardware import Card, Machine, choose_dtype
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.cost import DEVICES, GIB, Device, ModelShape, Recompute, hours, operations
 from fintune_kit.train.fit import HEAD_CHUNK, fastest_way
-from fintune_kit.train.tpu_cost import TPU_DTYPE
+from fintune_kit.train.tpu.cost import TPU_DTYPE
 
 ON_KAGGLE = {"p100": (12.0, 30, "GPU"), "t4": (12.0, 30, "GPU"), "t4x2": (12.0, 30, "GPU"), "v5e8": (9.0, 20, "TPU")}
 """Hours of one Kaggle session and of a week, by device; two T4 in one session are counted once."""

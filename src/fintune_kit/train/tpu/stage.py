@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from transformers import TrainerControl, TrainerState
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chatml import IGNORE, ChatEncoder
 from fintune_kit.errors import UserError
 from fintune_kit.pack.store import open_packed
 from fintune_kit.recipes import Recipe, TrainRecipe
-from fintune_kit.train import tpu_adapter, tpu_checkpoints
 from fintune_kit.train.callbacks import GIB, Clock, StepLog, read_log
 from fintune_kit.train.cost import ModelShape
 from fintune_kit.train.guards import NonFiniteGuard
@@ -28,11 +27,14 @@ from fintune_kit.train.model import load_config
 from fintune_kit.train.plan import Plan
 from fintune_kit.train.run_folder import finish_run, identity_of, open_run
 from fintune_kit.train.stage import Outcome, check_length, finished_before, save_adapter, step_log
-from fintune_kit.train.tpu_batches import stack_columns, step_batches
-from fintune_kit.train.tpu_devices import find_devices
-from fintune_kit.train.tpu_model import TpuModel, load_model, make_mesh, weights_folder
-from fintune_kit.train.tpu_plan import on_tpu, plan_on, splits_weights
-from fintune_kit.train.tpu_step import StepShape, adam, compile_step, make_step, summed_loss
+from fintune_kit.train.tpu import checkpoints
+from fintune_kit.train.tpu.adapter import first_values, from_jax, to_jax, write_peft
+from fintune_kit.train.tpu.base import make_mesh, weights_folder
+from fintune_kit.train.tpu.batches import stack_columns, step_batches
+from fintune_kit.train.tpu.devices import find_devices
+from fintune_kit.train.tpu.model import TpuModel, load_model
+from fintune_kit.train.tpu.plan import on_tpu, plan_on, splits_weights
+from fintune_kit.train.tpu.step import StepShape, adam, compile_step, everywhere, make_loss, make_step, spread
 from fintune_kit.train.trainer import in_training_order, step_order
 from fintune_kit.workspace import MANIFEST
 
@@ -80,34 +82,31 @@ def train_on_tpu(
     if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
         return finished_before(run, plan=plan)
 
-    mesh = make_mesh(devices[: plan.processes])
     model = load_model(
         weights_folder(base),
         config=config,
         lora=recipe.lora,
-        mesh=mesh,
+        mesh=make_mesh(devices[: plan.processes]),
         dtype=plan.dtype,
-        checkpointing=plan.recompute.blocks > 0,
+        recompute=plan.recompute,
         split_weights=splits_weights(plan),
     )
-    learned = _start(run, model=model, config=config, recipe=recipe, mesh=mesh)
+    learned = _start(run, model=model, config=config, recipe=recipe)
     order = step_order(
         len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
     guard = NonFiniteGuard()
     log = step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard)
     rows = in_training_order(packs.train.rows, order)
-    _run_steps(
-        learned, model=model, rows=rows, mesh=mesh, plan=plan, recipe=recipe, clock=clock, log=log, guard=guard, run=run
-    )
+    _run_steps(learned, model=model, rows=rows, plan=plan, recipe=recipe, clock=clock, log=log, guard=guard, run=run)
     records = read_log(run / "log.jsonl")
     if learned.steps_done < plan.optimizer_steps:
         return Outcome(finished=False, steps_done=learned.steps_done, plan=plan, log=records, validation_loss=None)
-    loss, tokens = mean_loss(model, learned.adapter, packs.validation.rows, mesh=mesh, plan=plan)
-    matrices = tpu_adapter.from_jax(learned.adapter)
+    loss, tokens = mean_loss(model, learned.adapter, packs.validation.rows, plan=plan)
+    matrices = from_jax(learned.adapter)
     save_adapter(
         adapter,
-        write=lambda folder, name: tpu_adapter.write_peft(matrices, folder, base=name, lora=recipe.lora),
+        write=lambda folder, name: write_peft(matrices, folder, base=name, lora=recipe.lora),
         encoder=encoder,
         recipe=recipe,
         run=run,
@@ -120,21 +119,21 @@ def train_on_tpu(
     return Outcome(finished=True, steps_done=learned.steps_done, plan=plan, log=records, validation_loss=loss)
 
 
-def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe, mesh: Any) -> _Learned:
+def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Learned:
     """The newest checkpoint, or the adapter's first values."""
     import jax
 
-    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    found = tpu_checkpoints.load_newest(run / "checkpoints")
+    place = everywhere(model.mesh)
+    found = checkpoints.load_newest(run / "checkpoints")
     if found is None:
-        matrices = tpu_adapter.first_values(ModelShape.of(config), lora=recipe.lora, seed=recipe.seed)
-        adapter = tpu_adapter.to_jax(matrices, model.adapter_shapes, sharding=whole)
-        return _Learned(adapter=adapter, moments=jax.device_put(adam().init(adapter), whole), steps_done=0)
-    place = lambda matrices: tpu_adapter.to_jax(matrices, model.adapter_shapes, sharding=whole)  # noqa: E731
-    adapter = place(found.adapter)
-    empty = adam().init(adapter)
-    moments = empty._replace(count=np.int32(found.updates), mu=place(found.mean), nu=place(found.square))
-    return _Learned(adapter=adapter, moments=jax.device_put(moments, whole), steps_done=found.step)
+        first = first_values(ModelShape.of(config), lora=recipe.lora, seed=recipe.seed)
+        adapter = to_jax(first, model.adapter_shapes, sharding=place)
+        return _Learned(adapter=adapter, moments=jax.device_put(adam().init(adapter), place), steps_done=0)
+    adapter, mean, square = (
+        to_jax(matrices, model.adapter_shapes, sharding=place) for matrices in (found.adapter, found.mean, found.square)
+    )
+    moments = adam().init(adapter)._replace(count=np.int32(found.updates), mu=mean, nu=square)
+    return _Learned(adapter=adapter, moments=jax.device_put(moments, place), steps_done=found.step)
 
 
 def _run_steps(
@@ -142,7 +141,6 @@ def _run_steps(
     *,
     model: TpuModel,
     rows: Any,
-    mesh: Any,
     plan: Plan,
     recipe: Recipe,
     clock: Clock,
@@ -158,14 +156,14 @@ def _run_steps(
         model, recipe=recipe.train, head_chunk=plan.head_chunk, seed=recipe.seed, dropout=recipe.lora.dropout
     )
     compiled = compile_step(
-        step, mesh=mesh, adapter=learned.adapter, moments=learned.moments, base=model.base, shape=shape
+        step, mesh=model.mesh, adapter=learned.adapter, moments=learned.moments, base=model.base, shape=shape
     )
     rates = learning_rates(recipe.train, steps=plan.optimizer_steps)
     state, control = TrainerState(global_step=learned.steps_done, is_world_process_zero=True), TrainerControl()
     watchers = (clock, log)
     for watcher in watchers:
         watcher.on_train_begin(None, state, control)
-    for packs, waited in step_batches(rows, first=learned.steps_done, shape=shape, mesh=mesh):
+    for packs, waited in step_batches(rows, first=learned.steps_done, shape=shape, mesh=model.mesh):
         for watcher in watchers:
             watcher.on_step_begin(None, state, control)
         rate, number = np.float32(rates[state.global_step]), np.int32(state.global_step)
@@ -180,14 +178,14 @@ def _run_steps(
             "loss": loss,
             "grad_norm": norm,
             "learning_rate": rates[learned.steps_done - 1],
-            "peak_memory_gib": _peak_memory(mesh),
+            "peak_memory_gib": _peak_memory(model.mesh),
             "input_wait_seconds": round(waited, 5),
         }
         log.on_log(None, state, control, logs=logs)
         if control.should_save or learned.steps_done == plan.optimizer_steps:
             control.should_save = False
             started = time.monotonic()
-            tpu_checkpoints.save(
+            checkpoints.save(
                 run / "checkpoints",
                 step=learned.steps_done,
                 adapter=learned.adapter,
@@ -215,7 +213,7 @@ def learning_rates(recipe: TrainRecipe, *, steps: int) -> list[float]:
     return rates
 
 
-def mean_loss(model: TpuModel, adapter: Any, rows: Any, *, mesh: Any, plan: Plan) -> tuple[float, int]:
+def mean_loss(model: TpuModel, adapter: Any, rows: Any, *, plan: Plan) -> tuple[float, int]:
     """Mean cross-entropy over all supervised tokens of some packs, without dropout.
 
     Returns:
@@ -223,21 +221,13 @@ def mean_loss(model: TpuModel, adapter: Any, rows: Any, *, mesh: Any, plan: Plan
     """
     import jax
 
-    from fintune_kit.chatml import IGNORE
-    from fintune_kit.train.tpu_model import AXIS
-
     size = plan.micro_batch * plan.processes
     filled = in_training_order(rows, step_order(len(rows), epochs=1, seed=0, packs_per_step=size))
-    together = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS, None))
-
-    def summed(matrices: Any, base: Any, packs: Any) -> Any:
-        return summed_loss(model.without_dropout(), matrices, base, packs, noise=None, head_chunk=plan.head_chunk)
-
-    compiled = jax.jit(summed)
+    compiled = make_loss(model, head_chunk=plan.head_chunk)
     total, tokens = 0.0, 0
     for start in range(0, len(filled), size):
-        columns = stack_columns(filled, start=start, stop=start + size)
-        total += float(compiled(adapter, model.base, jax.device_put(columns, together)))
+        columns = {name: c[None] for name, c in stack_columns(filled, start=start, stop=start + size).items()}
+        total += float(compiled(adapter, model.base, jax.device_put(columns, spread(model.mesh))))
         tokens += int((columns["shift_labels"] != IGNORE).sum())
     return total / max(1, tokens), tokens
 

@@ -18,10 +18,10 @@ from fintune_kit.pack.store import open_packed
 from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.model import load_adapter, load_base
 from fintune_kit.train.stage import ARTIFACTS, train
-from fintune_kit.train.tpu import learning_rates, train_on_tpu
+from fintune_kit.train.tpu.stage import learning_rates, train_on_tpu
 from fintune_kit.train.trainer import mean_loss
 from fintune_kit.workspace import sha256_of
-from tests.train.tpu_world import make_world, recipe, records, run, run_in_a_process
+from tests.train.tpu.world import make_world, recipe, records, run, run_in_a_process
 
 SAME = 1e-4
 COMPILED = "/jax/core/compile/backend_compile_duration"

@@ -98,7 +98,7 @@ def run(stage: Any, world: Path, out: Path, the_recipe: Recipe | None = None, **
 
 
 def _run_on_tpu(world: Path, out: Path, options: dict[str, Any]) -> None:
-    from fintune_kit.train.tpu import train_on_tpu
+    from fintune_kit.train.tpu.stage import train_on_tpu
 
     run(train_on_tpu, world, out, **options)
 

@@ -11,7 +11,8 @@ pytest.importorskip("jax", reason="JAX is not installed: `make test-tpu` runs th
 import jax
 import jax.numpy as jnp
 
-from fintune_kit.train.tpu_loss import summed_cross_entropy, tree_mask
+from fintune_kit.train.tpu.attention import tree_mask
+from fintune_kit.train.tpu.loss import summed_cross_entropy
 
 
 def draw(*, packs: int = 3, length: int = 13, width: int = 8, words: int = 50):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from fintune_kit.errors import UserError
-from fintune_kit.train.tpu_devices import _drop_spoilt_hostnames, check_devices, count_devices, find_devices
+from fintune_kit.train.tpu.devices import _drop_spoilt_hostnames, check_devices, count_devices, find_devices
 
 
 def test_eight_tpu_devices_are_fine():
@@ -62,7 +62,7 @@ def test_devices_are_counted_in_another_process(monkeypatch):
 def test_the_command_ends_with_one_sentence_and_2_where_there_is_no_tpu(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed: `make test-tpu` runs this test in .venv-tpu")
     environment = {name: value for name, value in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")}
-    counting = "from fintune_kit.errors import UserError\nfrom fintune_kit.train.tpu_devices import count_devices\n"
+    counting = "from fintune_kit.errors import UserError\nfrom fintune_kit.train.tpu.devices import count_devices\n"
     counting += "try: count_devices()\nexcept UserError as error: print(error)\n"
     said = subprocess.run(
         [sys.executable, "-c", counting], env=environment, capture_output=True, text=True, check=True

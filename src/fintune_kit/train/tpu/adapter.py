@@ -2,10 +2,10 @@
 
     PEFT   base_model.model.model.layers.0.self_attn.o_proj.lora_A.weight   [rank, inputs]
            base_model.model.model.layers.0.self_attn.o_proj.lora_B.weight   [outputs, rank]
-    JAX    layers.0.attn.o_proj.w_lora_a                                    [heads, head size, rank]
-           layers.0.attn.o_proj.w_lora_b                                    [rank, outputs]
+    JAX    layers.0.attn.o_proj.w_lora_a                                    [layers, heads, head size, rank]
+           layers.0.attn.o_proj.w_lora_b                                    [layers, rank, outputs]
 
-The same numbers in the same order: a transpose and a reshape apart.
+The same numbers in the same order, a transpose and a reshape apart; on JAX all layers lie in one array.
 """
 
 import math
@@ -25,7 +25,6 @@ Matrices = dict[str, NDArray[np.float32]]
 """An adapter by PEFT's names."""
 
 WEIGHTS = "adapter_model.safetensors"
-_BLOCK = {"self_attn": "attn", "mlp": "mlp"}
 
 
 def first_values(shape: ModelShape, *, lora: LoraRecipe, seed: int) -> Matrices:
@@ -64,14 +63,14 @@ def to_jax(matrices: Mapping[str, NDArray[np.float32]], shapes: Any, *, sharding
     import jax
     from flax import nnx
 
-    flat = nnx.to_flat_state(shapes)
-    names = [_name_of(path) for path, _ in flat]
-    assert sorted(names) == sorted(matrices), "the adapter and the model have other places"
-    leaves = [
-        variable.replace(jax.device_put(np.ascontiguousarray(matrices[name].T).reshape(variable.shape), sharding))
-        for name, (_, variable) in zip(names, flat, strict=True)
-    ]
-    return nnx.from_flat_state(list(zip([path for path, _ in flat], leaves, strict=True)))
+    leaves, used = [], 0
+    for path, variable in nnx.to_flat_state(shapes):
+        layers = [matrices[_name_of(path, layer)].T for layer in range(variable.shape[0])]
+        value = np.ascontiguousarray(np.stack(layers)).reshape(variable.shape)
+        leaves.append((path, variable.replace(jax.device_put(value, sharding))))
+        used += len(layers)
+    assert used == len(matrices), "the adapter and the model have other places"
+    return nnx.from_flat_state(leaves)
 
 
 def from_jax(state: Any) -> Matrices:
@@ -81,10 +80,10 @@ def from_jax(state: Any) -> Matrices:
 
     made = {}
     for path, variable in nnx.to_flat_state(state):
-        value = np.asarray(jax.device_get(variable.get_value()), dtype=np.float32)
         a = str(path[-1]).endswith("_a")
-        matrix = value.reshape(-1, value.shape[-1]) if a else value.reshape(value.shape[0], -1)
-        made[_name_of(path)] = np.ascontiguousarray(matrix.T)
+        for layer, value in enumerate(np.asarray(jax.device_get(variable.get_value()), dtype=np.float32)):
+            matrix = value.reshape(-1, value.shape[-1]) if a else value.reshape(value.shape[0], -1)
+            made[_name_of(path, layer)] = np.ascontiguousarray(matrix.T)
     return made
 
 
@@ -108,11 +107,9 @@ def load_matrices(path: Path) -> Matrices:
     return found
 
 
-def _name_of(path: tuple[Any, ...]) -> str:
-    _, layer, block, projection, value = path
-    there = {ours: theirs for theirs, ours in _BLOCK.items()}[block]
-    letter = "A" if str(value).endswith("_lora_a") else "B"
-    return f"base_model.model.model.layers.{layer}.{there}.{projection}.lora_{letter}.weight"
+def _name_of(path: tuple[Any, ...], layer: int) -> str:
+    projection, value = path[-2:]
+    return _peft_name(layer, projection, "A" if str(value).endswith("_lora_a") else "B")
 
 
 def _peft_name(layer: int, projection: str, letter: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fintune_kit.pack.tree import COLUMNS
-from fintune_kit.train.tpu_step import StepShape, spread
+from fintune_kit.train.tpu.step import StepShape, spread
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -16,14 +16,16 @@ import jax
 from fintune_kit.chatml import IGNORE
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import LoraRecipe
-from fintune_kit.train.cost import ModelShape
+from fintune_kit.train.cost import ModelShape, Recompute
 from fintune_kit.train.model import add_adapter, load_base, load_config
-from fintune_kit.train.tpu_adapter import first_values, from_jax, to_jax
-from fintune_kit.train.tpu_model import load_model, make_mesh, to_tunix
-from fintune_kit.train.tpu_step import summed_loss
+from fintune_kit.train.tpu.adapter import first_values, from_jax, to_jax
+from fintune_kit.train.tpu.base import make_mesh
+from fintune_kit.train.tpu.model import TpuModel, load_model
+from fintune_kit.train.tpu.step import everywhere, make_gradient, make_loss, spread
 from fintune_kit.train.trainer import stack_packs
 
 LORA = LoraRecipe(rank=4, alpha=8, dropout=0.0)
+NOTHING, CHEAP_PARTS, BLOCKS = Recompute(), Recompute(cheap_parts=True), Recompute(blocks=2)
 SIZES = {
     "vocab_size": 320,
     "hidden_size": 64,
@@ -40,7 +42,7 @@ def save_model(folder: Path, family: str) -> Path:
     if family == "qwen2":
         model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, **SIZES))
     else:
-        rotation = {"rope_type": "default", "rope_theta": 1_000_000.0}
+        rotation = {"rope_type": "default", "rope_theta": 5_000_000.0}  # which Tunix itself does not read
         config = Qwen3Config(tie_word_embeddings=False, head_dim=32, rope_parameters=rotation, **SIZES)
         model = Qwen3ForCausalLM(config)
     for name, parameter in model.named_parameters():
@@ -48,6 +50,16 @@ def save_model(folder: Path, family: str) -> Path:
             parameter.data += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder)
     return folder
+
+
+def load(folder: Path, *, devices: int, recompute: Recompute = NOTHING, lora: LoraRecipe = LORA, **how) -> TpuModel:
+    mesh, config = make_mesh(jax.devices()[:devices]), load_config(folder)
+    return load_model(folder, config=config, lora=lora, mesh=mesh, dtype="float32", recompute=recompute, **how)
+
+
+def place(columns: dict[str, np.ndarray], model: TpuModel) -> dict[str, jax.Array]:
+    """A step of one micro-batch."""
+    return jax.device_put({name: column[None] for name, column in columns.items()}, spread(model.mesh))
 
 
 def packs(*, count: int = 8, length: int = 32) -> dict[str, np.ndarray]:
@@ -69,10 +81,15 @@ def packs(*, count: int = 8, length: int = 32) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("family", "devices", "checkpointing", "split"),
-    [("qwen2", 8, True, True), ("qwen3", 1, False, False)],
+    ("family", "devices", "recompute", "split"),
+    [
+        ("qwen2", 8, BLOCKS, True),
+        ("qwen2", 8, CHEAP_PARTS, False),
+        ("qwen3", 1, NOTHING, False),
+        ("qwen3", 8, CHEAP_PARTS, True),
+    ],
 )
-def test_loss_and_adapter_gradients_are_those_of_transformers(tmp_path, family, devices, checkpointing, split):
+def test_loss_and_adapter_gradients_are_those_of_transformers(tmp_path, family, devices, recompute, split):
     folder = save_model(tmp_path / "base", family)
     config, columns = load_config(folder), packs()
     there = add_adapter(load_base(folder, dtype="float32", quantization="none", device="cpu"), LORA, seed=3)
@@ -82,37 +99,30 @@ def test_loss_and_adapter_gradients_are_those_of_transformers(tmp_path, family, 
     for name, parameter in matrices.items():
         assert np.array_equal(first[name], parameter.detach().numpy()), "the same seed draws another adapter"
         parameter.data += 0.02 * torch.randn_like(parameter)  # B is zero at first, and A would get no gradient
-    expected = there(**stack_packs([{n: c[i] for n, c in columns.items()} for i in range(8)])).loss
+    tokens = int((columns["shift_labels"] != IGNORE).sum())
+    expected = there(**stack_packs([{n: c[i] for n, c in columns.items()} for i in range(8)])).loss / tokens
     expected.backward()
 
-    mesh = make_mesh(jax.devices()[:devices])
-    model = load_model(
-        folder,
-        config=config,
-        lora=LORA,
-        mesh=mesh,
-        dtype="float32",
-        checkpointing=checkpointing,
-        split_weights=split,
-    )
-    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    model = load(folder, devices=devices, recompute=recompute, split_weights=split)
+    if split:
+        up = model.base["layers"][0]["mlp"]["up_proj"]["kernel"].get_value()
+        assert up.addressable_shards[0].data.size == up.size // devices, "each device holds all weights"
     values = {name: parameter.detach().numpy() for name, parameter in matrices.items()}
-    adapter = to_jax(values, model.adapter_shapes, sharding=whole)
+    adapter = to_jax(values, model.adapter_shapes, sharding=everywhere(model.mesh))
     assert all(np.array_equal(matrix, values[name]) for name, matrix in from_jax(adapter).items())
-    placed = jax.device_put(columns, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp", None)))
-
-    def loss(matrices, base, rows):
-        return summed_loss(model, matrices, base, rows, noise=None, head_chunk=8)
-
-    compiled = jax.jit(jax.value_and_grad(loss)).lower(adapter, model.base, placed).compile()
-    found, gradient = compiled(adapter, model.base, placed)
+    placed = place(columns, model)
+    compiled = jax.jit(make_gradient(model, head_chunk=8, seed=0, dropout=0.0)).lower(adapter, model.base, placed, 0)
+    compiled = compiled.compile()
+    found, gradient = compiled(adapter, model.base, placed, 0)
     assert float(found) == pytest.approx(expected.item(), rel=1e-5)
     gradients = from_jax(gradient)
     for name, parameter in matrices.items():
         scale = float(parameter.grad.abs().max())
         assert scale > 0
         np.testing.assert_allclose(gradients[name], parameter.grad.numpy(), atol=1e-5 * scale, err_msg=name)
-    assert "f32[8,32,320]" not in compiled.as_text(), "Tunix's logits of all positions are computed"
+    assert f"f32[{8 // devices},32,320]" not in compiled.as_text(), "Tunix's logits of all positions are computed"
+    loss = make_loss(model, head_chunk=8)(adapter, model.base, placed)
+    assert float(loss) == pytest.approx(expected.item() * tokens, rel=1e-5)
 
 
 def test_weights_of_two_dtypes_are_read_as_what_they_are(tmp_path):
@@ -121,29 +131,13 @@ def test_weights_of_two_dtypes_are_read_as_what_they_are(tmp_path):
     weights = load_file(folder / "model.safetensors")
     mixed = {n: w.bfloat16() if "mlp" in n else w for n, w in weights.items()}
     save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
-    mesh = make_mesh(jax.devices()[:1])
-    model = load_model(folder, config=load_config(folder), lora=LORA, mesh=mesh, dtype="float32", checkpointing=False)
+    model = load(folder, devices=1)
     norm = np.asarray(model.base["final_norm"]["w"].get_value())
     np.testing.assert_allclose(norm, weights["model.norm.weight"].numpy(), rtol=1e-6)
-
-
-def test_a_qwen3_with_another_rotation_is_refused(tmp_path):
-    """Tunix 0.1.7 does not read it."""
-    config = load_config(save_model(tmp_path / "base", "qwen3"))
-    config.rope_parameters["rope_theta"] = 5_000_000
-    with pytest.raises(UserError, match=r"rope_theta 5e\+06; Tunix computes every Qwen3 with 1e\+06"):
-        to_tunix(config, dtype="float32", checkpointing=False, split_weights=False)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
     folder = save_model(tmp_path / "base", "qwen2")
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"no \*\.safetensors.*FINTUNE_MODEL"):
-        load_model(
-            folder,
-            config=load_config(folder),
-            lora=LORA,
-            mesh=make_mesh(jax.devices()[:1]),
-            dtype="float32",
-            checkpointing=False,
-        )
+        load(folder, devices=1)

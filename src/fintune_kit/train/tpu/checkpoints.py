@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder, seal
-from fintune_kit.train.tpu_adapter import WEIGHTS, Matrices, from_jax, load_matrices, save_matrices
+from fintune_kit.train.tpu.adapter import WEIGHTS, Matrices, from_jax, load_matrices, save_matrices
 from fintune_kit.workspace import read_json, write_json
 
 _MOMENTS = "optimizer.safetensors"
@@ -38,7 +38,7 @@ def save(checkpoints: Path, *, step: int, adapter: Any, moments: Any) -> Path:
 
     Args:
         adapter: `nnx.State`.
-        moments: of `tpu_step.adam`.
+        moments: of `step.adam`.
     """
     partial = partial_folder(checkpoints)
     shutil.rmtree(partial, ignore_errors=True)

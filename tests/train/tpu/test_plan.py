@@ -5,7 +5,7 @@ from fintune_kit.train.cost import DEVICES, ModelShape
 from fintune_kit.train.engine import train_function, wants_tpu
 from fintune_kit.train.plan import PackCounts, make_plan
 from fintune_kit.train.stage import train
-from fintune_kit.train.tpu_plan import on_tpu, splits_weights
+from fintune_kit.train.tpu.plan import on_tpu, splits_weights
 
 QWEN_3B = ModelShape(hidden=2048, layers=36, heads=16, kv_heads=2, head_dim=128, ffn=11008, vocab=151936, tied=True)
 QWEN_7B = ModelShape(hidden=3584, layers=28, heads=28, kv_heads=4, head_dim=128, ffn=18944, vocab=152064, tied=False)

@@ -1,4 +1,4 @@
-"""The loss on JAX: the packs, the mask and the sums of `loss.py`, in shapes that never change.
+"""The loss on JAX: the sums of `train/loss.py`, in shapes that never change.
 
 Supervised positions of each pack are brought to the front, and the head runs on these only, a chunk at a time, for as
 many chunks as the fullest pack of the micro-batch needs. A chunk's gradient is taken while its logits exist:
@@ -12,18 +12,6 @@ from functools import cache
 from typing import Any
 
 from fintune_kit.chatml import IGNORE
-
-
-def tree_mask(subtree_end: Any) -> Any:
-    """Who sees whom: bool `[B, L, L]`, True where query (row) attends to key (column), as `pack.mask` has it.
-
-    A query sees a key exactly when `key <= query < subtree_end[key]`.
-    """
-    import jax.numpy as jnp
-
-    position = jnp.arange(subtree_end.shape[-1])
-    query, key = position[:, None], position[None, :]
-    return (key <= query) & (query < subtree_end[:, None, :])
 
 
 def summed_cross_entropy(hidden: Any, head: Any, labels: Any, *, chunk: int) -> Any:

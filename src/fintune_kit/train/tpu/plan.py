@@ -7,14 +7,14 @@ from fintune_kit.recipes import Recipe
 from fintune_kit.train.cost import DEVICES, ModelShape
 from fintune_kit.train.plan import Plan, make_plan
 from fintune_kit.train.stage import pack_counts
-from fintune_kit.train.tpu_cost import SPLIT
+from fintune_kit.train.tpu.cost import SPLIT
 
 
 def plan_on(kind: str, count: int, *, recipe: Recipe, shape: ModelShape, split: PackedSplit) -> Plan:
     """The plan for JAX devices: those of a v5e-8, or CPU devices in a rehearsal.
 
     Args:
-        kind, count: as `tpu_devices.count_devices` gives them, `TPU v5 lite` and 8.
+        kind, count: as `devices.count_devices` gives them, `TPU v5 lite` and 8.
     """
     known = DEVICES["v5e8"] if "tpu" in kind.lower() else DEVICES["cpu"]
     device = replace(known, cards=count, memory_gib=known.memory_gib if known.kind == "tpu" else 2.0)

@@ -20,7 +20,7 @@ from fintune_kit.errors import UserError
 
 DEVICES_OF_A_V5E8 = 8
 _COUNT = (
-    "import json; from fintune_kit.train.tpu_devices import find_devices; found = find_devices();"
+    "import json; from fintune_kit.train.tpu.devices import find_devices; found = find_devices();"
     "print(json.dumps([found[0].device_kind, len(found)]))"
 )
 
