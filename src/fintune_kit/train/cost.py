@@ -107,7 +107,7 @@ DEVICES: dict[str, Device] = {
             capability=None,
             peak_tflops=197.0,
             reached=(0.20, 0.40),
-            assumption="eight v5e; attention is dense, float32 scores pass through 819 GB/s, the base is not quantized",
+            assumption="eight v5e; the base is not quantized, the adapter's narrow products leave the unit half empty",
         ),
         Device(
             name="cpu",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.cost import GIB, Device, ModelShape, Recompute, memory_by_part, operations
+from fintune_kit.train.tpu.attention import block_of
 from fintune_kit.train.tpu.cost import SPLIT, memory_on_tpu
 
 MARGIN = 0.94
@@ -64,20 +65,26 @@ def fastest_way(
                 lora=recipe.lora,
                 positions=packs * recipe.pack.max_length,
                 supervised=supervised,
-                keys=keys_per_query(device, micro_batch=micro_batch, max_length=recipe.pack.max_length),
+                keys=keys_per_query(
+                    device, micro_batch=micro_batch, max_length=recipe.pack.max_length, head_dim=shape.head_dim
+                ),
                 recompute=recompute,
                 micro_batches=packs // micro_batch if recipe.train.quantization == "nf4" else 0,
             ),
         )
         for micro_batch in range(1, packs_per_process + 1)
         if packs_per_process % micro_batch == 0
-        for recompute, memory in _that_fit(
-            recipe,
-            shape=shape,
-            device=device,
-            half=half,
-            micro_batch=micro_batch,
-            supervised_share=supervised / max(1, packs * recipe.pack.max_length),
+        for recompute, memory in (
+            _that_fit_on_tpu(recipe, shape=shape, device=device, micro_batch=micro_batch)
+            if device.kind == "tpu"
+            else _that_fit(
+                recipe,
+                shape=shape,
+                device=device,
+                half=half,
+                micro_batch=micro_batch,
+                supervised_share=supervised / max(1, packs * recipe.pack.max_length),
+            )
         )
     ]
     if not ways:
@@ -94,10 +101,17 @@ def fastest_way(
     return min(equals, key=lambda way: (way.micro_batch != wanted, sum(way.memory.values())))
 
 
-def keys_per_query(device: Device, *, micro_batch: int, max_length: int) -> int:
-    """Keys that a query is multiplied with, chunk by chunk (`attention.query_chunks`): measured on a stand-in for Sujet
-    in packs of 2,048, 531 for one pack at a time and 859 for five, which share the deepest one's. JAX takes all."""
-    return max_length if device.kind == "tpu" else min(max_length, 450 + 80 * micro_batch)
+def keys_per_query(device: Device, *, micro_batch: int, max_length: int, head_dim: int) -> int:
+    """Keys that a query is multiplied with, measured on stand-ins for Sujet in packs of 2,048.
+
+    Chunk by chunk (`attention.query_chunks`): 531 for one pack at a time, 859 for five, which share the deepest one's.
+    On a TPU in blocks of 512 (`tpu.attention`): 1,191, in blocks of 256 it would be 818 and of 128 561; all of them
+    where heads are too small for the kernel.
+    """
+    if device.kind != "tpu":
+        return min(max_length, 450 + 80 * micro_batch)
+    by_blocks = block_of(length=max_length, head_dim=head_dim, platform="tpu") is not None
+    return min(max_length, 1_191) if by_blocks else max_length
 
 
 def _that_fit(
@@ -105,34 +119,48 @@ def _that_fit(
 ) -> Iterator[tuple[Recompute, dict[str, int]]]:
     """What to recompute, from nothing to everything: the first that fits, since more only costs more."""
     room = round(MARGIN * device.memory_gib * GIB)
-    whole = Recompute(cheap_parts=device.kind != "tpu", blocks=shape.layers)
     steps = [Recompute(), *(Recompute(cheap_parts=True, blocks=count) for count in range(shape.layers + 1))]
-    for recompute in [Recompute(), whole] if device.kind == "tpu" else steps:
-        if device.kind == "tpu":
+    for recompute in steps:
+        memory = memory_by_part(
+            shape,
+            lora=recipe.lora,
+            max_length=recipe.pack.max_length,
+            micro_batch=micro_batch,
+            recompute=recompute,
+            half=half,
+            quantized=recipe.train.quantization == "nf4",
+            head_chunk=HEAD_CHUNK,
+            keys=keys_per_query(
+                device, micro_batch=micro_batch, max_length=recipe.pack.max_length, head_dim=shape.head_dim
+            ),
+            supervised_share=supervised_share,
+            context_bytes=0 if device.kind == "cpu" else 700 * 2**20,
+        )
+        if sum(memory.values()) <= room:
+            yield recompute, memory
+            return
+
+
+def _that_fit_on_tpu(
+    recipe: Recipe, *, shape: ModelShape, device: Device, micro_batch: int
+) -> Iterator[tuple[Recompute, dict[str, int]]]:
+    """The same on a TPU, where all blocks are one to the compiler: with whole weights, and with split ones.
+
+    The cheap parts are always recomputed there: to keep them as well takes 29.8 GiB for the 3B and saves no product.
+    """
+    room = round(MARGIN * device.memory_gib * GIB)
+    for split_weights in (False, True)[: 1 + (device.cards > 1)]:
+        for recompute in (Recompute(cheap_parts=True), Recompute(blocks=shape.layers)):
             memory = memory_on_tpu(
                 shape,
                 lora=recipe.lora,
                 max_length=recipe.pack.max_length,
                 micro_batch=micro_batch,
-                checkpointing=recompute.blocks > 0,
-                devices=device.cards,
-                room=room,
-            )
-        else:
-            memory = memory_by_part(
-                shape,
-                lora=recipe.lora,
-                max_length=recipe.pack.max_length,
-                micro_batch=micro_batch,
                 recompute=recompute,
-                half=half,
-                quantized=recipe.train.quantization == "nf4",
+                devices=device.cards,
+                split_weights=split_weights,
                 head_chunk=HEAD_CHUNK,
-                keys=keys_per_query(device, micro_batch=micro_batch, max_length=recipe.pack.max_length),
-                supervised_share=supervised_share,
-                context_bytes=0 if device.kind == "cpu" else 700 * 2**20,
             )
-        if sum(memory.values()) <= room:
-            yield recompute, memory
-            if SPLIT not in memory:
-                return
+            if sum(memory.values()) <= room:
+                yield recompute, memory
+                break

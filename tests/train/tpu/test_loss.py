@@ -4,14 +4,12 @@ import torch
 from torch.nn import functional as F
 
 from fintune_kit.chatml import IGNORE
-from fintune_kit.pack import mask
 
 pytest.importorskip("jax", reason="JAX is not installed: `make test-tpu` runs these tests in .venv-tpu")
 
 import jax
 import jax.numpy as jnp
 
-from fintune_kit.train.tpu.attention import tree_mask
 from fintune_kit.train.tpu.loss import summed_cross_entropy
 
 
@@ -24,11 +22,6 @@ def draw(*, packs: int = 3, length: int = 13, width: int = 8, words: int = 50):
     labels[0] = IGNORE
     labels[1, [0, 1, 2, 3, 5, 6, 7, 8, 10]] = IGNORE
     return hidden, head, labels
-
-
-def test_the_mask_is_the_one_of_the_pack():
-    ends = np.array([[9, 9, 9, 6, 6, 6, 9, 9, 9], [1, 3, 3, 9, 9, 9, 9, 9, 9]], np.int32)
-    assert np.asarray(tree_mask(ends)).tolist() == mask.tree_mask(torch.tensor(ends))[:, 0].tolist()
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 5, 13, 100])

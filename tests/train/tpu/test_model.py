@@ -19,8 +19,9 @@ from fintune_kit.recipes import LoraRecipe
 from fintune_kit.train.cost import ModelShape, Recompute
 from fintune_kit.train.model import add_adapter, load_base, load_config
 from fintune_kit.train.tpu.adapter import first_values, from_jax, to_jax
+from fintune_kit.train.tpu.attention import make_kernels
 from fintune_kit.train.tpu.base import make_mesh
-from fintune_kit.train.tpu.model import TpuModel, load_model
+from fintune_kit.train.tpu.model import TpuModel, load_model, make_model
 from fintune_kit.train.tpu.step import everywhere, make_gradient, make_loss, spread
 from fintune_kit.train.trainer import stack_packs
 
@@ -37,10 +38,10 @@ SIZES = {
 }
 
 
-def save_model(folder: Path, family: str) -> Path:
+def save_model(folder: Path, family: str, **other: int) -> Path:
     torch.manual_seed(0)
     if family == "qwen2":
-        model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, **SIZES))
+        model = Qwen2ForCausalLM(Qwen2Config(tie_word_embeddings=True, **SIZES | other))
     else:
         rotation = {"rope_type": "default", "rope_theta": 5_000_000.0}  # which Tunix itself does not read
         config = Qwen3Config(tie_word_embeddings=False, head_dim=32, rope_parameters=rotation, **SIZES)
@@ -123,6 +124,80 @@ def test_loss_and_adapter_gradients_are_those_of_transformers(tmp_path, family, 
     assert f"f32[{8 // devices},32,320]" not in compiled.as_text(), "Tunix's logits of all positions are computed"
     loss = make_loss(model, head_chunk=8)(adapter, model.base, placed)
     assert float(loss) == pytest.approx(expected.item() * tokens, rel=1e-5)
+
+
+def shapes_of_step(*, recompute: Recompute, layers: int, tmp_path: Path) -> str:
+    """The program of a step's gradient, before the compiler works on it."""
+    config = load_config(save_model(tmp_path, "qwen2"))
+    config.num_hidden_layers = layers
+    mesh = make_mesh(jax.devices()[:1])
+    model = make_model(config, lora=LORA, mesh=mesh, dtype="float32", recompute=recompute)
+    columns = jax.eval_shape(lambda: {name: column[None] for name, column in packs(count=1).items()})
+    gradient = make_gradient(model, head_chunk=8, seed=0, dropout=0.0)
+    return jax.jit(gradient).lower(model.adapter_shapes, model.base, columns, 0).as_text()
+
+
+def test_the_compiler_sees_one_block_whatever_the_depth(tmp_path):
+    few, many = (shapes_of_step(recompute=CHEAP_PARTS, layers=n, tmp_path=tmp_path).splitlines() for n in (2, 12))
+    assert sum("dot_general" in line for line in few) > 20
+    assert len(many) == len(few)
+
+
+@pytest.mark.parametrize(("recompute", "times"), [(NOTHING, 4), (CHEAP_PARTS, 4), (BLOCKS, 6)])
+def test_products_with_frozen_weights_are_repeated_only_with_whole_blocks(tmp_path, recompute, times):
+    """Gate and up, each with its weight of 64 x 128: forward and backward, and once more where blocks are repeated."""
+    program = shapes_of_step(recompute=recompute, layers=2, tmp_path=tmp_path)
+    products = [line for line in program.splitlines() if "dot_general" in line and "tensor<64x128xf32>)" in line]
+    assert len(products) == times
+
+
+def test_each_device_micro_batch_and_step_draws_its_own_noise(tmp_path):
+    """The same pack everywhere: with the same noise everywhere, its mean loss would be that of one of them."""
+    folder, lora = save_model(tmp_path / "base", "qwen2"), LoraRecipe(rank=4, alpha=8, dropout=0.5)
+    first = {name: column[:1] for name, column in packs().items()}
+    draw = np.random.default_rng(0)
+    values = first_values(ModelShape.of(load_config(folder)), lora=lora, seed=0)
+    values = {name: draw.normal(size=matrix.shape).astype(np.float32) for name, matrix in values.items()}
+
+    def loss(*, devices: int, accumulation: int = 1, step: int = 0) -> float:
+        model = load(folder, devices=devices, lora=lora)
+        adapter = to_jax(values, model.adapter_shapes, sharding=everywhere(model.mesh))
+        columns = {name: np.tile(column, (accumulation, devices, 1)) for name, column in first.items()}
+        gradient_of = jax.jit(make_gradient(model, head_chunk=8, seed=0, dropout=lora.dropout))
+        return float(gradient_of(adapter, model.base, jax.device_put(columns, spread(model.mesh)), step)[0])
+
+    alone = loss(devices=1)
+    others = [loss(devices=1, step=1), loss(devices=2), loss(devices=1, accumulation=2)]
+    assert all(abs(other - alone) > 1e-3 for other in others), (alone, others)
+
+
+def test_with_attention_by_blocks_gradients_are_those_of_dense_attention(tmp_path, monkeypatch):
+    """On CPU devices the kernel is interpreted; the mesh of a TPU would choose it by itself."""
+    folder = save_model(tmp_path / "base", "qwen2", hidden_size=256, num_attention_heads=2, num_key_value_heads=1)
+    columns = packs(count=2, length=128)
+    values = first_values(ModelShape.of(load_config(folder)), lora=LORA, seed=3)
+    values = {name: matrix + np.float32(0.02) for name, matrix in values.items()}
+
+    def gradients() -> dict[str, np.ndarray]:
+        model = load(folder, devices=2, recompute=CHEAP_PARTS)
+        adapter = to_jax(values, model.adapter_shapes, sharding=everywhere(model.mesh))
+        gradient_of = jax.jit(make_gradient(model, head_chunk=8, seed=0, dropout=0.0))
+        return from_jax(gradient_of(adapter, model.base, place(columns, model), 0)[1])
+
+    dense, used = gradients(), []
+
+    def interpreted(ends, *, block):
+        used.append(block)
+        return make_kernels(ends, block=block, interpret=True)
+
+    monkeypatch.setattr("fintune_kit.train.tpu.model.block_of", lambda **_asked: 128)
+    monkeypatch.setattr("fintune_kit.train.tpu.model.make_kernels", interpreted)
+    found = gradients()
+    assert set(used) == {128}
+    for name, matrix in dense.items():
+        scale = np.abs(matrix).max()
+        assert scale > 0
+        np.testing.assert_allclose(found[name], matrix, atol=1e-4 * scale, err_msg=name)
 
 
 def test_weights_of_two_dtypes_are_read_as_what_they_are(tmp_path):
