@@ -1,14 +1,17 @@
 """From the start of a TPU session's training process to its first step, in seconds, up to the device.
 
-    JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_count=8 \\
-        .venv-tpu/bin/python benchmarks/tpu_start.py --config FOLDER_WITH_CONFIG_JSON [--packed DIR]
+    .venv-tpu/bin/python -m pip install --no-deps libtpu==0.0.42.1      # 700 MB; holds the compiler
+    .venv-tpu/bin/python benchmarks/tpu_start.py --config FOLDER_WITH_CONFIG_JSON [--packed DIR] [--weights]
 
-Without the weights and without the devices: what reading them and compiling takes, only a TPU can tell.
+The compiler is the TPU's own, for eight described v5e devices; only running the step needs a real one. `--weights`
+writes random weights of the model's size into a temporary folder and reads them as a run does, onto one CPU device:
+in a session they are read as here, and copied to eight devices besides.
 """
 
 import argparse
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 BEGAN = time.perf_counter()
@@ -19,59 +22,65 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--packed", type=Path)
+    parser.add_argument("--weights", action="store_true")
     arguments = parser.parse_args()
 
-    import jax
+    from tpu_world import config_of, described_mesh, lower_step
 
     from fintune_kit.pack.store import open_packed
     from fintune_kit.recipes import tpu_v5e8
-    from fintune_kit.train import tpu  # noqa: F401 - all that training imports
-    from fintune_kit.train.cost import ModelShape
-    from fintune_kit.train.model import load_config
+    from fintune_kit.train.cost import ModelShape, Recompute
+    from fintune_kit.train.tpu import stage  # noqa: F401 - all that training imports
     from fintune_kit.train.tpu.adapter import first_values
-    from fintune_kit.train.tpu.model import abstract_model, make_mesh, to_tunix
+    from fintune_kit.train.tpu.model import make_model
 
-    recipe, config = tpu_v5e8(), load_config(arguments.config)
-    tunix_config = to_tunix(config, dtype="bfloat16", checkpointing=True, split_weights=False)
+    recipe, config = tpu_v5e8(), config_of(arguments.config)
     say("imports", since=BEGAN)
     if arguments.packed:
         began = time.perf_counter()
         packs = open_packed(arguments.packed, verify=True)
         say(f"{len(packs.train)} packs opened, every byte checked", since=began)
     began = time.perf_counter()
-    graph, shapes = abstract_model(config, tunix_config=tunix_config, lora=recipe.lora)
-    say("structure of base and adapter", since=began)
+    how: dict[str, Any] = {"lora": recipe.lora, "dtype": "bfloat16", "recompute": Recompute(cheap_parts=True)}
+    model = make_model(config, mesh=described_mesh(), **how)
+    say(f"structure of base and adapter, {config.num_hidden_layers} blocks", since=began)
+    if arguments.weights:
+        read_weights(config, how)
     began = time.perf_counter()
     first_values(ModelShape.of(config), lora=recipe.lora, seed=recipe.seed)
     say("the adapter's first values", since=began)
     began = time.perf_counter()
-    lower(graph, shapes, config=config, tunix_config=tunix_config, mesh=make_mesh(jax.devices()))
-    say("the step, traced and handed to the compiler", since=began)
-    say("all of it", since=BEGAN)
+    lowered = lower_step(model, recipe=recipe, micro_batch=1, accumulation=10)
+    say("the step traced", since=began)
+    began = time.perf_counter()
+    lowered.compile()
+    say("the step compiled for eight v5e", since=began)
 
 
-def lower(graph: Any, shapes: Any, *, config: Any, tunix_config: Any, mesh: Any) -> None:
-    """Traces the step of the recipe: 10 micro-batches of one pack on each of eight devices."""
+def read_weights(config: Any, how: dict[str, Any]) -> None:
+    """Writes a random base of this size, and reads it as a run does."""
     import jax
-    import jax.numpy as jnp
-    import numpy as np
-    from flax import nnx
+    import torch
+    from transformers import AutoModelForCausalLM
 
-    from fintune_kit.pack.tree import COLUMNS
-    from fintune_kit.recipes import tpu_v5e8
-    from fintune_kit.train.tpu.model import TpuModel, _architecture
-    from fintune_kit.train.tpu.step import adam, make_step, spread
+    from fintune_kit.train.tpu.base import make_mesh
+    from fintune_kit.train.tpu.model import load_model
 
-    recipe = tpu_v5e8()
-    base = nnx.split(nnx.eval_shape(lambda: _architecture(config)(tunix_config, rngs=nnx.Rngs(params=0))))[1]
-    base = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), base)
-    adapter = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), shapes)
-    model = TpuModel(graph=graph, base=base, quiet_graph=graph, adapter_shapes=shapes, dtype="bfloat16")
-    step = make_step(model, recipe=recipe.train, head_chunk=256, seed=0, dropout=recipe.lora.dropout)
-    column = jax.ShapeDtypeStruct((10, 8, recipe.pack.max_length), jnp.int32, sharding=spread(mesh))
-    packs = dict.fromkeys(COLUMNS, column)
-    moments = jax.eval_shape(adam().init, adapter)
-    jax.jit(step, donate_argnums=(0, 1)).lower(adapter, moments, base, packs, np.float32(0), np.int32(0))
+    with TemporaryDirectory() as folder:
+        config.dtype = torch.bfloat16
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        made = empty.to_empty(device="cpu")
+        for parameter in made.parameters():
+            parameter.data.fill_(0.01)
+        made.tie_weights()
+        made.save_pretrained(folder)
+        del empty, made
+        size = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
+        began = time.perf_counter()
+        model = load_model(Path(folder), config=config, mesh=make_mesh(jax.devices()[:1]), **how)
+        jax.block_until_ready(model.base)
+        say(f"{size / 1e9:.2f} GB of weights read, in the page cache, and stacked, onto one CPU device", since=began)
 
 
 def say(what: str, *, since: float) -> None:

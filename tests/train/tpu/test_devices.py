@@ -1,5 +1,6 @@
 """What a session says that is not the one that was asked for. Needs no JAX, but where it says so."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -7,7 +8,14 @@ import sys
 import pytest
 
 from fintune_kit.errors import UserError
-from fintune_kit.train.tpu.devices import _drop_spoilt_hostnames, check_devices, count_devices, find_devices
+from fintune_kit.train.tpu.devices import (
+    _drop_spoilt_hostnames,
+    check_devices,
+    check_libtpu,
+    count_devices,
+    find_devices,
+)
+from tests.conftest import REPOSITORY
 
 
 def test_eight_tpu_devices_are_fine():
@@ -15,7 +23,7 @@ def test_eight_tpu_devices_are_fine():
 
 
 def test_a_session_without_a_tpu_is_refused():
-    with pytest.raises(UserError, match=r"no TPU \(JAX found: cpu\).*8 devices of a v5e-8.*phone number"):
+    with pytest.raises(UserError, match=r"no TPU \(JAX found: cpu\).*8 devices of a v5e-8.*your identity verified"):
         check_devices(["cpu"] * 8, rehearsal=False)
 
 
@@ -42,6 +50,33 @@ def test_hostnames_that_are_the_text_of_a_warning_are_taken_away(monkeypatch, na
     assert ("TPU_WORKER_HOSTNAMES" in os.environ) is kept
 
 
+@pytest.fixture
+def installed(monkeypatch):
+    """Says which libtpu is installed; None for none."""
+
+    def say(version: str | None) -> None:
+        def found(name: str) -> str:
+            assert name == "libtpu"
+            if version is None:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return version
+
+        monkeypatch.setattr(importlib.metadata, "version", found)
+
+    return say
+
+
+def test_the_library_of_the_image_is_refused_and_ours_is_not(installed):
+    installed("0.0.17")
+    with pytest.raises(UserError, match=r"libtpu 0\.0\.17 is installed; expected 0\.0\.42 or newer.*requirements-tpu"):
+        check_libtpu()
+    pinned = next(line for line in (REPOSITORY / "requirements-tpu.txt").read_text().splitlines() if "libtpu==" in line)
+    installed(pinned.partition("==")[2])
+    check_libtpu()
+    installed(None)
+    check_libtpu()
+
+
 def test_without_jax_the_requirements_are_named():
     try:
         import jax  # noqa: F401
@@ -62,10 +97,11 @@ def test_devices_are_counted_in_another_process(monkeypatch):
 def test_the_command_ends_with_one_sentence_and_2_where_there_is_no_tpu(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed: `make test-tpu` runs this test in .venv-tpu")
     environment = {name: value for name, value in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")}
-    counting = "from fintune_kit.errors import UserError\nfrom fintune_kit.train.tpu.devices import count_devices\n"
-    counting += "try: count_devices()\nexcept UserError as error: print(error)\n"
-    said = subprocess.run(
-        [sys.executable, "-c", counting], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    assert said.startswith("this session has no TPU (JAX found: cpu)")
-    assert len(said.strip().splitlines()) == 1
+    environment |= {"FINTUNE_WORKSPACE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "fintune_kit", "train", "--tpu", "--recipe", "smoke", "--packed", str(tmp_path)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert [line for line in ended.stderr.splitlines() if "error" in line] == [
+        "error: this session has no TPU (JAX found: cpu); expected the 8 devices of a v5e-8: choose the accelerator "
+        "'TPU v5e-8', with your identity verified in Kaggle's settings, or train on a GPU with another recipe"
+    ]

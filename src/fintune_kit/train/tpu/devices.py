@@ -1,12 +1,13 @@
 """The devices of a TPU session: found, counted, and refused in one sentence where they are not what was asked for.
 
-Known traps of such sessions: an account without a verified phone number gets one without a TPU; the image brings
+Known traps of such sessions: an account without a verified identity gets one without a TPU; the image brings
 torch_xla, which must not share a process with JAX; `TPU_WORKER_HOSTNAMES` may hold the text of a warning. Counting
 takes the TPU until its process ends, so a notebook counts in a process of its own.
 
 `JAX_PLATFORMS=cpu` asks for a rehearsal: the same path on CPU devices, as many as there are.
 """
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -16,9 +17,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from packaging.version import Version
+
 from fintune_kit.errors import UserError
 
 DEVICES_OF_A_V5E8 = 8
+LIBTPU = "0.0.42"
+"""The first one that we compiled for; the one that Kaggle's image brings (0.0.17) is too old for this JAX."""
 _COUNT = (
     "import json; from fintune_kit.train.tpu.devices import find_devices; found = find_devices();"
     "print(json.dumps([found[0].device_kind, len(found)]))"
@@ -42,6 +47,7 @@ def find_devices() -> list[Any]:
             "torch_xla is installed beside JAX; expected JAX alone, since each takes the TPU for itself: "
             "pip uninstall -y torch_xla, and restart"
         )
+    check_libtpu()
     _drop_spoilt_hostnames()
     import jax
 
@@ -70,11 +76,28 @@ def check_devices(platforms: Sequence[str], *, rehearsal: bool) -> None:
         )
 
 
+def check_libtpu() -> None:
+    """Whether the TPU's own library is new enough, where it is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        found = importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if Version(found) < Version(LIBTPU):
+        raise UserError(
+            f"libtpu {found} is installed; expected {LIBTPU} or newer, which JAX needs: pip install --no-deps -r "
+            f"requirements-tpu.txt, and restart"
+        )
+
+
 def no_tpu(found: str) -> str:
     """The sentence for a session without a TPU."""
     return (
         f"this session has no TPU (JAX found: {found}); expected the {DEVICES_OF_A_V5E8} devices of a v5e-8: choose "
-        f"the accelerator 'TPU v5e-8', with a phone number verified in Kaggle's settings, or train on a GPU with "
+        f"the accelerator 'TPU v5e-8', with your identity verified in Kaggle's settings, or train on a GPU with "
         f"another recipe"
     )
 

@@ -72,11 +72,11 @@ def train_on_tpu(
     clock = Clock(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
     )
+    devices = find_devices()
     encoder = ChatEncoder.load(recipe.tokenizer or base)
     packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
     check_length(packs, recipe=recipe, folder=packed)
     config = load_config(base)
-    devices = find_devices()
     plan = plan_on(devices[0].device_kind, len(devices), recipe=recipe, shape=ModelShape.of(config), split=packs.train)
     open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
     if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():

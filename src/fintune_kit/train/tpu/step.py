@@ -10,11 +10,13 @@ learning rate and the step's number come in as values, so nothing ever makes the
 Each device computes its own packs to the end (`jax.shard_map`), and gradients meet once a step.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from fintune_kit.chatml import IGNORE
+from fintune_kit.errors import UserError
 from fintune_kit.pack.tree import COLUMNS
 from fintune_kit.recipes import TrainRecipe
 from fintune_kit.train.tpu.base import AXIS
@@ -115,7 +117,11 @@ def make_loss(model: TpuModel, *, head_chunk: int) -> Callable[[Any, Any, Any], 
 
 
 def compile_step(step: Step, *, mesh: Any, adapter: Any, moments: Any, base: Any, shape: StepShape) -> Any:
-    """Compiles the step for these shapes and places; what comes back refuses any other."""
+    """Compiles the step for these shapes and places; what comes back refuses any other.
+
+    Raises:
+        UserError: the compiler finds that it does not fit a device's memory.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -124,7 +130,20 @@ def compile_step(step: Step, *, mesh: Any, adapter: Any, moments: Any, base: Any
     column = jax.ShapeDtypeStruct(size, jnp.int32, sharding=spread(mesh))
     packs = dict.fromkeys(COLUMNS, column)
     function = jax.jit(step, donate_argnums=(0, 1), out_shardings=everywhere(mesh))
-    return function.lower(adapter, moments, base, packs, np.float32(0), np.int32(0)).compile()
+    lowered = function.lower(adapter, moments, base, packs, np.float32(0), np.int32(0))
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        raise too_large(str(error)) or error from None
+
+
+def too_large(said: str) -> UserError | None:
+    """What XLA says of a program that does not fit a device, in a sentence; None where it says something else."""
+    found = re.search(r"RESOURCE_EXHAUSTED: .*?\(([\d.]+)G\) exceeds available HBM \(([\d.]+)G\)", said, re.DOTALL)
+    return found and UserError(
+        f"a step would take more than {found[1]} GiB of a device; expected at most its {found[2]} GiB: take a smaller "
+        f"model (FINTUNE_MODEL) or shorter packs"
+    )
 
 
 def spread(mesh: Any) -> Any:
