@@ -87,7 +87,7 @@ class StepLog(TrainerCallback):
             "seconds": round(seconds, 4),
             "tokens_per_second": round(self._positions / seconds, 1),
             "peak_memory_gib": logs.get("peak_memory_gib", _peak_of_card()),
-        } | {key: logs[key] for key in ("input_wait_seconds",) if key in logs}
+        } | {key: logs[key] for key in ("input_wait_seconds", "compile_seconds") if key in logs}
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         self._logged = step

@@ -117,6 +117,12 @@ def test_the_log_says_how_long_the_devices_waited_for_packs(on_eight):
     assert waited < 0.01 * worked, f"{waited:.3f} s of {worked:.3f} s"
 
 
+def test_the_log_says_how_long_the_compiler_took(on_eight):
+    first, *others = records(on_eight)
+    assert first["compile_seconds"] > 0
+    assert not any("compile_seconds" in record for record in others)
+
+
 def test_a_run_compiles_its_step_once(world, tmp_path):
     """The compiler runs before the first step and, for the validation loss, after the last one."""
     steps_done: list[int] = []

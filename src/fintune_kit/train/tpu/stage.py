@@ -149,15 +149,14 @@ def _run_steps(
     run: Path,
 ) -> None:
     """All steps that are left, or those that the clock allows; saved where the clock says so and at the end."""
+    if learned.steps_done == plan.optimizer_steps:
+        return
     shape = StepShape(
         accumulation=plan.accumulation, packs=plan.micro_batch * plan.processes, length=recipe.pack.max_length
     )
-    step = make_step(
-        model, recipe=recipe.train, head_chunk=plan.head_chunk, seed=recipe.seed, dropout=recipe.lora.dropout
-    )
-    compiled = compile_step(
-        step, mesh=model.mesh, adapter=learned.adapter, moments=learned.moments, base=model.base, shape=shape
-    )
+    began = time.monotonic()
+    step = _compiled_step(learned, model=model, plan=plan, recipe=recipe, shape=shape)
+    of_first_step = {"compile_seconds": round(time.monotonic() - began, 2)}
     rates = learning_rates(recipe.train, steps=plan.optimizer_steps)
     state, control = TrainerState(global_step=learned.steps_done, is_world_process_zero=True), TrainerControl()
     watchers = (clock, log)
@@ -166,35 +165,47 @@ def _run_steps(
     for packs, waited in step_batches(rows, first=learned.steps_done, shape=shape, mesh=model.mesh):
         for watcher in watchers:
             watcher.on_step_begin(None, state, control)
-        rate, number = np.float32(rates[state.global_step]), np.int32(state.global_step)
-        learned.adapter, learned.moments, measured = compiled(
-            learned.adapter, learned.moments, model.base, packs, rate, number
+        rate, number = rates[state.global_step], np.int32(state.global_step)
+        learned.adapter, learned.moments, measured = step(
+            learned.adapter, learned.moments, model.base, packs, np.float32(rate), number
         )
-        loss, norm = float(measured["loss"]), float(measured["grad_norm"])
+        norm = float(measured["grad_norm"])
         guard.accepts(norm, scaled=False)
-        learned.steps_done = state.global_step = state.global_step + 1
-        clock.on_step_end(None, state, control)
         logs = {
-            "loss": loss,
+            "loss": float(measured["loss"]),
             "grad_norm": norm,
-            "learning_rate": rates[learned.steps_done - 1],
+            "learning_rate": rate,
             "peak_memory_gib": _peak_memory(model.mesh),
             "input_wait_seconds": round(waited, 5),
+            **of_first_step,
         }
+        of_first_step = {}
+        learned.steps_done = state.global_step = state.global_step + 1
+        clock.on_step_end(None, state, control)
         log.on_log(None, state, control, logs=logs)
         if control.should_save or learned.steps_done == plan.optimizer_steps:
             control.should_save = False
-            started = time.monotonic()
-            checkpoints.save(
-                run / "checkpoints",
-                step=learned.steps_done,
-                adapter=learned.adapter,
-                moments=learned.moments,
-            )
+            _save(learned, run, clock=clock)
             clock.on_save(None, state, control)
-            clock.note_save(time.monotonic() - started)
         if control.should_training_stop:
             return
+
+
+def _compiled_step(learned: _Learned, *, model: TpuModel, plan: Plan, recipe: Recipe, shape: StepShape) -> Any:
+    """The optimizer step as a program for these devices."""
+    step = make_step(
+        model, recipe=recipe.train, head_chunk=plan.head_chunk, seed=recipe.seed, dropout=recipe.lora.dropout
+    )
+    return compile_step(
+        step, mesh=model.mesh, adapter=learned.adapter, moments=learned.moments, base=model.base, shape=shape
+    )
+
+
+def _save(learned: _Learned, run: Path, *, clock: Clock) -> None:
+    """A checkpoint; the clock is told how long it took."""
+    began = time.monotonic()
+    checkpoints.save(run / "checkpoints", step=learned.steps_done, adapter=learned.adapter, moments=learned.moments)
+    clock.note_save(time.monotonic() - began)
 
 
 def learning_rates(recipe: TrainRecipe, *, steps: int) -> list[float]:
