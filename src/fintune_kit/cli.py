@@ -181,8 +181,9 @@ def run_push(arguments: argparse.Namespace) -> None:
 def run_doctor(_arguments: argparse.Namespace) -> None:
     """`fintune-kit doctor`"""
     from fintune_kit.hardware import doctor
+    from fintune_kit.train.tpu import devices
 
-    for finding in doctor():
+    for finding in (*doctor(), *devices.doctor()):
         print(f"{'ok ' if finding.fine else 'NO '} {finding.what:<14} {finding.detail}")
         if finding.remedy:
             print(f"     {'':<14} {finding.remedy}")

@@ -13,6 +13,7 @@ from fintune_kit.train.tpu.devices import (
     check_devices,
     check_libtpu,
     count_devices,
+    doctor,
     find_devices,
 )
 from tests.conftest import REPOSITORY
@@ -92,6 +93,21 @@ def test_devices_are_counted_in_another_process(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=5")
     assert count_devices() == ("cpu", 5)
+
+
+def test_the_doctor_counts_the_devices(monkeypatch):
+    pytest.importorskip("tunix", reason="Tunix is not installed: `make test-tpu` runs this test in .venv-tpu")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+    assert [(finding.fine, finding.detail) for finding in doctor()] == [(True, "3 x cpu")]
+
+
+def test_the_doctor_says_what_is_wrong(monkeypatch):
+    pytest.importorskip("tunix", reason="Tunix is not installed: `make test-tpu` runs this test in .venv-tpu")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    (finding,) = doctor()
+    assert not finding.fine
+    assert finding.remedy.startswith("this session has no TPU (JAX found: cpu)")
 
 
 def test_the_command_ends_with_one_sentence_and_2_where_there_is_no_tpu(tmp_path):

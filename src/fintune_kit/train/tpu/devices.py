@@ -20,6 +20,7 @@ from typing import Any
 from packaging.version import Version
 
 from fintune_kit.errors import UserError
+from fintune_kit.hardware import Finding
 
 DEVICES_OF_A_V5E8 = 8
 LIBTPU = "0.0.42"
@@ -124,6 +125,17 @@ def count_devices(*, timeout_seconds: float = 300.0) -> tuple[str, int]:
         raise UserError(last.partition("UserError: ")[2] or f"the devices could not be counted: {last}")
     kind, count = json.loads(counted.stdout.splitlines()[-1])
     return kind, count
+
+
+def doctor() -> list[Finding]:
+    """What `fintune-kit doctor` says of a TPU, where its requirements are installed."""
+    if importlib.util.find_spec("tunix") is None:
+        return []
+    try:
+        kind, count = count_devices()
+    except UserError as error:
+        return [Finding(what="JAX devices", fine=False, detail="cannot be used", remedy=str(error))]
+    return [Finding(what="JAX devices", fine=True, detail=f"{count} x {kind}")]
 
 
 def _drop_spoilt_hostnames() -> None:
