@@ -53,9 +53,10 @@ def save_model(folder: Path, family: str, **other: int) -> Path:
     return folder
 
 
-def load(folder: Path, *, devices: int, recompute: Recompute = NOTHING, lora: LoraRecipe = LORA, **how) -> TpuModel:
+def load(folder: Path, *, devices: int, **how) -> TpuModel:
     mesh, config = make_mesh(jax.devices()[:devices]), load_config(folder)
-    return load_model(folder, config=config, lora=lora, mesh=mesh, dtype="float32", recompute=recompute, **how)
+    how = {"lora": LORA, "dtype": "float32", "recompute": NOTHING, **how}
+    return load_model(folder, config=config, mesh=mesh, **how)
 
 
 def place(columns: dict[str, np.ndarray], model: TpuModel) -> dict[str, jax.Array]:
@@ -124,6 +125,24 @@ def test_loss_and_adapter_gradients_are_those_of_transformers(tmp_path, family, 
     assert f"f32[{8 // devices},32,320]" not in compiled.as_text(), "Tunix's logits of all positions are computed"
     loss = make_loss(model, head_chunk=8)(adapter, model.base, placed)
     assert float(loss) == pytest.approx(expected.item() * tokens, rel=1e-5)
+
+
+def test_in_bfloat16_the_gradients_point_the_same_way(tmp_path):
+    folder, columns = save_model(tmp_path / "base", "qwen2"), packs()
+    values = first_values(ModelShape.of(load_config(folder)), lora=LORA, seed=3)
+    values = {name: matrix + np.float32(0.02) for name, matrix in values.items()}
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        model = load(folder, devices=8, recompute=CHEAP_PARTS, dtype=dtype)
+        adapter = to_jax(values, model.adapter_shapes, sharding=everywhere(model.mesh))
+        gradient_of = jax.jit(make_gradient(model, head_chunk=8, seed=0, dropout=0.0))
+        loss, gradient = gradient_of(adapter, model.base, place(columns, model), 0)
+        assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {np.dtype("float32")}
+        found[dtype] = float(loss), np.concatenate([part.ravel() for part in from_jax(gradient).values()])
+    (loss, gradient), (rounded_loss, rounded) = found["float32"], found["bfloat16"]
+    assert rounded_loss == pytest.approx(loss, rel=0.01)
+    cosine = gradient @ rounded / np.linalg.norm(gradient) / np.linalg.norm(rounded)
+    assert cosine > 0.99
 
 
 def shapes_of_step(*, recompute: Recompute, layers: int, tmp_path: Path) -> str:
