@@ -1,7 +1,7 @@
 """Does it fit a v5e? The planner's arithmetic beside the memory that XLA's own compiler for the TPU assigns.
 
     .venv-tpu/bin/python -m pip install --no-deps libtpu==0.0.42.1      # 700 MB; holds the compiler
-    .venv-tpu/bin/python benchmarks/tpu_memory.py --configs FOLDER_OF_CONFIG_FOLDERS [--out results/tpu-memory.json]
+    .venv-tpu/bin/python benchmarks/tpu_memory.py --configs FOLDER_OF_CONFIG_FOLDERS [--out results/tpu-memory]
 
 Compiles the recipe's whole step (dropout, AdamW, all layers) for eight described v5e devices, a way and a model a row.
 The compiler refuses what does not fit its 15.75 GiB. No TPU is needed, and none is measured: these are its plans.
@@ -33,31 +33,38 @@ WAYS = [
 """(model, what is recomputed, packs of a device at once, whether the weights are split)."""
 
 
+SAYS = {"cheap": "cheap parts", "blocks": "whole blocks"}
+HEAD = """\
+# A v5e's 15.75 GiB: what XLA's compiler assigns to the recipe's step, and what the planner predicts
+
+`python benchmarks/tpu_memory.py`: packs of 2,048, LoRA of rank 64 on seven projections, bfloat16, eight described v5e
+devices, libtpu 0.0.42.1. No TPU was there. The compiler refuses what does not fit.
+
+| model | recomputed | packs at once | weights | XLA, GiB | planner, GiB | seconds to compile, two cores |
+|---|---|---|---|---|---|---|"""
+
+
 def main() -> None:
     """Prints a row a way."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--configs", type=Path, required=True)
     parser.add_argument("--only", help="rows whose model holds this")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="results, without suffix: .json and .md are written")
     arguments = parser.parse_args()
     mesh = described_mesh()
-    rows = []
-    print("| model | recomputed | packs | weights split | XLA, GiB | planner, GiB | seconds to compile |")
-    print("|---|---|---|---|---|---|---|")
+    rows, lines = [], HEAD.splitlines()
+    print(HEAD)
     for name, recomputed, micro_batch, split in WAYS:
         if arguments.only and arguments.only not in name:
             continue
         row = measure(arguments.configs / name, mesh=mesh, recomputed=recomputed, micro_batch=micro_batch, split=split)
         rows.append({"model": name, "recomputed": recomputed, "micro_batch": micro_batch, "split": split, **row})
-        said = row["xla_gib"] or row["refused"]
-        split_said = "yes" if split else "no"
-        print(
-            f"| {name} | {recomputed} | {micro_batch} | {split_said} | {said} | {row['planner_gib']} "
-            f"| {row['seconds']} |",
-            flush=True,
-        )
+        cells = (name, SAYS[recomputed], micro_batch, "split" if split else "whole", row["xla_gib"] or row["refused"])
+        lines.append("| " + " | ".join(map(str, (*cells, row["planner_gib"], row["seconds"]))) + " |")
+        print(lines[-1], flush=True)
     if arguments.out:
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        arguments.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        arguments.out.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def measure(folder: Path, *, mesh: Any, recomputed: str, micro_batch: int, split: bool) -> dict[str, Any]:

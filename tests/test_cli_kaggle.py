@@ -1,9 +1,17 @@
 """`fintune-kit kaggle ...` as a user types it, and what is answered to mistakes."""
 
+import json
+
 import pytest
 
 from fintune_kit.cli import main
-from tests.kaggle.conftest import checkout, loopback, manifest, world  # noqa: F401 - fixtures of the small checkout
+from tests.kaggle.conftest import (  # noqa: F401 - fixtures of the small checkout
+    checkout,
+    loopback,
+    manifest,
+    tpu_chain,
+    world,
+)
 from tests.kaggle.fake_server import Session
 
 
@@ -51,12 +59,37 @@ def test_push_status_fetch(kaggle, loopback):  # noqa: F811
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [["03_train_tpu", "04_evaluate"], ["04_evaluate", "--after", "03_train_tpu"], ["--after", "03_train_tpu"]],
+)
+def test_build_takes_a_run_on_a_tpu_for_the_one_on_a_gpu(kaggle, checkout, tpu_chain, arguments):  # noqa: F811
+    code, _, err = kaggle("build", *arguments)
+    assert (code, err) == (0, "")
+    metadata = json.loads((checkout / "build" / "kaggle" / "04_evaluate" / "kernel-metadata.json").read_text())
+    assert metadata["kernel_sources"] == ["alice/kit-01-data", "alice/kit-03-train-tpu"]
+
+
+def test_push_after_a_run_that_is_not_pushed_again(kaggle, loopback, tpu_chain):  # noqa: F811
+    for name, stage in (("01-data", "conversations"), ("03-train-tpu", "run"), ("03-train-tpu", "adapter")):
+        files = {f"{stage}/manifest.json": b"{}"}
+        before = loopback.versions.get(f"alice/kit-{name}", [Session(files={})])[-1].files
+        loopback.versions[f"alice/kit-{name}"] = [Session(files=before | files)]
+    code, out, _ = kaggle("push", "04_evaluate", "--after", "03_train_tpu")
+    assert (code, out) == (0, "04_evaluate: pushed as version 1, https://kaggle.com/code/alice/kit-04-evaluate\n")
+    (sent,) = loopback.bodies("SaveKernel")
+    assert sent["kernelDataSources"] == ["alice/kit-01-data", "alice/kit-03-train-tpu"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["build", "05_x"], "there is no notebook '05_x'"),
         (["build", "--manifest", "nowhere.json"], "nowhere.json is missing"),
         (["build", "--owner", "your-kaggle-name"], "put your Kaggle user name"),
         (["build", "--deliver", "git"], "has repository None"),
+        (["build", "03_train", "--after", "01_data"], "--after 01_data stands in for nothing that 03_train would read"),
+        (["build", "03_train", "--after", "05_x"], "there is no notebook '05_x'"),
+        (["push", "03_train", "--after", "02_pack"], "--after 02_pack stands in for nothing that 03_train would read"),
         (["push"], "push takes either the notebooks to push or --all"),
         (["push", "--all", "01_data"], "push takes either the notebooks to push or --all"),
         (["push", "--all"], "add --wait"),

@@ -1,4 +1,4 @@
-"""`fintune-kit kaggle build|push|status|fetch [NOTEBOOK ...]`: the four notebooks as a chain of Kaggle kernels."""
+"""`fintune-kit kaggle build|push|status|fetch [NOTEBOOK ...]`: the notebooks as a chain of Kaggle kernels."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,9 @@ def add_kaggle(commands: Any) -> None:
 
     push = _add(actions, "push", run_push, "build, check and push; with --wait the whole chain")
     _add_building(push)
-    push.add_argument("--all", action="store_true", help="all notebooks of the manifest, in their order")
+    push.add_argument(
+        "--all", action="store_true", help="all notebooks of the manifest but the optional ones, in order"
+    )
     push.add_argument(
         "--wait", action="store_true", help="wait for each to end, show a failing cell, go on to the next"
     )
@@ -98,10 +100,16 @@ def _add_building(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=BUILD, metavar="DIR", help=f"default: {BUILD}")
     parser.add_argument("--deliver", choices=WAYS, default="embed", help="how the library gets there")
     parser.add_argument(
+        "--after",
+        metavar="NOTEBOOK",
+        help="read its output in place of another's that writes the same, as in: push 04_evaluate --after "
+        "03_train_tpu_v5e8",
+    )
+    parser.add_argument(
         "--force-accelerator", action="store_true", help="ask for a retired or unknown one all the same"
     )
 
 
 def _prepare(arguments: argparse.Namespace) -> tuple[Chain, tuple[Kernel, ...], Delivery]:
     chain = read_chain(arguments.manifest, owner=arguments.owner)
-    return chain, chain.chosen(arguments.notebook), deliver(chain, way=arguments.deliver)
+    return chain, chain.chosen(arguments.notebook, after=arguments.after), deliver(chain, way=arguments.deliver)

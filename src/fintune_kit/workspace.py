@@ -8,6 +8,7 @@ A stage writes its folder aside and renames it into place; `manifest.json`, writ
 which inputs. A folder without a manifest is unfinished, and a stage that needs it names the notebook that writes it.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -37,6 +38,7 @@ WRITTEN_BY = {
 }
 
 _VERSIONED = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "pyarrow")
+_ON_A_TPU = ("jax", "libtpu", "google-tunix")
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,9 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
+    for name in _ON_A_TPU:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
 
 

@@ -2,7 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,65 @@ KERNELS = [
         "writes": ["run", "adapter"],
     },
 ]
+TPU_AND_EVALUATION = [
+    {
+        "notebook": "03_train_tpu.ipynb",
+        "title": "Kit 03 train tpu",
+        "accelerator": "TpuV5E8",
+        "internet": True,
+        "after": ["02_pack.ipynb"],
+        "writes": ["run", "adapter"],
+        "environment": {"FINTUNE_RECIPE": "tpu_v5e8"},
+        "optional": True,
+    },
+    {
+        "notebook": "04_evaluate.ipynb",
+        "title": "Kit 04 evaluate",
+        "accelerator": "NvidiaTeslaT4",
+        "internet": True,
+        "after": ["01_data.ipynb", "03_train.ipynb"],
+        "writes": ["evaluation"],
+    },
+]
+
+
+def pretend_installed(folder: Path, name: str, version: str, **files: str) -> Path:
+    """What pip leaves of a package beside its code, in a folder that is on the path."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    for file, content in files.items():
+        (info / f"{file}.json").write_text(content)
+    return info
+
+
+@dataclass
+class Pip:
+    """Stands in for pip: keeps each command and its constraints, and answers."""
+
+    commands: list[Sequence[str]] = field(default_factory=list)
+    constraints: str = ""
+    code: int = 0
+    said: str = ""
+    removes: Path | None = None
+    """What an uninstallation takes away."""
+
+    @property
+    def command(self) -> Sequence[str]:
+        return self.commands[-1] if self.commands else ()
+
+    def __call__(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        self.commands.append(command)
+        if "--constraint" in command:
+            self.constraints = Path(command[command.index("--constraint") + 1]).read_text()
+        if "uninstall" in command and self.removes:
+            shutil.rmtree(self.removes)
+        return subprocess.CompletedProcess(command, self.code, "", self.said)
+
+
+@pytest.fixture
+def pip() -> Pip:
+    return Pip()
 
 
 @pytest.fixture
@@ -88,6 +149,17 @@ def checkout(tmp_path: Path, manifest: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def chain(checkout: Path) -> Chain:
+    return read_chain(checkout)
+
+
+@pytest.fixture
+def tpu_chain(checkout: Path, manifest: dict[str, Any]) -> Chain:
+    """The three kernels, another way to train, and one that reads what training wrote."""
+    (checkout / "requirements-tpu.txt").write_text("# why\njax==0.10.2\nlibtpu==0.0.42.1\n# of the image\nnumpy>=2.1\n")
+    for kernel in TPU_AND_EVALUATION:
+        (checkout / kernel["notebook"]).write_text(json.dumps(NOTEBOOK))
+    manifest["kernels"] += json.loads(json.dumps(TPU_AND_EVALUATION))
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
     return read_chain(checkout)
 
 

@@ -161,6 +161,51 @@ def test_one_kernel_is_pushed_and_left_to_run(loopback, push, clock):
     assert sources(loopback) == [("kit-03-train", ["alice/kit-02-pack"])]
 
 
+@pytest.fixture
+def push_tpu(loopback, tpu_chain, tmp_path, clock, said):
+    """Pushes kernels of the chain with a TPU, as they were chosen."""
+
+    def go(*names, after=None, **how):
+        how = Pushing(
+            out=tmp_path / "build", delivery=deliver(tpu_chain, way="embed"), say=said.append, sleep=clock.sleep, **how
+        )
+        push_chain(Kaggle(), tpu_chain, tpu_chain.chosen(names, after=after), how=how)
+
+    return go
+
+
+def test_a_run_on_a_tpu_that_is_named_is_the_one_that_is_evaluated(loopback, push_tpu, said):
+    loopback.versions["alice/kit-01-data"] = [Session(files=DATA)]
+    loopback.versions["alice/kit-02-pack"] = [Session(files=PACKED)]
+    loopback.coming = [
+        Session(files=stopped(9)),
+        Session(files=TRAINED),
+        Session(files={"evaluation/manifest.json": b"{}"}),
+    ]
+    push_tpu("03_train_tpu", "04_evaluate", until_done=True)
+    assert sources(loopback) == [
+        ("kit-03-train-tpu", ["alice/kit-02-pack"]),
+        ("kit-03-train-tpu", ["alice/kit-02-pack", "alice/kit-03-train-tpu/1"]),
+        ("kit-04-evaluate", ["alice/kit-01-data", "alice/kit-03-train-tpu"]),
+    ]
+    assert loopback.bodies("SaveKernel")[0]["machineShape"] == "TpuV5E8"
+    assert said[-1] == "04_evaluate: done, version 1 wrote evaluation"
+
+
+def test_an_evaluation_of_a_tpu_run_waits_for_that_run_only(loopback, push_tpu):
+    loopback.versions["alice/kit-01-data"] = [Session(files=DATA)]
+    with pytest.raises(UserError, match="alice/kit-03-train has never been pushed"):
+        push_tpu("04_evaluate")
+    with pytest.raises(UserError, match="alice/kit-03-train-tpu has never been pushed"):
+        push_tpu("04_evaluate", after="03_train_tpu")
+    with pytest.raises(UserError, match="04_evaluate reads what 03_train_tpu would still be writing; add --wait"):
+        push_tpu("03_train_tpu", "04_evaluate")
+    assert loopback.bodies("SaveKernel") == []
+    loopback.versions["alice/kit-03-train-tpu"] = [Session(files=TRAINED)]
+    push_tpu("04_evaluate", after="03_train_tpu")
+    assert sources(loopback) == [("kit-04-evaluate", ["alice/kit-01-data", "alice/kit-03-train-tpu"])]
+
+
 def test_a_run_that_was_stopped_says_how_to_go_on(loopback, push):
     loopback.versions["alice/kit-02-pack"] = [Session(files=PACKED)]
     loopback.coming = [Session(files=stopped(40))]

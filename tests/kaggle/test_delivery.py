@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from fintune_kit.errors import UserError
-from fintune_kit.kaggle.delivery import build_wheel, dataset_metadata, deliver, requirements_of
+from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.kaggle.delivery import build_wheel, dataset_metadata, deliver, requirements_of, tpu_packages_of
 from fintune_kit.kaggle.manifest import read_chain
 
 
@@ -52,6 +52,27 @@ def test_every_dependency_of_ours_is_pinned_or_the_images_own(repository):
         "tqdm",
     ]
     assert "transformers==" in "".join(requirements)
+
+
+def test_a_tpu_sessions_packages_are_the_lines_of_their_file_and_our_pins_for_its_ranges(tpu_chain):
+    assert tpu_packages_of(tpu_chain.root) == {
+        "requirements": ["jax==0.10.2", "libtpu==0.0.42.1", "numpy>=2.1"],
+        "constraints": ["numpy==2.4.6"],
+    }
+
+
+def test_our_own_tpu_packages_are_pins_but_for_those_of_the_image(repository):
+    packages = tpu_packages_of(repository)
+    names = [line.split("==")[0] for line in packages["requirements"]]
+    assert {"google-tunix", "jax", "jaxlib", "libtpu", "flax", "qwix", "numpy>=2.1.3", "scipy>=1.14"} <= set(names)
+    assert [line for line in packages["requirements"] if "==" not in line] == ["numpy>=2.1.3", "scipy>=1.14"]
+    assert [line.split("==")[0] for line in packages["constraints"]] == ["numpy", "scipy"]
+    assert len(names) == len(set(names))
+
+
+def test_a_checkout_without_the_tpus_packages_is_a_sentence(chain):
+    with pytest.raises(MissingInputError, match=r"requirements-tpu\.txt is missing; it holds the packages of a TPU"):
+        tpu_packages_of(chain.root)
 
 
 def test_a_dataset_within_kaggles_limits(chain):

@@ -1,5 +1,6 @@
 """Build folders: what is in them, and that nothing is written where something is wrong."""
 
+import ast
 import json
 
 import pytest
@@ -84,6 +85,32 @@ def test_nothing_is_written_where_one_kernel_is_wrong(build, checkout, tmp_path)
     with pytest.raises(UserError, match=r"03_train\.ipynb cannot be pushed: the notebook names no kernel"):
         build()
     assert not (tmp_path / "build").exists()
+
+
+def session_in(built):
+    """What the first cell of a built kernel tells the session."""
+    notebook = json.loads((built.folder / f"{built.kernel.name}.ipynb").read_text())
+    statements = ast.parse(notebook["cells"][0]["source"]).body
+    (value,) = [s.value for s in statements if isinstance(s, ast.Assign) and ast.unparse(s.targets[0]) == "SESSION"]
+    return ast.literal_eval(value)
+
+
+def test_a_tpu_kernel_carries_its_packages_and_the_budget_of_a_session_of_nine_hours(tpu_chain, tmp_path):
+    chosen = tpu_chain.chosen(["02_pack", "03_train", "03_train_tpu"])
+    made = build_kernels(tpu_chain, chosen, out=tmp_path / "build", delivery=deliver(tpu_chain, way="embed"))
+    pack, train, tpu = map(session_in, made)
+    assert tpu["tpu_packages"] == {
+        "requirements": ["jax==0.10.2", "libtpu==0.0.42.1", "numpy>=2.1"],
+        "constraints": ["numpy==2.4.6"],
+    }
+    assert tpu["requirements"] == train["requirements"] == ["numpy>=1.26", "trl==1.16.0", "torch>=2.7.1"]
+    assert "tpu_packages" not in {*pack, *train}
+    budgets = [session["environment"]["FINTUNE_TIME_BUDGET"] for session in (pack, train, tpu)]
+    assert budgets == ["11h30m", "11h30m", "8h30m"]
+    assert tpu["environment"]["FINTUNE_RECIPE"] == "tpu_v5e8"
+    metadata = json.loads((made[2].folder / "kernel-metadata.json").read_text())
+    assert (metadata["machine_shape"], metadata["enable_gpu"], metadata["enable_tpu"]) == ("TpuV5E8", False, True)
+    assert "docker_image" not in metadata, "it would replace the TPU's image"
 
 
 @pytest.mark.parametrize("content", ["no json", "[]", "{}"])

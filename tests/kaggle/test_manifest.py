@@ -10,19 +10,30 @@ from fintune_kit.kaggle.manifest import read_chain, slugify
 
 def test_our_own_manifest_is_the_chain_of_the_four_notebooks(repository):
     chain = read_chain(repository, owner="alice")
-    assert [(kernel.name, kernel.accelerator, kernel.after) for kernel in chain.kernels] == [
+    assert [(kernel.name, kernel.accelerator, kernel.after) for kernel in chain.chosen([])] == [
         ("01_data", None, ()),
         ("02_pack", None, ("01_data",)),
         ("03_train_p100", "NvidiaTeslaT4", ("02_pack",)),
         ("04_evaluate", "NvidiaTeslaT4", ("01_data", "02_pack", "03_train_p100")),
     ]
-    assert [kernel.writes for kernel in chain.kernels] == [
+    assert [kernel.writes for kernel in chain.chosen([])] == [
         ("conversations",),
         ("packed",),
         ("run", "adapter"),
         ("evaluation",),
     ]
     assert all(kernel.private for kernel in chain.kernels)
+
+
+def test_our_own_manifest_has_another_way_to_train(repository):
+    chain = read_chain(repository, owner="alice")
+    tpu = chain.kernel("03_train_tpu_v5e8")
+    assert (tpu.ref, tpu.accelerator) == ("alice/fintune-kit-03-train-tpu-v5e8", "TpuV5E8")
+    assert (tpu.optional, tpu.internet, tpu.docker_image) == (True, True, None)
+    assert (tpu.after, tpu.writes) == (("02_pack",), ("run", "adapter"))
+    assert tpu.environment == {"FINTUNE_RECIPE": "tpu_v5e8"}
+    assert [kernel.name for kernel in chain.kernels][2:] == ["03_train_p100", "03_train_tpu_v5e8", "04_evaluate"]
+    assert chain.chosen(["04_evaluate"], after="03_train_tpu_v5e8")[0].after == ("01_data", "02_pack", tpu.name)
 
 
 def test_an_address_is_made_of_the_title(chain):
@@ -57,6 +68,69 @@ def test_an_optional_kernel_runs_only_where_it_is_named(checkout, manifest):
     chain = read_chain(checkout)
     assert [kernel.name for kernel in chain.chosen([])] == ["01_data", "02_pack"]
     assert [kernel.name for kernel in chain.chosen(["03_train"])] == ["03_train"]
+
+
+def evaluation(kernels):
+    """What the last of them reads, and with which recipe."""
+    assert kernels[-1].name == "04_evaluate"
+    return kernels[-1].after, dict(kernels[-1].environment)
+
+
+@pytest.mark.parametrize(
+    ("names", "after", "training"),
+    [
+        ([], None, "03_train"),
+        (["04_evaluate"], None, "03_train"),
+        (["03_train", "04_evaluate"], None, "03_train"),
+        (["03_train_tpu", "04_evaluate"], None, "03_train_tpu"),
+        (["04_evaluate", "02_pack", "notebooks/03_train_tpu.ipynb"], None, "03_train_tpu"),
+        (["03_train", "03_train_tpu", "04_evaluate"], None, "03_train"),
+        (["04_evaluate"], "03_train_tpu", "03_train_tpu"),
+        (["04_evaluate"], "03_train_tpu.ipynb", "03_train_tpu"),
+        (["03_train", "03_train_tpu", "04_evaluate"], "03_train_tpu", "03_train_tpu"),
+        (["03_train_tpu", "04_evaluate"], "03_train_tpu", "03_train_tpu"),
+        ([], "03_train_tpu", "03_train_tpu"),
+    ],
+)
+def test_a_kernel_reads_the_run_that_is_named_and_evaluates_it_with_its_recipe(tpu_chain, names, after, training):
+    read, environment = evaluation(tpu_chain.chosen(names, after=after))
+    assert read == ("01_data", training)
+    assert environment == ({"FINTUNE_RECIPE": "tpu_v5e8"} if training == "03_train_tpu" else {})
+
+
+def test_a_stand_in_changes_no_other_kernel(tpu_chain):
+    names = ["01_data", "02_pack", "03_train_tpu"]
+    assert tpu_chain.chosen([*names, "04_evaluate"])[:3] == tuple(map(tpu_chain.kernel, names))
+    assert tpu_chain.kernel("04_evaluate").after == ("01_data", "03_train"), "the manifest's own"
+
+
+def test_only_the_recipe_goes_along_with_an_output(tpu_chain, checkout, manifest):
+    manifest["kernels"][3]["environment"] |= {"FINTUNE_TIME_BUDGET": "3h"}
+    manifest["kernels"][4]["environment"] = {"FINTUNE_RECIPE": "p100", "FINTUNE_SOURCE": "a"}
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    _, environment = evaluation(read_chain(checkout).chosen(["04_evaluate"], after="03_train_tpu"))
+    assert environment == {"FINTUNE_RECIPE": "tpu_v5e8", "FINTUNE_SOURCE": "a"}
+
+
+def test_a_stand_in_must_stand_before_what_reads_it(tpu_chain, checkout, manifest):
+    manifest["kernels"][3:] = reversed(manifest["kernels"][3:])
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    first, _ = read_chain(checkout).chosen(["03_train_tpu", "04_evaluate"])
+    assert (first.name, first.after) == ("04_evaluate", ("01_data", "03_train"))
+
+
+@pytest.mark.parametrize(
+    ("names", "after"),
+    [
+        (["04_evaluate"], "03_train"),
+        (["04_evaluate"], "02_pack"),
+        (["03_train"], "03_train_tpu"),
+        (["03_train_tpu"], "03_train_tpu"),
+    ],
+)
+def test_a_kernel_that_stands_in_for_nothing_is_a_sentence(tpu_chain, names, after):
+    with pytest.raises(UserError, match=f"--after {after} stands in for nothing that {names[0]} would read; .* out$"):
+        tpu_chain.chosen(names, after=after)
 
 
 def test_a_missing_manifest_says_where_to_run(tmp_path):

@@ -10,138 +10,22 @@ environment's own.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import nbformat
-import papermill
 import pytest
 
 from fintune_kit.kaggle.delivery import Delivery, deliver
 from fintune_kit.kaggle.kernels import build_kernels
 from fintune_kit.kaggle.manifest import Chain, read_chain
-from fintune_kit.tiny import build_model, build_tokenizer, sample_texts
 from fintune_kit.train.callbacks import read_log
-from fintune_kit.workspace import sha256_of
+from tests.kaggle.fake_sessions import FakeKaggle, Session, make_model, make_writable
 from tests.kaggle.rows import write_easy_rows
 
 ROWS = "alice/made-up-news"
 MODEL = "alice/qwen-stand-in/transformers/one-layer/1"
-
-
-@dataclass
-class Session:
-    """What one run left behind."""
-
-    output: Path
-    """What Kaggle saves of `working/`."""
-    notebook: Any
-    """As executed."""
-    inputs_before: dict[str, str]
-    inputs_after: dict[str, str]
-    """By mount, the SHA-256 of what is in it."""
-
-    @property
-    def record(self) -> dict[str, Any]:
-        return json.loads((self.output / "session.json").read_text())
-
-    def printed(self) -> str:
-        cells = [cell for cell in self.notebook.cells if cell.cell_type == "code"]
-        return "".join(out.get("text", "") for cell in cells for out in cell.outputs)
-
-
-@dataclass
-class FakeKaggle:
-    """One machine after the other below the same `/kaggle`; outputs and attached sources are kept beside it."""
-
-    folder: Path
-    build: Path
-
-    def run(self, name: str, **environment: str) -> Session:
-        """Runs a built notebook in a fresh session."""
-        root = self.folder / "kaggle"
-        _writable(root)
-        shutil.rmtree(root, ignore_errors=True)
-        (root / "working").mkdir(parents=True)
-        metadata = json.loads((self.build / name / "kernel-metadata.json").read_text())
-        self.mount(root / "input", metadata)
-        mounts = sorted(path.parent for path in (root / "input").rglob(".mount"))
-        before = {str(path.relative_to(root)): sha256_of(path) for path in mounts}
-        fresh = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.folder / "home"),
-            "KAGGLE_KERNEL_RUN_TYPE": "Batch",
-            "FINTUNE_KAGGLE_ROOT": str(root),
-            "OMP_NUM_THREADS": "1",
-        }
-        executed = self.folder / "executed" / metadata["code_file"]
-        executed.parent.mkdir(exist_ok=True)
-        with _environment(fresh | environment):
-            notebook = papermill.execute_notebook(
-                str(self.build / name / metadata["code_file"]),
-                str(executed),
-                cwd=str(root / "working"),
-                progress_bar=False,
-            )
-        after = {str(path.relative_to(root)): sha256_of(path) for path in mounts}
-        versions = self.folder / "outputs" / metadata["id"].split("/")[1]
-        output = versions / str(len(list(versions.glob("*"))) + 1)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        (root / "working").rename(output)
-        return Session(output=output, notebook=nbformat.from_dict(notebook), inputs_before=before, inputs_after=after)
-
-    def mount(self, inputs: Path, metadata: dict[str, Any]) -> None:
-        """Mounts every source, by turns in the new layout and in the old one."""
-        places = []
-        for source in metadata["kernel_sources"]:
-            owner, slug, *version = source.split("/")
-            outputs = self.folder / "outputs" / slug
-            newest = version[0] if version else str(len(list(outputs.iterdir())))
-            places.append((outputs / newest, f"notebooks/{owner}/{slug}", slug))
-        for kind in ("dataset", "model"):
-            sources = metadata[f"{kind}_sources"]
-            places += [(self.folder / "attached" / s, f"{kind}s/{s}", s.partition("/")[2]) for s in sources]
-        for number, (source, new, old) in enumerate(places):
-            target = inputs / (old if number % 2 else new)
-            shutil.copytree(source, target)
-            (target / ".mount").touch()
-            for path in (target, *target.rglob("*")):
-                path.chmod(0o555 if path.is_dir() else 0o444)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Nothing but these variables, for the kernel that is started within."""
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _writable(folder: Path) -> None:
-    for path in (folder, *folder.rglob("*")) if folder.is_dir() else ():
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o755)
-
-
-def _make_model(folder: Path, sample: Path) -> None:
-    """The tiny Qwen2 with one layer, as somebody would publish it as a Kaggle model."""
-    tokenizer = build_tokenizer(sample_texts(sample), vocab_size=1024)
-    model = build_model(tokenizer, seed=1)
-    model.model.layers = model.model.layers[:1]
-    model.config.num_hidden_layers = 1
-    model.config.layer_types = model.config.layer_types[:1]
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
 
 
 @dataclass
@@ -168,11 +52,11 @@ def run(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (folder / "home").mkdir()
     (folder / "attached" / ROWS).mkdir(parents=True)
     write_easy_rows(folder / "attached" / ROWS / "rows.csv")
-    _make_model(folder / "attached" / MODEL, repository / "data" / "sample" / "sujet_sample.csv")
+    make_model(folder / "attached" / MODEL, repository / "data" / "sample" / "sujet_sample.csv")
     settings = {"FINTUNE_RECIPE": "smoke", "FINTUNE_SOURCE": f"{{input:{ROWS}}}/rows.csv"}
     chain = read_chain(repository, owner="alice")
     here = {"accelerator": None, "internet": False, "dataset_sources": (ROWS,), "model_sources": (MODEL,)}
-    chain = replace(chain, kernels=tuple(replace(k, environment=settings, **here) for k in chain.kernels))
+    chain = replace(chain, kernels=tuple(replace(k, environment=settings, **here) for k in chain.chosen(())))
     delivery = deliver(chain, way="embed")
     build_kernels(chain, chain.kernels, out=folder / "build", delivery=delivery)
     kaggle = FakeKaggle(folder=folder, build=folder / "build")
@@ -184,7 +68,7 @@ def run(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     train = kaggle.run("03_train_p100")
     evaluate = kaggle.run("04_evaluate")
     yield Run(chain=chain, delivery=delivery, data=data, pack=pack, stopped=stopped, train=train, evaluate=evaluate)
-    _writable(folder)
+    make_writable(folder)
     shutil.rmtree(folder)
 
 

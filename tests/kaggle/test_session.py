@@ -2,14 +2,23 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.hardware import find_machine
 from fintune_kit.kaggle.session import begin, check_card, end, find_token, torch_for
+from tests.kaggle.conftest import pretend_installed
 
 LIBRARY = {"library": "fintune_kit-9.9-py3-none-any.whl", "sha256": "ab" * 32}
+TPU = {
+    "accelerator": "TpuV5E8",
+    "requirements": ["numpy>=1", "no-such-kit==1"],
+    "tpu_packages": {"requirements": ["no-such-jax==2", "old-kit>=2.1"], "constraints": ["old-kit==2.4.6"]},
+}
 CU128 = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
 
 
@@ -164,6 +173,67 @@ def test_a_session_without_its_card_ends_and_leaves_what_it_found(environment, k
     with pytest.raises(UserError, match="runs on a CPU, but NvidiaTeslaT4"):
         begin(session(accelerator="NvidiaTeslaT4"), **LIBRARY)
     assert json.loads((kaggle_root / "working" / "session.json").read_text())["cards"] == []
+
+
+@pytest.fixture
+def tpu_image(tmp_path, monkeypatch, pip):
+    """An image with torch_xla and with a package that is too old for JAX, and a pip that takes torch_xla away."""
+    image = tmp_path / "image"
+    pip.removes = pretend_installed(image, "torch_xla", "2.8.0")
+    pretend_installed(image, "old-kit", "1.26.4")
+    monkeypatch.syspath_prepend(image)
+    monkeypatch.setattr("fintune_kit.kaggle.packages._run", pip)
+    return image
+
+
+def test_a_tpu_session_loses_torch_xla_then_gets_what_all_need_then_its_own(
+    environment, kaggle_root, tpu_image, pip, monkeypatch, capsys
+):
+    def find_and_note():
+        pip.commands.append(["torch is imported"])
+        return find_machine()
+
+    monkeypatch.setattr("fintune_kit.kaggle.session.find_machine", find_and_note)
+    begin(session(**TPU), **LIBRARY)
+    uninstall, ordinary, own, after = pip.commands
+    assert uninstall[3:] == ["uninstall", "--quiet", "--disable-pip-version-check", "--yes", "torch_xla"]
+    assert (ordinary[3], ordinary[-1], "--no-deps" in ordinary) == ("install", "no-such-kit==1", False)
+    assert own[3] == "install"
+    assert own[-4:] == ["--no-deps", "--force-reinstall", "no-such-jax==2", "old-kit>=2.1"]
+    assert pip.constraints.splitlines()[-1] == "old-kit==2.4.6"
+    assert after == ["torch is imported"]
+    assert "torch_xla 2.8.0 was uninstalled, as it and JAX each take the TPU" in capsys.readouterr().out
+
+
+def test_a_tpu_session_without_internet_gets_all_from_attached_wheels(environment, kaggle_root, tpu_image, pip):
+    wheels = attach(kaggle_root, "datasets/bob/wheels")
+    (wheels / "no_such_jax-2-py3-none-any.whl").write_bytes(b"")
+    begin(session(**TPU, internet=False, dataset_sources=["bob/wheels"]), **LIBRARY)
+    _, *installs = pip.commands
+    assert len(installs) == 2
+    for command in installs:
+        assert "--no-index" in command
+        assert command[command.index("--find-links") + 1] == str(wheels)
+
+
+def test_a_tpu_session_that_has_all_starts_no_pip(environment, kaggle_root, tpu_image, pip):
+    for folder in tpu_image.iterdir():
+        folder.rename(tpu_image.parent / folder.name)
+    pretend_installed(tpu_image, "no-such-jax", "2")
+    pretend_installed(tpu_image, "old-kit", "2.1")
+    begin(session(**TPU | {"requirements": ["numpy>=1"]}), **LIBRARY)
+    assert pip.commands == []
+
+
+def test_a_session_without_a_tpu_leaves_torch_xla_alone(environment, kaggle_root, tpu_image, pip):
+    begin(session(requirements=["numpy>=1"]), **LIBRARY)
+    assert pip.commands == []
+
+
+def test_what_pip_may_replace_is_not_imported_before():
+    code = "import sys, fintune_kit.kaggle.session; print({'torch', 'jax', 'numpy', 'google'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_torch_is_replaced_only_where_it_cannot_run():

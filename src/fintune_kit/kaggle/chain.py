@@ -218,7 +218,10 @@ def _check_inputs(kaggle: Kaggle, chain: Chain, kernels: Sequence[Kernel]) -> No
     for name in dict.fromkeys(name for kernel in kernels for name in kernel.after if name not in names):
         before = chain.kernel(name)
         if kaggle.info(before.ref) is None:
-            raise UserError(f"{before.ref} has never been pushed; push {name} first, or all with --all --wait")
+            raise UserError(
+                f"{before.ref} has never been pushed; push {name} first, or all with --all --wait, or name another "
+                f"that writes the same with --after"
+            )
         state = kaggle.status(before.ref).state
         missing = [] if state != "complete" else missing_stages(before, kaggle.outputs(before.ref)[0])
         if state != "complete" or missing:

@@ -24,6 +24,7 @@ WAYS: tuple[Literal["embed", "dataset", "git"], ...] = ("embed", "dataset", "git
 DATASET_TITLE = "fintune-kit wheel"
 DATASET_SLUG = "fintune-kit-wheel"
 
+TPU_REQUIREMENTS = "requirements-tpu.txt"
 IMAGES_OWN = frozenset(("jinja2", "matplotlib", "numpy", "pyarrow", "scikit-learn", "scipy", "torch", "tqdm"))
 """Kept as Kaggle's image has them, within our ranges: all else in the image was built against them."""
 
@@ -89,9 +90,27 @@ def build_wheel(root: Path) -> tuple[str, bytes]:
 def requirements_of(root: Path) -> list[str]:
     """What a session needs beside the library: our pins, and ranges for what stays as Kaggle's image has it."""
     declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = {_name(line): line.strip() for line in lines if "==" in line and not line.startswith("#")}
+    pins = _pins(root)
     return [spec if (name := _name(spec)) in IMAGES_OWN else pins.get(name, spec) for spec in declared]
+
+
+def tpu_packages_of(root: Path) -> dict[str, list[str]]:
+    """What a TPU session installs besides, without dependencies.
+
+    Returns:
+        `requirements`: the lines of requirements-tpu.txt; a range among them is for what stays as the image has it.
+        `constraints`: our pins for the ranges, where the image's own is too old.
+
+    Raises:
+        MissingInputError: there is no such file.
+    """
+    if not (root / TPU_REQUIREMENTS).is_file():
+        raise MissingInputError(
+            f"{root / TPU_REQUIREMENTS} is missing; it holds the packages of a TPU session: take it from the repository"
+        )
+    requirements, pins = _lines(root / TPU_REQUIREMENTS), _pins(root)
+    ranges = [_name(line) for line in requirements if "==" not in line]
+    return {"requirements": requirements, "constraints": [pins[name] for name in ranges if name in pins]}
 
 
 def dataset_metadata(chain: Chain) -> dict[str, object]:
@@ -130,6 +149,15 @@ def _git(root: Path, *arguments: str) -> str:
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(f"{root} is no git checkout, or git is not installed; use --deliver embed") from error
     return done.stdout.strip()
+
+
+def _pins(root: Path) -> dict[str, str]:
+    return {_name(line): line for line in _lines(root / "requirements.txt") if "==" in line}
+
+
+def _lines(path: Path) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
 
 
 def _name(requirement: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from fintune_kit.errors import UserError
 from fintune_kit.kaggle.accelerators import SESSION_BUDGET, kind_of
 from fintune_kit.kaggle.cells import first_cell, last_cell
-from fintune_kit.kaggle.delivery import Delivery, dataset_metadata, requirements_of
+from fintune_kit.kaggle.delivery import Delivery, dataset_metadata, requirements_of, tpu_packages_of
 from fintune_kit.kaggle.manifest import Chain, Kernel
 from fintune_kit.kaggle.rules import check_kernel
 from fintune_kit.workspace import write_json, write_text
@@ -53,12 +53,11 @@ def build_kernels(
     Raises:
         UserError: something that Kaggle would refuse, or accept and not do; nothing is written then.
     """
-    requirements = requirements_of(chain.root)
     made = []
     for kernel in kernels:
         previous = (resume_from or {}).get(kernel.name)
         metadata = kernel_metadata(kernel, chain=chain, delivery=delivery, previous=previous)
-        session = session_of(kernel, metadata=metadata, requirements=requirements)
+        session = session_of(kernel, metadata=metadata, root=chain.root)
         notebook = with_generated_cells(read_notebook(kernel.notebook), first_cell(session, delivery), last_cell())
         check_kernel(metadata, notebook, needs_git=delivery.way == "git", force_accelerator=force_accelerator)
         made.append((kernel, metadata, json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"))
@@ -95,9 +94,10 @@ def kernel_metadata(kernel: Kernel, *, chain: Chain, delivery: Delivery, previou
     return metadata | ({"docker_image": kernel.docker_image} if kernel.docker_image else {})
 
 
-def session_of(kernel: Kernel, *, metadata: Mapping[str, Any], requirements: Sequence[str]) -> dict[str, Any]:
-    """What the first cell tells `kaggle.session.begin`."""
-    return {
+def session_of(kernel: Kernel, *, metadata: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """What the first cell tells `kaggle.session.begin`; `root` is the checkout, which pins the packages."""
+    kind = kind_of(kernel.accelerator)
+    session = {
         "kernel": kernel.name,
         "accelerator": kernel.accelerator,
         "internet": kernel.internet,
@@ -105,11 +105,12 @@ def session_of(kernel: Kernel, *, metadata: Mapping[str, Any], requirements: Seq
         "dataset_sources": metadata["dataset_sources"],
         "model_sources": metadata["model_sources"],
         "environment": {
-            "FINTUNE_TIME_BUDGET": SESSION_BUDGET[kind_of(kernel.accelerator)],
+            "FINTUNE_TIME_BUDGET": SESSION_BUDGET[kind],
             **kernel.environment,
         },
-        "requirements": list(requirements),
+        "requirements": requirements_of(root),
     }
+    return session | ({"tpu_packages": tpu_packages_of(root)} if kind == "tpu" else {})
 
 
 def read_notebook(path: Path) -> dict[str, Any]:

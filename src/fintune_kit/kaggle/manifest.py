@@ -8,8 +8,8 @@ Kaggle itself never sees this file. `kernels` turns it into one folder a noteboo
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,50 @@ class Chain:
         known = ", ".join(kernel.name for kernel in self.kernels)
         raise UserError(f"there is no notebook {name!r} in {FILE}; expected one of {known}")
 
-    def chosen(self, names: Sequence[str]) -> tuple[Kernel, ...]:
-        """The named kernels in the chain's order; all that are not optional where none is named."""
+    def chosen(self, names: Sequence[str], *, after: str | None = None) -> tuple[Kernel, ...]:
+        """The named kernels in the chain's order; all that are not optional where none is named.
+
+        An optional one that is named stands in for those that are not and write the same stages: what reads the run on
+        a GPU reads the run on a TPU instead.
+
+        Args:
+            after: a kernel that stands in so without being chosen itself.
+
+        Raises:
+            UserError: there is no such notebook, or `after` stands in for none.
+        """
         wanted = {self.kernel(name).name for name in names}
-        return tuple(k for k in self.kernels if (k.name in wanted if wanted else not k.optional))
+        kernels = tuple(k for k in self.kernels if (k.name in wanted if wanted else not k.optional))
+        if after is not None:
+            kernels, before = self._behind(self.kernel(after), kernels), kernels
+            if kernels == before:
+                raise UserError(
+                    f"--after {after} stands in for nothing that {', '.join(k.name for k in kernels)} would read; "
+                    f"expected a notebook that writes the same as another in their `after` ({FILE}): name such a one, "
+                    f"or leave --after out"
+                )
+        for stand_in in [kernel for kernel in kernels if kernel.optional]:
+            kernels = self._behind(stand_in, kernels, besides=wanted)
+        return kernels
+
+    def _behind(
+        self, stand_in: Kernel, kernels: Sequence[Kernel], *, besides: Collection[str] = ()
+    ) -> tuple[Kernel, ...]:
+        """The kernels with `stand_in` in place of those (but `besides`) that write the same stages.
+
+        With its output goes its recipe: an adapter is evaluated with the recipe that it was trained with.
+        """
+        order = [kernel.name for kernel in self.kernels]
+        same = {k.name for k in self.kernels if set(k.writes) == set(stand_in.writes)} - {stand_in.name, *besides}
+        recipe = {name: value for name, value in stand_in.environment.items() if name == "FINTUNE_RECIPE"}
+
+        def moved(kernel: Kernel) -> Kernel:
+            if not same & set(kernel.after) or order.index(kernel.name) <= order.index(stand_in.name):
+                return kernel
+            after = dict.fromkeys(stand_in.name if name in same else name for name in kernel.after)
+            return replace(kernel, after=tuple(after), environment={**kernel.environment, **recipe})
+
+        return tuple(moved(kernel) for kernel in kernels)
 
 
 def fault_of_owner(owner: str) -> str | None:

@@ -2,6 +2,9 @@
 
 pip keeps an installed version that satisfies what is asked, so the image's numpy, pyarrow and torch stay as they are:
 they are asked for as ranges. torch is held by a constraint too, as some package might want another.
+
+A TPU session installs its own pins after these, and nothing that they ask for: their list is whole, and what one of
+them declares excludes what the rest of the session needs (requirements-tpu.txt).
 """
 
 import importlib.metadata
@@ -24,6 +27,8 @@ def install_packages(
     torch: str | None,
     internet: bool,
     wheels: Sequence[Path],
+    alone: bool = False,
+    constraints: Sequence[str] = (),
     run: Runner | None = None,
 ) -> list[str]:
     """Installs what is missing, and returns it.
@@ -33,6 +38,8 @@ def install_packages(
         torch: a torch to install in place of the image's own; None keeps that.
         internet: ask PyPI; else only `wheels`.
         wheels: folders of wheels among the inputs.
+        alone: without what they depend on.
+        constraints: pins for what `requirements` names as a range, where it is missing or too old.
         run: starts pip; for tests.
 
     Raises:
@@ -45,20 +52,46 @@ def install_packages(
     if not missing:
         return []
     with TemporaryDirectory() as folder:
-        constraints = Path(folder) / "constraints.txt"
-        constraints.write_text("\n".join([] if torch else _image_torch()) + "\n", encoding="utf-8")
-        done = (run or _run)(pip_command(missing, constraints=constraints, internet=internet, wheels=wheels))
+        file = Path(folder) / "constraints.txt"
+        file.write_text("\n".join([*([] if torch else _image_torch()), *constraints]) + "\n", encoding="utf-8")
+        done = (run or _run)(pip_command(missing, constraints=file, internet=internet, wheels=wheels, alone=alone))
     if done.returncode:
-        said = " / ".join(line.strip() for line in done.stderr.strip().splitlines()[-3:])
         where = "from PyPI" if internet else "from the attached wheels (internet is off)"
-        raise UserError(f"the packages {', '.join(missing)} could not be installed {where}; pip says: {said}")
+        raise UserError(f"the packages {', '.join(missing)} could not be installed {where}; pip says: {_end_of(done)}")
     return missing
 
 
-def pip_command(missing: Sequence[str], *, constraints: Path, internet: bool, wheels: Sequence[Path]) -> list[str]:
+def uninstall_package(name: str, *, because: str, run: Runner | None = None) -> str | None:
+    """Uninstalls a package, and returns the version that was there; None where there was none.
+
+    Args:
+        because: why it must go, for the error.
+        run: starts pip; for tests.
+
+    Raises:
+        UserError: it is still there.
+    """
+    version = _version(name)
+    if version is None:
+        return None
+    command = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--disable-pip-version-check", "--yes", name]
+    done = (run or _run)(command)
+    if done.returncode or _version(name):  # pip leaves what lies outside its environment, and calls that a success
+        raise UserError(
+            f"{name} {version} is installed and could not be removed; expected a session without it, as {because}: "
+            f"restart the session and run this cell again; pip says: {_end_of(done) or 'nothing'}"
+        )
+    return version
+
+
+def pip_command(
+    missing: Sequence[str], *, constraints: Path, internet: bool, wheels: Sequence[Path], alone: bool = False
+) -> list[str]:
     """The command that installs what is missing."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--constraint", str(constraints)]
+    if alone:  # forced, as pip takes a snapshot of a repository for the release whose version it carries
+        command += ["--no-deps", "--force-reinstall"]
     if not internet:
         command += ["--no-index"]
     for folder in wheels:
@@ -67,20 +100,29 @@ def pip_command(missing: Sequence[str], *, constraints: Path, internet: bool, wh
 
 
 def is_installed(requirement: str) -> bool:
-    """Whether an installed version satisfies a requirement."""
+    """Whether an installed version satisfies a requirement. A snapshot of a repository is no release."""
     wanted = Requirement(requirement)
-    try:
-        found = importlib.metadata.version(wanted.name)
-    except importlib.metadata.PackageNotFoundError:
+    found = _version(wanted.name)
+    if found is None or not wanted.specifier.contains(found, prereleases=True):
         return False
-    return wanted.specifier.contains(found, prereleases=True)
+    origin = importlib.metadata.distribution(wanted.name).read_text("direct_url.json")
+    return "vcs_info" not in (origin or "")
 
 
 def _image_torch() -> list[str]:
+    version = _version("torch")
+    return [f"torch=={version}"] if version else []
+
+
+def _version(name: str) -> str | None:
     try:
-        return [f"torch=={importlib.metadata.version('torch')}"]
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return []
+        return None
+
+
+def _end_of(done: "subprocess.CompletedProcess[str]") -> str:
+    return " / ".join(line.strip() for line in done.stderr.strip().splitlines()[-3:])
 
 
 def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":

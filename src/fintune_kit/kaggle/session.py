@@ -22,7 +22,7 @@ from fintune_kit.hardware import Card, find_machine, has_kernels_for, missing_ke
 from fintune_kit.kaggle.accelerators import SHAPES, kind_of
 from fintune_kit.kaggle.mounts import Kind, find_mount
 from fintune_kit.kaggle.output import keep_output_small
-from fintune_kit.kaggle.packages import install_packages
+from fintune_kit.kaggle.packages import install_packages, uninstall_package
 from fintune_kit.workspace import kaggle_root, versions, write_json
 
 RECORD = "session.json"
@@ -41,6 +41,7 @@ _SOURCES: Mapping[Kind, str] = {
     "model": "model_sources",
 }
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_ONE_TPU = "it and JAX each take the TPU for themselves"
 _PROBE = (
     "import json, torch; n = range(torch.cuda.device_count()); print(json.dumps([torch.__version__, "
     "torch.cuda.get_arch_list(), [[torch.cuda.get_device_name(i), *torch.cuda.get_device_capability(i)] for i in n]]))"
@@ -62,10 +63,7 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
     _set_network(internet=session["internet"])
     inputs = {source: find_mount(source, kind=kind) for kind in get_args(Kind) for source in session[_SOURCES[kind]]}
     _set_environment(session["environment"], inputs=inputs)
-    torch = _torch_for_this_card() if kind_of(session["accelerator"]) == "gpu" else None
-    install_packages(
-        session["requirements"], torch=torch, internet=session["internet"], wheels=list(_wheel_folders(inputs))
-    )
+    _install(session, wheels=_wheel_folders(inputs))
     _set_model([inputs[source] for source in session["model_sources"]], session["model_sources"])
     machine = find_machine()
     record = {
@@ -165,6 +163,17 @@ def _link(kind: str, name: str, mount: Path) -> Path:
     link.unlink(missing_ok=True)
     link.symlink_to(mount, target_is_directory=True)
     return link
+
+
+def _install(session: Mapping[str, Any], *, wheels: Sequence[Path]) -> None:
+    """What the session lacks. Nothing that is installed or removed here may have been imported before."""
+    kind, internet = kind_of(session["accelerator"]), session["internet"]
+    if kind == "tpu" and (version := uninstall_package("torch_xla", because=_ONE_TPU)):
+        print(f"torch_xla {version} was uninstalled, as {_ONE_TPU}")
+    torch = _torch_for_this_card() if kind == "gpu" else None
+    install_packages(session["requirements"], torch=torch, internet=internet, wheels=wheels)
+    if kind == "tpu":
+        install_packages(**session["tpu_packages"], torch=None, alone=True, internet=internet, wheels=wheels)
 
 
 def _torch_for_this_card() -> str | None:
