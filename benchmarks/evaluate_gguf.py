@@ -20,7 +20,7 @@ from fintune_kit.evaluate.export import export
 from fintune_kit.recipes import smoke
 from fintune_kit.tiny import tiny_base
 from fintune_kit.train.model import add_adapter, load_base
-from fintune_kit.train.stage import save_tokenizer
+from fintune_kit.train.outcome import save_tokenizer
 from fintune_kit.workspace import Workspace, versions, write_json, write_manifest
 
 TEXTS = (

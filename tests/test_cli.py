@@ -102,6 +102,13 @@ def test_the_plan_is_machine_readable(capsys):
     assert plan["packs_per_step"] == plan["micro_batch"] * plan["accumulation"] * plan["processes"]
 
 
+def test_a_number_of_processes_is_refused_on_a_tpu(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("FINTUNE_WORKSPACE", str(tmp_path))
+    assert main(["train", "--recipe", "tpu_v5e8", "--processes", "2"]) == 2
+    said = "--processes 2 is for cards; expected none on a TPU, where one process drives all devices: leave it out"
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
 def test_doctor_always_answers(capsys):
     assert main(["doctor"]) == 0
     assert "accelerator" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fintune_kit.errors import UserError
 from fintune_kit.recipes import RECIPES, load_recipe
 from fintune_kit.workspace import Workspace, open_workspace
 
@@ -75,12 +76,18 @@ def run_train(arguments: argparse.Namespace) -> None:
 
     recipe = load_recipe(arguments.recipe)
     workspace = open_workspace(recipe.name)
-    train = train_function(recipe, tpu=arguments.tpu)
+    on_tpu = arguments.tpu or wants_tpu(recipe)
+    if on_tpu and arguments.processes:
+        raise UserError(
+            f"--processes {arguments.processes} is for cards; expected none on a TPU, where one process drives all "
+            f"devices: leave it out"
+        )
+    train = train_function(recipe, tpu=on_tpu)
     home = Workspace(arguments.out) if arguments.out else workspace
     packed = arguments.packed or workspace.existing("packed")
     base = base_of(recipe, workspace)
     cards = len(find_machine().cards)
-    if not (arguments.worker or arguments.tpu or wants_tpu(recipe)) and max(arguments.processes or 1, cards) > 1:
+    if not (arguments.worker or on_tpu) and max(arguments.processes or 1, cards) > 1:
         plan = plan_here(recipe, packed=open_packed(packed), base=base, processes=arguments.processes)
 
         def say(log: Sequence[dict[str, Any]]) -> None:

@@ -28,7 +28,7 @@ from fintune_kit.kaggle.manifest import read_chain
 from fintune_kit.pack.store import pack_conversations
 from fintune_kit.recipes import smoke
 from fintune_kit.train.callbacks import read_log
-from fintune_kit.train.stage import ARTIFACTS
+from fintune_kit.train.outcome import ARTIFACTS
 from tests.kaggle.conftest import pretend_installed
 from tests.kaggle.fake_sessions import FakeKaggle, Session, make_model, make_writable
 from tests.kaggle.rows import write_easy_rows

@@ -24,7 +24,8 @@ from fintune_kit.errors import UserError
 from fintune_kit.pack.store import pack_conversations
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.checkpoints import newest_checkpoint
-from fintune_kit.train.stage import ARTIFACTS, train
+from fintune_kit.train.outcome import ARTIFACTS
+from fintune_kit.train.stage import train
 from fintune_kit.workspace import sha256_of, write_manifest
 from tests.train.two_processes import STEPS, recipe, short_run
 

@@ -25,7 +25,7 @@ from fintune_kit.evaluate.gguf_file import Weight, write_gguf
 from fintune_kit.hardware import find_machine
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.model import load_adapter, load_base, load_config
-from fintune_kit.train.stage import save_tokenizer
+from fintune_kit.train.outcome import save_tokenizer
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, versions, write_json
 
 Form = Literal["safetensors", "f16", "q8_0"]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fintune_kit.recipes import Recipe
-from fintune_kit.train.stage import Outcome
+from fintune_kit.train.outcome import Outcome
 
 
 def wants_tpu(recipe: Recipe) -> bool:

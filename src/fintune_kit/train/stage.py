@@ -7,8 +7,6 @@ packed/  ->  run/      plan.json   what is learned (recipe, packs, base) and how
          ->  adapter/  adapter_model.safetensors, adapter_config.json, the tokenizer's files, manifest.json
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,44 +26,13 @@ from fintune_kit.train.cost import ModelShape
 from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
+from fintune_kit.train.outcome import Made, Outcome, finish, finished_before
 from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
 from fintune_kit.train.preflight import preflight
 from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
-from fintune_kit.train.run_folder import base_name, finish_run, identity_of, open_run
+from fintune_kit.train.run_folder import identity_of, open_run
 from fintune_kit.train.trainer import PackTrainer, in_training_order, mean_loss, step_order, training_arguments
-from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
-
-ARTIFACTS = (
-    "adapter_model.safetensors",
-    "adapter_config.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-)
-"""What a finished `adapter/` holds, besides its manifest and model card."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a call of `train` ended."""
-
-    finished: bool
-    """Whether the last optimizer step is done and the adapter written."""
-    steps_done: int
-    plan: Plan
-    log: list[dict[str, Any]]
-    validation_loss: float | None
-    """Mean over the validation packs' supervised tokens, once finished."""
-
-    def describe(self) -> str:
-        """How it ended, and how to go on."""
-        of_all = f"{self.steps_done} of {self.plan.optimizer_steps} optimizer steps"
-        if not self.finished:
-            return f"stopped after {of_all}, saved; run the same command again to go on"
-        first, last = self.log[0]["loss"], self.log[-1]["loss"]
-        return f"{of_all}: training loss {first:.3f} -> {last:.3f}, validation loss {self.validation_loss:.3f}"
+from fintune_kit.workspace import MANIFEST
 
 
 def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path, processes: int | None = None) -> Plan:
@@ -123,9 +90,7 @@ def train(
     clock = Clock(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
     )
-    encoder = ChatEncoder.load(recipe.tokenizer or base)
-    packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
-    check_length(packs, recipe=recipe, folder=packed)
+    encoder, packs = open_inputs(recipe, packed=packed, base=base)
     machine = find_machine()
     processes = PartialState(cpu=not machine.cards)
     plan = plan_here(recipe, packed=packs, base=base, processes=processes.num_processes)
@@ -176,10 +141,8 @@ def train(
     loss, tokens = mean_loss(
         model, packs.validation.rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype
     )
-    write = partial(_write_peft, model)
-    save_adapter(adapter, write=write, encoder=encoder, recipe=recipe, run=run, packed=packed, base=base, loss=loss)
-    finish_run(run, packed=packed, log=log, validation=(loss, tokens), machine=machine.name)
-    return Outcome(finished=True, steps_done=steps_done, plan=plan, log=log, validation_loss=loss)
+    made = Made(write=partial(_write_peft, model), validation=(loss, tokens), machine=machine.name)
+    return finish(made, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter)
 
 
 def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: str) -> PeftModel:
@@ -214,56 +177,21 @@ def _by_step(of_packs: np.ndarray, order: np.ndarray, packs_per_step: int) -> li
     return [int(total) for total in counts.reshape(-1, packs_per_step).sum(axis=1)]
 
 
-def check_length(packs: Packed, *, recipe: Recipe, folder: Path) -> None:
-    """Raises:
-    UserError: the packs were made for another length than the recipe's.
+def open_inputs(recipe: Recipe, *, packed: Path, base: str | Path) -> tuple[ChatEncoder, Packed]:
+    """The tokenizer and the packs, every byte checked.
+
+    Raises:
+        UserError: the packs were made with another tokenizer, or for another length than the recipe's.
     """
+    encoder = ChatEncoder.load(recipe.tokenizer or base)
+    packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
     length = packs.manifest["max_length"]
     if length != recipe.pack.max_length:
         raise UserError(
-            f"{folder} holds packs of {length} positions, the recipe {recipe.name!r} expects {recipe.pack.max_length}: "
+            f"{packed} holds packs of {length} positions, the recipe {recipe.name!r} expects {recipe.pack.max_length}: "
             f"run notebook 02 again with this recipe"
         )
-
-
-def finished_before(run: Path, *, plan: Plan) -> Outcome:
-    """The outcome of a run whose last step was done before this call."""
-    manifest = read_manifest(run, stage="run")
-    return Outcome(
-        finished=True,
-        steps_done=manifest["counts"]["optimizer_steps"],
-        plan=plan,
-        log=read_log(run / "log.jsonl"),
-        validation_loss=manifest["loss"]["validation"],
-    )
-
-
-def save_adapter(
-    adapter: Path,
-    *,
-    write: Callable[[Path, str], int],
-    encoder: ChatEncoder,
-    recipe: Recipe,
-    run: Path,
-    packed: Path,
-    base: str | Path,
-    loss: float,
-) -> None:
-    """Leaves the artifacts. `write(folder, name of the base)` leaves PEFT's two files and says how many parameters
-    they hold."""
-    name = base_name(base)  # no path of this machine leaves it
-    with replacing_folder(adapter) as folder:
-        parameters = write(folder, name)
-        save_tokenizer(encoder.tokenizer, folder)
-        write_manifest(
-            folder,
-            stage="adapter",
-            inputs={"packed": sha256_of(packed / MANIFEST), "log": sha256_of(run / "log.jsonl")},
-            counts={"parameters": parameters},
-            base=name,
-            recipe=recipe.as_dict(),
-            validation_loss=loss,
-        )
+    return encoder, packs
 
 
 def _write_peft(model: Any, folder: Path, base: str) -> int:
@@ -271,10 +199,3 @@ def _write_peft(model: Any, folder: Path, base: str) -> int:
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's; ours is written with the scores
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """All forms of the tokenizer that loaders look for: `tokenizer.json`, its config, the chat template, and the
-    `vocab.json` and `merges.txt` that transformers 5 no longer writes."""
-    tokenizer.save_pretrained(str(folder))
-    tokenizer.backend_tokenizer.model.save(str(folder))

@@ -87,7 +87,7 @@ def from_jax(state: Any) -> Matrices:
     return made
 
 
-def write_peft(matrices: Matrices, folder: Path, *, base: str, lora: LoraRecipe) -> int:
+def write_peft(matrices: Matrices, folder: Path, base: str, *, lora: LoraRecipe) -> int:
     """Leaves `adapter_model.safetensors` and `adapter_config.json`, and returns the number of parameters."""
     config = peft_config(lora)
     config.base_model_name_or_path, config.inference_mode = base, True

@@ -10,23 +10,24 @@ and drives the same clock, log and guard.
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import TrainerControl, TrainerState
 
-from fintune_kit.chatml import IGNORE, ChatEncoder
+from fintune_kit.chatml import IGNORE
 from fintune_kit.errors import UserError
-from fintune_kit.pack.store import open_packed
 from fintune_kit.recipes import Recipe, TrainRecipe
 from fintune_kit.train.callbacks import GIB, Clock, StepLog, read_log
 from fintune_kit.train.cost import ModelShape
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import load_config
+from fintune_kit.train.outcome import Made, Outcome, finish, finished_before
 from fintune_kit.train.plan import Plan
-from fintune_kit.train.run_folder import finish_run, identity_of, open_run
-from fintune_kit.train.stage import Outcome, check_length, finished_before, save_adapter, step_log
+from fintune_kit.train.run_folder import identity_of, open_run
+from fintune_kit.train.stage import open_inputs, step_log
 from fintune_kit.train.tpu import checkpoints
 from fintune_kit.train.tpu.adapter import first_values, from_jax, to_jax, write_peft
 from fintune_kit.train.tpu.base import make_mesh, weights_folder
@@ -73,9 +74,7 @@ def train_on_tpu(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
     )
     devices = find_devices()
-    encoder = ChatEncoder.load(recipe.tokenizer or base)
-    packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
-    check_length(packs, recipe=recipe, folder=packed)
+    encoder, packs = open_inputs(recipe, packed=packed, base=base)
     config = load_config(base)
     plan = plan_on(devices[0].device_kind, len(devices), recipe=recipe, shape=ModelShape.of(config), split=packs.train)
     open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
@@ -99,24 +98,15 @@ def train_on_tpu(
     log = step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard)
     rows = in_training_order(packs.train.rows, order)
     _run_steps(learned, model=model, rows=rows, plan=plan, recipe=recipe, clock=clock, log=log, guard=guard, run=run)
-    records = read_log(run / "log.jsonl")
     if learned.steps_done < plan.optimizer_steps:
-        return Outcome(finished=False, steps_done=learned.steps_done, plan=plan, log=records, validation_loss=None)
-    loss, tokens = mean_loss(model, learned.adapter, packs.validation.rows, plan=plan)
-    matrices = from_jax(learned.adapter)
-    save_adapter(
-        adapter,
-        write=lambda folder, name: write_peft(matrices, folder, base=name, lora=recipe.lora),
-        encoder=encoder,
-        recipe=recipe,
-        run=run,
-        packed=packed,
-        base=base,
-        loss=loss,
+        steps, records = learned.steps_done, read_log(run / "log.jsonl")
+        return Outcome(finished=False, steps_done=steps, plan=plan, log=records, validation_loss=None)
+    made = Made(
+        write=partial(write_peft, from_jax(learned.adapter), lora=recipe.lora),
+        validation=mean_loss(model, learned.adapter, packs.validation.rows, plan=plan),
+        machine=f"{plan.processes} x {devices[0].device_kind}",
     )
-    machine = f"{plan.processes} x {devices[0].device_kind}"
-    finish_run(run, packed=packed, log=records, validation=(loss, tokens), machine=machine)
-    return Outcome(finished=True, steps_done=learned.steps_done, plan=plan, log=records, validation_loss=loss)
+    return finish(made, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter)
 
 
 def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Learned:

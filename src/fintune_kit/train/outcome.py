@@ -1,0 +1,109 @@
+"""How a run ends: with its artifacts in `adapter/` and a manifest, or stopped, to go on later.
+
+What trained (PyTorch or JAX) hands over what it `Made`; the files are the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.chatml import ChatEncoder
+from fintune_kit.recipes import Recipe
+from fintune_kit.train.callbacks import read_log
+from fintune_kit.train.plan import Plan
+from fintune_kit.train.run_folder import base_name, finish_run
+from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
+
+ARTIFACTS = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+"""What a finished `adapter/` holds, besides its manifest and model card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a call of `train` ended."""
+
+    finished: bool
+    """Whether the last optimizer step is done and the adapter written."""
+    steps_done: int
+    plan: Plan
+    log: list[dict[str, Any]]
+    validation_loss: float | None
+    """Mean over the validation packs' supervised tokens, once finished."""
+
+    def describe(self) -> str:
+        """How it ended, and how to go on."""
+        of_all = f"{self.steps_done} of {self.plan.optimizer_steps} optimizer steps"
+        if not self.finished:
+            return f"stopped after {of_all}, saved; run the same command again to go on"
+        first, last = self.log[0]["loss"], self.log[-1]["loss"]
+        return f"{of_all}: training loss {first:.3f} -> {last:.3f}, validation loss {self.validation_loss:.3f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What the last step left to be written."""
+
+    write: Callable[[Path, str], int]
+    """Leaves PEFT's two files in a folder, for a base of this name, and says how many parameters they hold."""
+    validation: tuple[float, int]
+    """Mean loss over the validation packs' supervised tokens, and how many these are."""
+    machine: str
+
+
+def finish(
+    made: Made,
+    *,
+    recipe: Recipe,
+    plan: Plan,
+    encoder: ChatEncoder,
+    packed: Path,
+    base: str | Path,
+    run: Path,
+    adapter: Path,
+) -> Outcome:
+    """Leaves the artifacts in `adapter`, and the run's manifest: the last step is done."""
+    name = base_name(base)  # no path of this machine leaves it
+    loss, _ = made.validation
+    with replacing_folder(adapter) as folder:
+        parameters = made.write(folder, name)
+        save_tokenizer(encoder.tokenizer, folder)
+        write_manifest(
+            folder,
+            stage="adapter",
+            inputs={"packed": sha256_of(packed / MANIFEST), "log": sha256_of(run / "log.jsonl")},
+            counts={"parameters": parameters},
+            base=name,
+            recipe=recipe.as_dict(),
+            validation_loss=loss,
+        )
+    log = read_log(run / "log.jsonl")
+    finish_run(run, packed=packed, log=log, validation=made.validation, machine=made.machine)
+    return Outcome(finished=True, steps_done=plan.optimizer_steps, plan=plan, log=log, validation_loss=loss)
+
+
+def finished_before(run: Path, *, plan: Plan) -> Outcome:
+    """The outcome of a run whose last step was done before this call."""
+    manifest = read_manifest(run, stage="run")
+    return Outcome(
+        finished=True,
+        steps_done=manifest["counts"]["optimizer_steps"],
+        plan=plan,
+        log=read_log(run / "log.jsonl"),
+        validation_loss=manifest["loss"]["validation"],
+    )
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """All forms of the tokenizer that loaders look for: `tokenizer.json`, its config, the chat template, and the
+    `vocab.json` and `merges.txt` that transformers 5 no longer writes."""
+    tokenizer.save_pretrained(str(folder))
+    tokenizer.backend_tokenizer.model.save(str(folder))
