@@ -6,6 +6,7 @@ from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the machine at hand; the topology below is only described
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu would ask Google's metadata server what it runs on
+os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")  # and whom it works with
 
 
 def described_mesh() -> Any:
