@@ -12,6 +12,7 @@ pytest.importorskip("jax", reason="JAX is not installed: `make test-tpu` runs th
 pytest.importorskip("tunix", reason="Tunix is not installed: `make test-tpu` runs these tests in .venv-tpu")
 
 import jax
+import jax.numpy as jnp
 
 from fintune_kit.chatml import IGNORE
 from fintune_kit.errors import UserError
@@ -228,6 +229,21 @@ def test_weights_of_two_dtypes_are_read_as_what_they_are(tmp_path):
     model = load(folder, devices=1)
     norm = np.asarray(model.base["final_norm"]["w"].get_value())
     np.testing.assert_allclose(norm, weights["model.norm.weight"].numpy(), rtol=1e-6)
+
+
+def test_weights_are_not_there_twice_while_they_are_stacked(tmp_path, monkeypatch):
+    folder, held, stack = save_model(tmp_path / "base", "qwen2", num_hidden_layers=8), [], jnp.stack
+
+    def stack_and_count(parts):
+        held.append(sum(array.nbytes for array in jax.live_arrays()) - before)
+        return stack(parts)
+
+    monkeypatch.setattr(jnp, "stack", stack_and_count)
+    before = sum(array.nbytes for array in jax.live_arrays())
+    model = load(folder, devices=1)
+    base = sum(leaf.nbytes for leaf in jax.tree.leaves(model.base))
+    assert len(held) > 10
+    assert max(held) < 1.1 * base
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):

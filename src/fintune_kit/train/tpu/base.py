@@ -6,6 +6,7 @@ Stacked, one compiled block serves for all of them (`model.hidden_states`). Each
 each block's (FSDP). JAX and Tunix are imported inside functions: the package imports without them.
 """
 
+import gc
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -49,15 +50,14 @@ def load_weights(folder: Path, *, config: Any, tunix_config: Any, shapes: Any) -
     if not files:
         raise UserError(f"{folder} holds no *.safetensors; expected the base model's weights: check FINTUNE_MODEL")
     mesh = next(variable.sharding for _, variable in nnx.to_flat_state(shapes)).mesh
-    loaded = _part(config, "params").create_model_from_safe_tensors(
-        str(folder),
-        tunix_config,
-        mesh,
-        tunix_config.param_dtype,
-        # The fast reader takes a whole file to have the dtype of its first tensor.
-        mode="optimized" if all(_has_one_dtype(path) for path in files) else "original",
-    )
-    return _stack_blocks(nnx.split(loaded)[1], shapes=shapes)
+    create = _part(config, "params").create_model_from_safe_tensors
+    # The fast reader takes a whole file to have the dtype of its first tensor.
+    mode = "optimized" if all(_has_one_dtype(path) for path in files) else "original"
+    state = nnx.split(create(str(folder), tunix_config, mesh, tunix_config.param_dtype, mode=mode))[1]
+    single = {path: variable.get_value() for path, variable in nnx.to_flat_state(state)}
+    del state
+    gc.collect()  # the model's parts refer to each other, and would keep the weights alive while they are stacked
+    return _stack_blocks(single, shapes=shapes)
 
 
 def weights_folder(base: str | Path) -> Path:
@@ -129,15 +129,13 @@ def _places(library: Any, *, split_weights: bool) -> Any:
     return library.ShardingConfig(**{n: axis if kept(n) else (None,) * len(axis) for n, axis in named.items()})
 
 
-def _stack_blocks(state: Any, *, shapes: Any) -> Any:
-    """One array for each weight of a block, all blocks behind each other. The single ones are let go as it goes on, so
-    that no more than one weight of all blocks is there twice."""
+def _stack_blocks(single: dict[Any, Any], *, shapes: Any) -> Any:
+    """One array for each weight of a block, all blocks behind each other. The single ones are taken out as it goes on,
+    so that no more than one weight of all blocks is there twice."""
     import jax
     import jax.numpy as jnp
     from flax import nnx
 
-    single = {path: variable.get_value() for path, variable in nnx.to_flat_state(state)}
-    del state
     stacked = []
     for path, variable in nnx.to_flat_state(shapes):
         if path[0] != "layers":
