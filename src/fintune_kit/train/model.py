@@ -89,6 +89,8 @@ def load_base(
     model.requires_grad_(False)
     if compute is torch.float16:
         _keep_residual_stream_in_float32(model)
+    if quantization == "nf4":
+        _keep_weights_as_packed(model)
     read_packs(model, head_chunk=head_chunk)
     return model
 
@@ -159,6 +161,16 @@ def check_dtypes(model: nn.Module, *, dtype: str, quantization: str) -> dict[tup
 def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
     """The adapter's matrices by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _keep_weights_as_packed(model: nn.Module) -> None:
+    """On a CPU with AVX512-BF16, bitsandbytes 0.50 lays 4-bit weights anew at the first evaluation and rounds their
+    scales to bfloat16: an evaluated model would not be the trained one, and what is read of it after, noise."""
+    import bitsandbytes as bnb
+
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _keep_residual_stream_in_float32(model: PreTrainedModel) -> None:
