@@ -107,7 +107,7 @@ DEVICES: dict[str, Device] = {
             capability=None,
             peak_tflops=197.0,
             reached=(0.20, 0.40),
-            assumption="eight v5e; the base is not quantized, the adapter's narrow products leave the unit half empty",
+            assumption="eight v5e; XLA's cost model says 0.43 without attention and noise (results/tpu-cycles.md)",
         ),
         Device(
             name="cpu",

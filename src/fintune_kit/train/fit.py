@@ -7,6 +7,7 @@ large ones leave less room for activations. The arithmetic of `cost.py` decides.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Recipe
@@ -55,37 +56,17 @@ def fastest_way(
     Raises:
         UserError: not even one pack fits.
     """
+    if device.kind == "tpu":
+        that_fit = partial(_that_fit_on_tpu, recipe, shape=shape, device=device)
+    else:
+        share = supervised / max(1, packs * recipe.pack.max_length)
+        that_fit = partial(_that_fit, recipe, shape=shape, device=device, half=half, supervised_share=share)
+    work = partial(_work, recipe, shape=shape, device=device, packs=packs, supervised=supervised)
     ways = [
-        Way(
-            micro_batch=micro_batch,
-            recompute=recompute,
-            memory=memory,
-            work=operations(
-                shape,
-                lora=recipe.lora,
-                positions=packs * recipe.pack.max_length,
-                supervised=supervised,
-                keys=keys_per_query(
-                    device, micro_batch=micro_batch, max_length=recipe.pack.max_length, head_dim=shape.head_dim
-                ),
-                recompute=recompute,
-                micro_batches=packs // micro_batch if recipe.train.quantization == "nf4" else 0,
-            ),
-        )
-        for micro_batch in range(1, packs_per_process + 1)
-        if packs_per_process % micro_batch == 0
-        for recompute, memory in (
-            _that_fit_on_tpu(recipe, shape=shape, device=device, micro_batch=micro_batch)
-            if device.kind == "tpu"
-            else _that_fit(
-                recipe,
-                shape=shape,
-                device=device,
-                half=half,
-                micro_batch=micro_batch,
-                supervised_share=supervised / max(1, packs * recipe.pack.max_length),
-            )
-        )
+        Way(micro_batch=size, recompute=recompute, memory=memory, work=work(micro_batch=size, recompute=recompute))
+        for size in range(1, packs_per_process + 1)
+        if packs_per_process % size == 0
+        for recompute, memory in that_fit(micro_batch=size)
     ]
     if not ways:
         raise UserError(
@@ -99,6 +80,28 @@ def fastest_way(
     equals = [way for way in whole if way.work <= NO_SLOWER * least]
     wanted = packs_per_process / recipe.train.accumulation
     return min(equals, key=lambda way: (way.micro_batch != wanted, sum(way.memory.values())))
+
+
+def _work(
+    recipe: Recipe,
+    *,
+    shape: ModelShape,
+    device: Device,
+    packs: int,
+    supervised: int,
+    micro_batch: int,
+    recompute: Recompute,
+) -> float:
+    length = recipe.pack.max_length
+    return operations(
+        shape,
+        lora=recipe.lora,
+        positions=packs * length,
+        supervised=supervised,
+        keys=keys_per_query(device, micro_batch=micro_batch, max_length=length, head_dim=shape.head_dim),
+        recompute=recompute,
+        micro_batches=packs // micro_batch if recipe.train.quantization == "nf4" else 0,
+    )
 
 
 def keys_per_query(device: Device, *, micro_batch: int, max_length: int, head_dim: int) -> int:
