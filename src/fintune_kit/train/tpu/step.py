@@ -171,7 +171,7 @@ def _on_each_device(function: Callable[..., Any], model: TpuModel) -> Callable[.
         mesh=model.mesh,
         in_specs=(whole, model.base_places, spread(model.mesh).spec, whole),
         out_specs=whole,
-        check_vma=False,  # else JAX itself would sum the adapter's gradient over the devices, micro-batch by micro-batch
+        check_vma=False,  # else JAX itself sums the adapter's gradient over the devices, and we once more
     )
 
 
