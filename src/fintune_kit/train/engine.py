@@ -13,7 +13,7 @@ def wants_tpu(recipe: Recipe) -> bool:
 
 
 def train_function(recipe: Recipe, *, tpu: bool = False) -> Callable[..., Outcome]:
-    """`stage.train`, or `tpu.train_on_tpu`, which takes the same arguments.
+    """`stage.train`, or `tpu.stage.train_on_tpu`, which takes the same arguments.
 
     Args:
         tpu: asked for by name; else the recipe decides.

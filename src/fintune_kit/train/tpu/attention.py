@@ -2,7 +2,7 @@
 
 The kernel is JAX's own splash attention, which takes any mask; a tree's is mostly empty:
 
-    keys ->      prefix  a  b  c        one block of 256 x 256 a letter: # computed, . skipped
+    keys ->      prefix  a  b  c        one block a letter: # computed, . skipped
     prefix         #     .  .  .        (dense attention computes all sixteen, and writes the
     a              #     #  .  .         scores of each in float32 to memory and back)
     b              #     .  #  .

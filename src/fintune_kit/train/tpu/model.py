@@ -20,6 +20,9 @@ from fintune_kit.train.cost import Recompute
 from fintune_kit.train.tpu.attention import ATTENDED, attend_over_packs, block_of, make_kernels, tree_mask
 from fintune_kit.train.tpu.base import AXIS, load_weights, one_block, to_tunix
 
+GATHERED = "gathered"
+"""The name of weights that were brought together from all devices."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TpuModel:
@@ -164,44 +167,46 @@ def _repeated(block: Any, *, model: TpuModel, places: Any, noise: Any) -> Callab
     graph, adapters, weights = nnx.split(block, nnx.LoRAParam, ...)
 
     def run(hidden: Any, *given: Any, **named: Any) -> tuple[None, Any]:
-        def one(hidden: Any, at: tuple[Any, Any]) -> tuple[Any, None]:
-            number, matrices = at
-            # By number, and not scanned over: what a scan reads would be kept for the backward pass, a second base.
-            own = jax.tree.map(lambda weight, place: _of_one_block(weight, number, place), weights, places)
+        def one(hidden: Any, of_block: tuple[Any, Any, Any]) -> tuple[Any, None]:
+            number, matrices, frozen = of_block
             # In the compute dtype, as autocast does it: the gradients arrive in float32 through the cast.
             cast = jax.tree.map(lambda matrix: matrix.astype(model.dtype), matrices)
-            made = nnx.merge(graph, cast, own)
+            made = nnx.merge(graph, cast, jax.tree.map(_brought_together, frozen, places))
             if noise is not None:
                 made.set_attributes(qwix_rngs=nnx.Rngs(dropout=jax.random.fold_in(noise, number)))
             return made(hidden, *given, **named)[1], None
 
         repeat = jax.checkpoint(one, prevent_cse=False, policy=_kept(model))
         layers = jax.tree.leaves(adapters)[0].shape[0]
-        return None, jax.lax.scan(repeat, hidden, (jnp.arange(layers), adapters))[0]
+        return None, jax.lax.scan(repeat, hidden, (jnp.arange(layers), adapters, weights))[0]
 
     return run
 
 
-def _of_one_block(weight: Any, number: Any, place: Any) -> Any:
-    """A weight of one block, brought together from all devices where each holds a part."""
+def _brought_together(weight: Any, place: Any) -> Any:
+    """A block's weight, whole: gathered where each device holds a part. Named, so that it is gathered again in the
+    backward pass instead of being kept.
+
+    Args:
+        place: of the weights of all blocks, so with an axis more in front.
+    """
     import jax
     from jax.ad_checkpoint import checkpoint_name
 
-    own = jax.lax.dynamic_index_in_dim(weight, number, keepdims=False)
-    if AXIS in place:
-        own = jax.lax.all_gather(own, AXIS, axis=place.index(AXIS) - 1, tiled=True)
-    return checkpoint_name(own, "weight")
+    if AXIS not in place:
+        return weight
+    return checkpoint_name(jax.lax.all_gather(weight, AXIS, axis=place.index(AXIS) - 1, tiled=True), GATHERED)
 
 
 def _kept(model: TpuModel) -> Callable[..., Any]:
-    """What of a block is kept for the backward pass: all but the weights, products with weights, or nothing."""
+    """What of a block is kept for the backward pass: all but gathered weights, products with weights, or nothing."""
     import jax
 
     policies = jax.checkpoint_policies
     if model.recompute.blocks:
         return policies.nothing_saveable
     if not model.recompute.cheap_parts:
-        return policies.save_anything_except_these_names("weight")
+        return policies.save_anything_except_these_names(GATHERED)
 
     def products(primitive: Any, *shapes: Any, **how: Any) -> bool:
         """Products with frozen weights: neither attention's, which have batch axes, nor the adapter's narrow ones."""

@@ -1,4 +1,4 @@
-"""A plan for the devices of a TPU: the arithmetic of `plan.py`, with what attention on JAX keeps besides."""
+"""A plan for the devices that JAX has: `train/plan.py`, for a TPU or the CPU devices of a rehearsal."""
 
 from dataclasses import replace
 
