@@ -58,7 +58,7 @@ $(VENV_TPU)/.installed: pyproject.toml requirements.txt requirements-tpu.txt
 	@touch $@
 
 test-tpu: install-tpu
-	$(TPU_ENVIRONMENT) $(BIN_TPU)/python -m pytest tests/train/tpu tests/kaggle/test_on_kaggle_tpu.py
+	$(TPU_ENVIRONMENT) $(BIN_TPU)/python -m pytest tests/tpu tests/kaggle/test_on_kaggle_tpu.py
 	$(TPU_ENVIRONMENT) $(BIN_TPU)/python -m pytest --nbmake --nbmake-timeout=900 \
 		notebooks/01_data.ipynb notebooks/02_pack.ipynb notebooks/03_train_tpu_v5e8.ipynb
 

@@ -27,12 +27,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fintune_kit.chatml import ChatEncoder
-from fintune_kit.data.contamination import contamination, read_hold_out
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.data.corpus import Candidate
-from fintune_kit.data.duplicates import near_duplicate
-from fintune_kit.data.finance import RELEVANT, finance_weight
-from fintune_kit.data.prompts import compare_prompts
+from fintune_kit.data.rules.contamination import contamination, read_hold_out
+from fintune_kit.data.rules.duplicates import near_duplicate
+from fintune_kit.data.rules.finance import RELEVANT, finance_weight
+from fintune_kit.data.rules.prompts import compare_prompts
 from fintune_kit.data.stage import prepare_conversations
 
 REPOSITORY = Path(__file__).parents[1]

@@ -20,10 +20,10 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from fintune_kit.chatml import find_fault
-from fintune_kit.data.columns import Layout, map_row, recognise
-from fintune_kit.data.repair import repair
-from fintune_kit.data.unfit import UnfitRow
+from fintune_kit.chat.encoder import find_fault
+from fintune_kit.data.convert.columns import Layout, map_row, recognise
+from fintune_kit.data.convert.repair import repair
+from fintune_kit.data.convert.unfit import UnfitRow
 
 Turns = list[tuple[Any, Any]]
 Converter = Callable[[dict[str, Any]], Turns | None]

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.evaluate.declared import load_task
 from fintune_kit.evaluate.scoring import Compute, score_choices
 from fintune_kit.evaluate.tasks import Task, evenly_chosen

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fintune_kit.evaluate.export import export
+from fintune_kit.publish.export import export
 from fintune_kit.recipes import smoke
 from fintune_kit.tiny import tiny_base
 from fintune_kit.train.model import add_adapter, load_base

@@ -137,7 +137,7 @@ def read_rows(path: Path) -> list[list[str]]:
 
 def whole(name: str, *, data: Path, work: Path) -> Result:
     """Conversations to packs on disk, with the checks and the manifest."""
-    from fintune_kit.chatml import ChatEncoder
+    from fintune_kit.chat.encoder import ChatEncoder
     from fintune_kit.pack.store import open_packed, pack_conversations
 
     encoder = ChatEncoder.load(data / "qwen2.5-tokenizer")
@@ -183,7 +183,7 @@ def tree(name: str, *, data: Path, work: Path) -> Result:
 
 def encode(name: str, *, data: Path, work: Path) -> tuple[Any, Any]:
     """The encoder and the examples of up to `MAX_LENGTH` tokens."""
-    from fintune_kit.chatml import ChatEncoder
+    from fintune_kit.chat.encoder import ChatEncoder
     from fintune_kit.pack.store import _read_examples, _Refused
 
     encoder = ChatEncoder.load(data / "qwen2.5-tokenizer")

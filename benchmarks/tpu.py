@@ -56,12 +56,12 @@ def start(side: str, work: Path, *, devices: int) -> dict[str, Any]:
 
 def run_side(side: str, work: Path) -> dict[str, Any]:
     """Trains, and has PyTorch compute the loss of the adapter that comes out."""
-    from fintune_kit.cli import main as fintune_kit
+    from fintune_kit.cli.main import main as fintune_kit
     from fintune_kit.pack.store import open_packed
     from fintune_kit.recipes import load_recipe
     from fintune_kit.tiny import base_of
+    from fintune_kit.tpu.plan import on_tpu
     from fintune_kit.train.model import load_adapter, load_base
-    from fintune_kit.train.tpu.plan import on_tpu
     from fintune_kit.train.trainer import mean_loss
     from fintune_kit.workspace import open_workspace
 
@@ -74,7 +74,7 @@ def run_side(side: str, work: Path) -> dict[str, Any]:
     if SIDES[side] == 0:
         from fintune_kit.train.stage import train
     else:
-        from fintune_kit.train.tpu.stage import train_on_tpu as train
+        from fintune_kit.tpu.stage import train_on_tpu as train
     compiled = listen(out / "run" / "log.jsonl") if SIDES[side] else []
     outcome = train(recipe, packed=work / "packed", base=base, run=out / "run", adapter=out / "adapter")
     assert compiled or not SIDES[side], "nothing was heard of the compiler"

@@ -42,9 +42,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
 
+    from fintune_kit.plan.cost import Recompute
     from fintune_kit.recipes import tpu_v5e8
-    from fintune_kit.train.cost import Recompute
-    from fintune_kit.train.tpu.model import make_model
+    from fintune_kit.tpu.model import make_model
 
     recipe, config = tpu_v5e8(), config_of(arguments.config)
     cheap = Recompute(cheap_parts=True)

@@ -28,11 +28,11 @@ def main() -> None:
     from tpu_world import config_of, described_mesh, lower_step
 
     from fintune_kit.pack.store import open_packed
+    from fintune_kit.plan.cost import ModelShape, Recompute
     from fintune_kit.recipes import tpu_v5e8
-    from fintune_kit.train.cost import ModelShape, Recompute
-    from fintune_kit.train.tpu import stage  # noqa: F401 - all that training imports
-    from fintune_kit.train.tpu.adapter import first_values
-    from fintune_kit.train.tpu.model import make_model
+    from fintune_kit.tpu import stage  # noqa: F401 - all that training imports
+    from fintune_kit.tpu.adapter import first_values
+    from fintune_kit.tpu.model import make_model
 
     recipe, config = tpu_v5e8(), config_of(arguments.config)
     say("imports", since=BEGAN)
@@ -67,8 +67,8 @@ def read_weights(config: Any, how: dict[str, Any]) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from fintune_kit.train.tpu.base import make_mesh
-    from fintune_kit.train.tpu.model import load_model
+    from fintune_kit.tpu.base import make_mesh
+    from fintune_kit.tpu.model import load_model
 
     began = time.perf_counter()
     with TemporaryDirectory() as folder:

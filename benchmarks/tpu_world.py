@@ -13,7 +13,7 @@ def described_mesh() -> Any:
     """The eight devices of a v5e-8 as libtpu describes them: programs are compiled for them, and cannot run."""
     from jax.experimental import topologies
 
-    from fintune_kit.train.tpu.base import make_mesh
+    from fintune_kit.tpu.base import make_mesh
 
     return make_mesh(topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4").devices)
 
@@ -25,8 +25,8 @@ def lower_step(model: Any, *, recipe: Any, micro_batch: int, accumulation: int) 
     import numpy as np
 
     from fintune_kit.pack.tree import COLUMNS
-    from fintune_kit.train.fit import HEAD_CHUNK
-    from fintune_kit.train.tpu.step import adam, everywhere, make_step, spread
+    from fintune_kit.plan.fit import HEAD_CHUNK
+    from fintune_kit.tpu.step import adam, everywhere, make_step, spread
 
     def placed(leaf: Any) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere(model.mesh))

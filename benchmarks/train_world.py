@@ -61,7 +61,7 @@ def without_noise(setup: Setup) -> Setup:
 
 def prepare(setup: Setup, data: Path, work: Path) -> None:
     """`base/` with its tokenizer, `packed/` for us, `examples.parquet` for the peer."""
-    from fintune_kit.chatml import ChatEncoder
+    from fintune_kit.chat.encoder import ChatEncoder
     from fintune_kit.pack.store import pack_conversations
     from fintune_kit.workspace import write_manifest
 
@@ -208,7 +208,7 @@ def same_examples(setup: Setup, work: Path) -> SameExamples:
     """Our packs of exactly the examples that the peer read in each of its steps."""
     from datasets import Dataset, Features, List, Value
 
-    from fintune_kit.examples import Example, Examples
+    from fintune_kit.chat.examples import Example, Examples
     from fintune_kit.pack.tree import arrange, write_columns
 
     rows, batch, length = json.loads((work / "taken.json").read_text()), setup.recipe.train.effective_batch, 2048

@@ -16,14 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from fintune_kit.data.privacy import Anonymiser, anonymous_rows
-from fintune_kit.data.transactions import generate_statements, synthetic_transactions
+from fintune_kit.bank.privacy.anonymise import Anonymiser, anonymous_rows
+from fintune_kit.bank.transactions import generate_statements, synthetic_transactions
 from fintune_kit.workspace import versions, write_json, write_text
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))  # the labelled lines live with the tests
 
-from tests.data.privacy_lines import BLIND, LINES, SECOND, lines, score  # noqa: E402
+from tests.bank.privacy.privacy_lines import BLIND, LINES, SECOND, lines, score  # noqa: E402
 
 ROWS = 100_000
 ANONYMISED = 5_000

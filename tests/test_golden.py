@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.data.recipe_sources import sources_of
 from fintune_kit.data.stage import prepare_conversations
 from fintune_kit.pack.store import open_packed, pack_conversations
@@ -60,9 +60,7 @@ def smoke_run(root: Path) -> dict[str, Any]:
         max_length=recipe.pack.max_length,
         announce=lambda _line: None,
     )
-    pack_conversations(
-        conversations, encoder=encoder, out=packed, max_length=recipe.pack.max_length, seed=recipe.seed
-    )
+    pack_conversations(conversations, encoder=encoder, out=packed, max_length=recipe.pack.max_length, seed=recipe.seed)
     outcome = train(
         recipe,
         packed=packed,

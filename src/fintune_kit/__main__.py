@@ -2,6 +2,6 @@
 
 import sys
 
-from fintune_kit.cli import main
+from fintune_kit.cli.main import main
 
 sys.exit(main())

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fintune_kit.chatml import ChatEncoder, find_fault
+from fintune_kit.chat.encoder import ChatEncoder, find_fault
+from fintune_kit.data.rules.words import words_of
 from fintune_kit.data.stage import prepare_conversations
-from fintune_kit.data.words import words_of
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.workspace import check_files, read_manifest
 

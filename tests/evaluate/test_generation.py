@@ -3,7 +3,7 @@ from collections.abc import Callable
 import torch
 from transformers import GenerationConfig, Qwen2ForCausalLM
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.evaluate.generation import batches, generate_answers
 from fintune_kit.evaluate.scoring import Compute
 from tests.evaluate.conftest import QUESTIONS, question

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fintune_kit.chatml import Message
+from fintune_kit.chat.encoder import Message
 from fintune_kit.errors import MissingInputError
 from fintune_kit.evaluate.heldout import (
     Conversation,

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from fintune_kit.data.categorize import TASK_TYPE, batch_answer, to_conversations
-from fintune_kit.data.transactions import generate_statements
+from fintune_kit.bank.conversations import TASK_TYPE, batch_answer, to_conversations
+from fintune_kit.bank.transactions import generate_statements
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.evaluate.declared import load_tasks
 from fintune_kit.evaluate.generation import Generated
 from fintune_kit.evaluate.heldout import Conversation
 from fintune_kit.evaluate.judging import judge
-from fintune_kit.evaluate.model_card import write_model_card
 from fintune_kit.evaluate.records import task_record
 from fintune_kit.evaluate.results import Answer, format_table
 from fintune_kit.evaluate.stage import evaluate
 from fintune_kit.evaluate.tasks import Task
 from fintune_kit.evaluate.transactions import format_totals, transactions_tasks
+from fintune_kit.publish.model_card import write_model_card
 from fintune_kit.workspace import MANIFEST, sha256_of, write_json
 from tests.evaluate.world import World
 

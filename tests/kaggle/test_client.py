@@ -165,7 +165,7 @@ def test_a_dataset_is_made_once_and_then_gets_versions(loopback, tmp_path, chain
 
 
 def test_the_client_is_not_imported_before_a_command_needs_it():
-    rooms = "fintune_kit.cli, fintune_kit.kaggle.chain, fintune_kit.kaggle.client"
+    rooms = "fintune_kit.cli.main, fintune_kit.kaggle.chain, fintune_kit.kaggle.client"
     code = f"import sys, {rooms}; print('kaggle' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

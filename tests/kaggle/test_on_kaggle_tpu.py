@@ -20,7 +20,7 @@ pytest.importorskip("tunix", reason="Tunix is not installed: `make test-tpu` run
 
 from packaging.requirements import Requirement
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.data.stage import prepare_conversations
 from fintune_kit.kaggle.delivery import deliver, tpu_packages_of
 from fintune_kit.kaggle.kernels import build_kernels

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.workspace import write_manifest
 

@@ -5,11 +5,11 @@ import torch
 
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import find_machine
+from fintune_kit.plan.cost import GIB
+from fintune_kit.plan.plan import find_device, make_plan
 from fintune_kit.recipes import p100, smoke
-from fintune_kit.train.cost import GIB
-from fintune_kit.train.plan import find_device, make_plan
 from fintune_kit.train.preflight import check_room, check_step, preflight
-from tests.train.test_plan import QWEN_3B, SHARED
+from tests.plan.test_plan import QWEN_3B, SHARED
 
 CPU = torch.device("cpu")
 

@@ -4,9 +4,9 @@ from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from fintune_kit.plan.cost import ModelShape, Recompute, bytes_a_position
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.train.attention import TREE_ATTENTION
-from fintune_kit.train.cost import ModelShape, Recompute, bytes_a_position
 from fintune_kit.train.loss import read_packs
 from fintune_kit.train.recompute import blocks_of, recompute_blocks, recompute_cheap_parts
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.errors import UserError
 from fintune_kit.pack.store import pack_conversations
 from fintune_kit.tiny import build_tokenizer

@@ -8,16 +8,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
-from fintune_kit.chatml import IGNORE
+from fintune_kit.chat.encoder import IGNORE
 from fintune_kit.errors import UserError
+from fintune_kit.plan.cost import Recompute
+from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint
-from fintune_kit.train.cost import Recompute
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import read_packs
-from fintune_kit.train.plan import Plan
 from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
 from fintune_kit.train.trainer import (
     PackTrainer,

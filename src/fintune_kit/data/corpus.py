@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fintune_kit.chat_template import Message
+from fintune_kit.chat.template import Message
 
 
 @dataclass(slots=True)

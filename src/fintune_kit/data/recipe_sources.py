@@ -5,8 +5,8 @@ transactions/   train.jsonl, unseen_merchants.jsonl     (data.categorize; held-o
                                                          which the evaluation's task `transactions` asks)
 """
 
-from fintune_kit.data.categorize import TRAIN, to_conversations
-from fintune_kit.data.transactions import generate_statements
+from fintune_kit.bank.conversations import TRAIN, to_conversations
+from fintune_kit.bank.transactions import generate_statements
 from fintune_kit.recipes import Recipe
 from fintune_kit.workspace import Workspace
 

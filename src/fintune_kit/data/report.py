@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fintune_kit.data.choose.selection import labels_of
 from fintune_kit.data.corpus import Candidate, Refusal
-from fintune_kit.data.quality import RULES, refused_by_rule
-from fintune_kit.data.selection import labels_of
+from fintune_kit.data.rules.quality import RULES, refused_by_rule
 
 
 def funnel(rows: int, refusals: Sequence[Refusal]) -> list[dict[str, Any]]:

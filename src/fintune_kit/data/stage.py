@@ -18,18 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from fintune_kit.chatml import ChatEncoder
-from fintune_kit.data import quality, report
-from fintune_kit.data.columns import check_mapping
-from fintune_kit.data.contamination import HoldOut, contamination, known_benchmarks, read_hold_out
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.data import report
+from fintune_kit.data.choose.scoring import scores_of
+from fintune_kit.data.choose.selection import hold_out_groups, select
+from fintune_kit.data.convert.columns import check_mapping
+from fintune_kit.data.convert.intake import Intake
 from fintune_kit.data.corpus import Candidate, Corpus, Refusal
-from fintune_kit.data.duplicates import conflicting_answers, near_duplicate
-from fintune_kit.data.finance import finance_weights, not_finance
-from fintune_kit.data.intake import Intake
-from fintune_kit.data.prompts import Prompts, compare_prompts
-from fintune_kit.data.scoring import scores_of
-from fintune_kit.data.selection import hold_out_groups, select
-from fintune_kit.data.sources import Source, parse_sources, read_source
+from fintune_kit.data.read.sources import Source, parse_sources, read_source
+from fintune_kit.data.rules import quality
+from fintune_kit.data.rules.contamination import HoldOut, contamination, known_benchmarks, read_hold_out
+from fintune_kit.data.rules.duplicates import conflicting_answers, near_duplicate
+from fintune_kit.data.rules.finance import finance_weights, not_finance
+from fintune_kit.data.rules.prompts import Prompts, compare_prompts
 from fintune_kit.errors import UserError
 from fintune_kit.workspace import replacing_folder, write_json, write_manifest
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.chatml import Message
+from fintune_kit.chat.encoder import Message
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.evaluate.heldout import LONGEST_OPTION, MOST_OPTIONS, Conversation, closed_instructions
 from fintune_kit.evaluate.judging import read_number, read_pairs

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.evaluate.scoring import Compute, encode_questions
 from fintune_kit.evaluate.tasks import Question
 

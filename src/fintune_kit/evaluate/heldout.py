@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from fintune_kit.chatml import Message
+from fintune_kit.chat.encoder import Message
 from fintune_kit.errors import UserError
 from fintune_kit.evaluate.tasks import Metric, Question, Task, evenly_chosen, fold_label
 from fintune_kit.workspace import read_manifest

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from fintune_kit.data.categorize import parse_batch_answer
+from fintune_kit.bank.conversations import parse_batch_answer
 from fintune_kit.evaluate.generation import Generated
 from fintune_kit.evaluate.results import Answer
 from fintune_kit.evaluate.tasks import Task, fold_label

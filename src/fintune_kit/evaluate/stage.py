@@ -15,16 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.errors import UserError
-from fintune_kit.evaluate.artifacts import check_adapter, check_loss
 from fintune_kit.evaluate.contamination import TrainingText, contaminated
 from fintune_kit.evaluate.declared import load_tasks
 from fintune_kit.evaluate.general import general_tasks
 from fintune_kit.evaluate.generation import generate_answers
 from fintune_kit.evaluate.heldout import Conversation, heldout_tasks, read_conversations
 from fintune_kit.evaluate.judging import judge
-from fintune_kit.evaluate.model_card import write_model_card
 from fintune_kit.evaluate.progress import Progress
 from fintune_kit.evaluate.records import task_record
 from fintune_kit.evaluate.results import Answer, choose, write_answers
@@ -32,7 +30,9 @@ from fintune_kit.evaluate.scoring import Compute, score_choices
 from fintune_kit.evaluate.tasks import Task
 from fintune_kit.hardware import Machine, check_machine, find_machine
 from fintune_kit.pack.store import Packed, open_packed
+from fintune_kit.publish.model_card import write_model_card
 from fintune_kit.recipes import Recipe
+from fintune_kit.train.artifacts import check_adapter, check_loss
 from fintune_kit.train.model import load_adapter, load_base, load_config
 from fintune_kit.train.trainer import mean_loss
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_json, write_manifest

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fintune_kit.chatml import Message
-from fintune_kit.data.transactions import Transaction
+from fintune_kit.bank.transactions import Transaction
+from fintune_kit.chat.encoder import Message
 
 Metric = Literal["accuracy", "exact", "numeric", "token_f1", "rouge_l", "json", "entities", "categories"]
 """How an answer is judged: `accuracy` by likelihood among options, the others on generated text (`judging`)."""

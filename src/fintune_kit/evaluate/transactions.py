@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.data.categorize import (
+from fintune_kit.bank.conversations import (
     EVALUATION,
     EVALUATION_BATCH,
     TASK_TYPE,
@@ -21,8 +21,8 @@ from fintune_kit.data.categorize import (
     parse_batch_answer,
     single_prompt,
 )
-from fintune_kit.data.taxonomy import load_taxonomy
-from fintune_kit.data.transactions import Transaction, totals_by_category
+from fintune_kit.bank.taxonomy import load_taxonomy
+from fintune_kit.bank.transactions import Transaction, totals_by_category
 from fintune_kit.errors import UserError
 from fintune_kit.evaluate import metrics
 from fintune_kit.evaluate.heldout import Conversation

@@ -13,7 +13,7 @@ lengths that neighbours share:
 import numpy as np
 from numpy.typing import NDArray
 
-from fintune_kit.examples import Examples
+from fintune_kit.chat.examples import Examples
 
 _PAIRS_AT_ONCE = 4096
 

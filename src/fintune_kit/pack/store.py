@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fintune_kit.chatml import ChatEncoder, Examples, Message, find_fault
+from fintune_kit.chat.encoder import ChatEncoder, Examples, Message, find_fault
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.pack.tree import COLUMNS, Arrangement, arrange, write_columns
 from fintune_kit.workspace import WRITTEN_BY, check_files, read_manifest, replacing_folder, sha256_of, write_manifest

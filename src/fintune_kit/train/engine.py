@@ -20,7 +20,7 @@ def train_function(recipe: Recipe, *, tpu: bool = False) -> Callable[..., Outcom
     """
     found: Any
     if tpu or wants_tpu(recipe):
-        from fintune_kit.train.tpu.stage import train_on_tpu as found
+        from fintune_kit.tpu.stage import train_on_tpu as found
     else:
         from fintune_kit.train.stage import train as found
     return found

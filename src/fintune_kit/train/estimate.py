@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from fintune_kit.train.plan import Plan
+from fintune_kit.plan.plan import Plan
 
 Log = Sequence[Mapping[str, Any]]
 MEASURED = 3

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.callbacks import read_log
-from fintune_kit.train.plan import Plan
 from fintune_kit.train.run_folder import base_name, finish_run
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Finding, Machine, check_machine
+from fintune_kit.plan.cost import GIB
+from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import TrainRecipe
-from fintune_kit.train.cost import GIB
-from fintune_kit.train.plan import Plan
 
 SIZE = 128
 """Inputs and outputs of the layer that is tried: two blocks of NF4."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fintune_kit.errors import UserError
+from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.checkpoints import newest_checkpoint, step_of
-from fintune_kit.train.plan import Plan
 from fintune_kit.workspace import MANIFEST, attached_folders, read_json, sha256_of, versions, write_json, write_manifest
 
 log = logging.getLogger(__name__)

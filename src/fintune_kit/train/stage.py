@@ -15,19 +15,19 @@ import numpy as np
 from accelerate import PartialState
 from peft import PeftModel
 
-from fintune_kit.chatml import ChatEncoder
+from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import find_machine
 from fintune_kit.pack.store import Packed, PackedSplit, open_packed
+from fintune_kit.plan.cost import ModelShape
+from fintune_kit.plan.plan import PackCounts, Plan, device_of, make_plan
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder
-from fintune_kit.train.cost import ModelShape
 from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.outcome import Made, Outcome, finish, finished_before
-from fintune_kit.train.plan import PackCounts, Plan, device_of, make_plan
 from fintune_kit.train.preflight import preflight
 from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
 from fintune_kit.train.run_folder import identity_of, open_run

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from fintune_kit.chatml import IGNORE
+from fintune_kit.chat.encoder import IGNORE
 from fintune_kit.errors import UserError
+from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import TrainRecipe
 from fintune_kit.train.callbacks import Clock
 from fintune_kit.train.checkpoints import explaining_a_full_disk, partial_folder, seal
 from fintune_kit.train.guards import NonFiniteGuard, split_batch
-from fintune_kit.train.plan import Plan
 
 log = logging.getLogger(__name__)
 

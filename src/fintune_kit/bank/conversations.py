@@ -1,0 +1,263 @@
+"""Labelled transactions as conversations to train on and as rows to evaluate on.
+
+    train.jsonl         {"messages": [user "Categorize: BLUE BOTTLE $6.50", assistant "Food & Dining"], "merchant", ...}
+                        {"messages": [system, user "...\n...", assistant '[{"transaction": "...", "category": "..."}]']}
+    unseen_merchants.jsonl    {"text": "TIM HORTONS #0412 -$4.10", "target": "Food & Dining", "options": [...]}
+    unseen_merchants_batch.jsonl   {"text": "...\n...", "target": "[{...}]", "options": [...]}
+
+Training shows merchants of the training side only, evaluation the held-out ones only. Rows whose merchant is unknown (a
+person's own statement) go to one side by their description without its numbers, so that no merchant is on both.
+"""
+
+import hashlib
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.bank.taxonomy import load_taxonomy
+from fintune_kit.bank.transactions import Transaction, read_statement
+from fintune_kit.chat.encoder import Message
+from fintune_kit.errors import UserError
+from fintune_kit.workspace import read_manifest, replacing_folder, sha256_of, write_manifest
+
+TRAIN, EVALUATION, EVALUATION_BATCH = "train.jsonl", "unseen_merchants.jsonl", "unseen_merchants_batch.jsonl"
+TASK_TYPE = "transaction_categorization"
+
+_SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "INR": "₹"}
+_HELD_OUT_OF_100 = 20  # of a person's own descriptions
+_BATCH = (3, 12)  # transactions of one batch prompt
+
+
+def single_prompt(text: str) -> list[Message]:
+    """The messages that ask for one transaction's category, with the labels, as the evaluation asks.
+
+    Args:
+        text: a line as `line_of` writes it.
+    """
+    return [
+        {"role": "system", "content": _SYSTEM.format(labels=_labels())},
+        {"role": "user", "content": f"Categorize: {text}"},
+    ]
+
+
+def batch_prompt(text: str) -> list[Message]:
+    """The messages that ask for the categories of several transactions, one a line, as strict JSON.
+
+    Args:
+        text: lines as `line_of` writes them, joined by newlines.
+    """
+    return [
+        {"role": "system", "content": _SYSTEM_BATCH.format(labels=_labels())},
+        {"role": "user", "content": f"Categorize these transactions:\n{text}"},
+    ]
+
+
+def batch_answer(texts: Sequence[str], categories: Sequence[str]) -> str:
+    """The strict JSON that answers a batch: one object a transaction, in order."""
+    return json.dumps(
+        [{"transaction": text, "category": label} for text, label in zip(texts, categories, strict=True)],
+        ensure_ascii=False,
+    )
+
+
+def parse_batch_answer(answer: str, *, texts: Sequence[str]) -> list[str] | None:
+    """The categories of a model's answer to a batch; None where it is not the strict JSON that was asked for.
+
+    Args:
+        answer: what the model wrote.
+        texts: the transactions asked about: the answer must name each, in order, with a category of the taxonomy.
+    """
+    try:
+        rows = json.loads(answer)
+    except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError too
+        return None
+    if not isinstance(rows, list) or len(rows) != len(texts):
+        return None
+    known, labels = load_taxonomy().names, []
+    for row, text in zip(rows, texts, strict=True):
+        if not isinstance(row, dict) or set(row) != {"transaction", "category"}:
+            return None
+        if row["transaction"] != text or row["category"] not in known:
+            return None
+        labels.append(row["category"])
+    return labels
+
+
+def line_of(row: Transaction) -> str:
+    """A transaction as a prompt shows it: `BLUE BOTTLE OAKLAND CA $6.50`, money in with a plus sign."""
+    size = f"{abs(row.amount):,.2f}"
+    sign = "+" if row.amount > 0 else ""
+    money = f"{sign}{_SIGNS[row.currency]}{size}" if row.currency in _SIGNS else f"{sign}{size} {row.currency}".rstrip()
+    return f"{row.description} {money}"
+
+
+def to_conversations(
+    statement: Path, *, out: Path, seed: int, batch_share: float = 0.25, evaluation_rows: int = 2_000
+) -> dict[str, Any]:
+    """Writes a labelled statement as training conversations and as evaluation rows.
+
+    Args:
+        statement: a folder of `generate_statements`, or a statement of ours with categories (an import of Mint or
+            Firefly, anonymised).
+        out: folder for train.jsonl, unseen_merchants.jsonl and unseen_merchants_batch.jsonl.
+        seed: of the order, the wording and the batches.
+        batch_share: share of the training transactions that are asked for in batches.
+        evaluation_rows: unseen-merchant rows to evaluate on at most, as even over the categories as they allow.
+
+    Returns:
+        The manifest, with counts (rows without a category are counted, not used).
+
+    Raises:
+        UserError: no row has a category, or a share is out of range.
+    """
+    if not 0 <= batch_share <= 1:
+        raise UserError(f"the batch share is {batch_share}, expected 0 to 1: choose how much is asked in batches")
+    rows = [_with_split(row) for row in read_statement(Path(statement))]
+    labelled = [row for row in rows if row.category in load_taxonomy().names]
+    if not labelled:
+        raise UserError(
+            f"none of the {len(rows)} transactions in {statement} has a category of ours; expected labelled rows: "
+            "generate some, or import an export of Mint, YNAB or Firefly, which carry categories"
+        )
+    rng = random.Random(seed)  # noqa: S311 (order and wording, not a secret)
+    train = [row for row in labelled if row.split == "train"]
+    unseen = _even_sample([row for row in labelled if row.split == "held_out"], count=evaluation_rows, rng=rng)
+    rng.shuffle(train)
+    cut = round(len(train) * batch_share)
+    conversations = [*_batches(train[:cut], rng=rng), *(_single(row, rng=rng) for row in train[cut:])]
+    rng.shuffle(conversations)
+    with replacing_folder(Path(out)) as folder:
+        counts = {
+            "transactions": len(rows),
+            "unlabelled": len(rows) - len(labelled),
+            "train": _write(folder / TRAIN, conversations),
+            "evaluation": _write(folder / EVALUATION, map(_evaluation_row, unseen)),
+            "evaluation_batch": _write(folder / EVALUATION_BATCH, _evaluation_batches(unseen)),
+            "train_merchants": len({row.merchant for row in train}),
+            "evaluation_merchants": len({row.merchant for row in unseen}),
+            "evaluation_categories": dict(sorted(Counter(row.category for row in unseen).items())),
+        }
+        inputs = {"statement": sha256_of(Path(statement))}
+        write_manifest(folder, stage="transactions", inputs=inputs, counts=counts, seed=seed, batch_share=batch_share)
+    return read_manifest(Path(out), stage="transactions")
+
+
+_SYSTEM = (
+    "You sort bank transactions into categories. The categories are: {labels}. Answer with one category and no more."
+)
+_SYSTEM_BATCH = (
+    "You sort bank transactions into categories. The categories are: {labels}. Answer with a JSON array only: "
+    'one object for each transaction, in order, as {{"transaction": "...", "category": "..."}}.'
+)
+_SINGLE_WORDINGS = (
+    "Categorize: {text}",
+    "Categorize: {text}",
+    "Categorize this transaction: {text}",
+    "Which category is this bank transaction? {text}",
+    "{text}",
+)
+_BATCH_WORDINGS = (
+    "Categorize these transactions:\n{text}",
+    "Categorize these transactions:\n{text}",
+    "Sort these lines of my bank statement into categories:\n{text}",
+)
+
+
+def _labels() -> str:
+    return ", ".join(load_taxonomy().names)
+
+
+def _single(row: Transaction, *, rng: random.Random) -> dict[str, Any]:
+    text, wording = line_of(row), rng.randrange(len(_SINGLE_WORDINGS))
+    user: Message = {"role": "user", "content": _SINGLE_WORDINGS[wording].format(text=text)}
+    system = single_prompt(text)[:1]
+    # the bare form of the plan, `Categorize: ...` alone, is kept for half of its rows; other wordings need the labels
+    messages: list[Message] = [user] if wording == 0 else [*system, user]
+    return _conversation([*messages, {"role": "assistant", "content": row.category}], merchants=[row.merchant])
+
+
+def _batches(rows: Sequence[Transaction], *, rng: random.Random) -> Iterator[dict[str, Any]]:
+    start = 0
+    while start < len(rows):
+        batch = rows[start : start + rng.randint(*_BATCH)]
+        start += len(batch)
+        texts = [line_of(row) for row in batch]
+        asked = batch_prompt("\n".join(texts))
+        asked[1]["content"] = rng.choice(_BATCH_WORDINGS).format(text="\n".join(texts))
+        answer: Message = {"role": "assistant", "content": batch_answer(texts, [row.category for row in batch])}
+        yield _conversation([*asked, answer], merchants=[row.merchant for row in batch])
+
+
+def _conversation(messages: list[Message], *, merchants: Sequence[str]) -> dict[str, Any]:
+    return {
+        "messages": messages,
+        "task_type": TASK_TYPE,
+        "merchant": " | ".join(sorted(set(merchants))),
+        "split": "train",
+    }
+
+
+def _evaluation_row(row: Transaction) -> dict[str, Any]:
+    return {
+        "text": line_of(row),
+        "target": row.category,
+        "options": list(load_taxonomy().names),
+        "merchant": row.merchant,
+        "amount": str(row.amount),
+        "currency": row.currency,
+    }
+
+
+def _evaluation_batches(rows: Sequence[Transaction]) -> Iterator[dict[str, Any]]:
+    size = sum(_BATCH) // 2
+    asked = rows[: max(len(rows) // 4, 4 * size)]  # a quarter of many rows: whether the JSON holds needs no more
+    for start in range(0, len(asked), size):
+        batch = asked[start : start + size]
+        texts = [line_of(row) for row in batch]
+        yield {
+            "text": "\n".join(texts),
+            "target": batch_answer(texts, [row.category for row in batch]),
+            "options": list(load_taxonomy().names),
+        }
+
+
+def _with_split(row: Transaction) -> Transaction:
+    """A side for a row whose merchant is unknown: by its words, so that one merchant's rows stay together."""
+    if row.split:
+        return row
+    words = " ".join(re.findall(r"[^\W\d_]{2,}", re.sub(r"\[[A-Z]+-[0-9a-f]+\]", "", row.description.casefold()))[:3])
+    bucket = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") % 100
+    return replace(row, merchant=row.merchant or words, split="held_out" if bucket < _HELD_OUT_OF_100 else "train")
+
+
+def _even_sample(rows: list[Transaction], *, count: int, rng: random.Random) -> list[Transaction]:
+    """At most `count` rows, category after category in turn, each with its merchants in turn."""
+    queues: dict[str, list[Transaction]] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    shuffled = rng.sample(rows, len(rows))
+    turn: dict[int, int] = {}
+    for number, row in enumerate(shuffled):
+        seen[row.category, row.merchant] += 1
+        turn[number] = seen[row.category, row.merchant]
+    for number in sorted(range(len(shuffled)), key=lambda n: turn[n]):
+        queues.setdefault(shuffled[number].category, []).append(shuffled[number])
+    chosen: list[Transaction] = []
+    depth = 0
+    while len(chosen) < count and any(depth < len(queue) for queue in queues.values()):
+        chosen += [queues[label][depth] for label in sorted(queues) if depth < len(queues[label])]
+        depth += 1
+    return rng.sample(chosen[:count], min(count, len(chosen)))
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    written = 0
+    with path.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            written += 1
+    return written

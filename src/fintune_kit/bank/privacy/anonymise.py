@@ -1,0 +1,287 @@
+"""Anonymises a statement: identifiers and names become typed placeholders, merchants stay.
+
+    ZELLE TO IRMA OYELARAN CONF# A7K2P9Q     ->   ZELLE TO [NAME-5be01c] CONF# [REF-90aa3f]
+    SQ *BLUE BOTTLE 0423 OAKLAND CA          ->   SQ *BLUE BOTTLE [REF-1c44d0] OAKLAND CA
+
+A placeholder is a keyed hash (HMAC-SHA256) of its kind and value: the same person is the same placeholder throughout a
+run, and without the key, which is never written, nobody can try all card numbers against it. What is written is scanned
+once more by cruder rules; where these find something, nothing is written. No error and no report quotes a line.
+
+What stays, and may still tell who somebody is to those who know them: merchants, their towns, and amounts and dates
+unless they are jittered.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fintune_kit.bank.privacy.identifiers import Span, dates_and_amounts, find_identifiers, plain_characters
+from fintune_kit.bank.privacy.jitter import jitter_amounts, jitter_dates
+from fintune_kit.bank.privacy.name_words import fold, numbered_merchants
+from fintune_kit.bank.privacy.names import find_names, looks_personal, repeated_names
+from fintune_kit.bank.statements.load import load_statement
+from fintune_kit.bank.taxonomy import load_taxonomy
+from fintune_kit.bank.transactions import Transaction, save_statement
+from fintune_kit.errors import UserError
+from fintune_kit.workspace import write_json
+
+_DIGITS = 6  # hexadecimal digits of a placeholder; more where two values of a run would share it
+_MIN_KEY = 16
+_NUMBER = re.compile(r"\d(?:[\W_]{0,2}\d){5,}")
+_ADDRESS_SIGN = re.compile(r"\S@\S")
+_ACCOUNT_LIKE = re.compile(r"\b[A-Z]{2}\d{2}[A-Z0-9]{11,30}\b", re.IGNORECASE)
+_LONG_TOKEN = re.compile(r"\w{8,}")
+_LONGEST = 2_000  # characters of a description: no bank writes more, and the patterns need not be tried on it
+
+
+class Anonymiser:
+    """Replaces what identifies somebody by placeholders that are the same for the same value; holds one run's key."""
+
+    def __init__(
+        self, *, key: bytes | None = None, names: Sequence[str] = (), also: Sequence[str] = (), keep: Sequence[str] = ()
+    ) -> None:
+        """Prepares a run.
+
+        Args:
+            key: secret of the placeholders, 16 bytes or more; None draws one that is forgotten with this object.
+            names: people whose name is replaced wherever and however it is written: the account holder's, above all.
+            also: further texts to replace.
+            keep: words of merchants that must stay.
+
+        Raises:
+            UserError: the key is too short to keep card numbers from being tried against it.
+        """
+        if key is not None and len(key) < _MIN_KEY:
+            raise UserError(
+                f"the key has {len(key)} bytes, expected {_MIN_KEY} or more: a short one can be guessed; write "
+                "`openssl rand -hex 32` to a file and name that, or leave the key out"
+            )
+        self.key = key or secrets.token_bytes(32)
+        self.replaced: Counter[str] = Counter()
+        self._keep = tuple(keep)
+        self._always = [("OTHER", re.compile(re.escape(text), re.IGNORECASE)) for text in also if text.strip()]
+        self._always += [("NAME", _name_pattern(name)) for name in names if name.strip()]
+        self._issued: dict[str, tuple[str, str]] = {}
+
+    def placeholder(self, kind: str, value: str) -> str:
+        """`[KIND-hash]` for a value, the same for the same value however it is spaced or capitalised."""
+        plain = fold(plain_characters(value))
+        if kind == "NAME":
+            canonical = " ".join(sorted(re.findall(r"[^\W\d_]{2,}", plain)))
+        else:
+            canonical = "".join(character for character in plain if character.isalnum()) or plain
+        digest = hmac.new(self.key, f"{kind}\0{canonical}".encode(), hashlib.sha256).hexdigest()
+        for length in range(_DIGITS, len(digest) + 1):
+            issued = f"[{kind}-{digest[:length]}]"
+            if self._issued.setdefault(issued, (kind, canonical)) == (kind, canonical):
+                return issued
+        raise AssertionError("two values with one SHA-256")
+
+    def lines(self, texts: Sequence[str], *, hide_dates: bool = False, hide_amounts: bool = False) -> list[str]:
+        """The texts with placeholders. Names that one line gives away are replaced in all.
+
+        Args:
+            texts: descriptions of one statement, in order.
+            hide_dates: replace dates and times in the text too (the statement's own are jittered).
+            hide_amounts: replace amounts in the text too.
+        """
+        spans = [self.spans(text) for text in texts]
+        people = [
+            text[span.start : span.end]
+            for text, line in zip(texts, spans, strict=True)
+            for span in line
+            if span.kind == "NAME"
+        ]
+        repeats = repeated_names(texts, people=people)
+        out: list[str] = []
+        for text, found, again in zip(texts, spans, repeats, strict=True):
+            found = _joined(found, [Span(start, end, "NAME") for start, end in again])
+            kinds = [kind for kind, hidden in (("DATE", hide_dates), ("AMOUNT", hide_amounts)) if hidden]
+            found = _joined(found, [span for span in dates_and_amounts(text) if span.kind in kinds])
+            out.append(self._replaced(text, found))
+        return out
+
+    def field(self, kind: str, value: str) -> str:
+        """A whole field, as an account's name, as one placeholder; empty stays empty."""
+        if not value:
+            return ""
+        self.replaced[kind] += 1
+        return self.placeholder(kind, value)
+
+    def residue(self, text: str) -> str | None:
+        """What a line that is about to be written still looks like it holds; None where nothing does."""
+        bare = re.sub(
+            r"\[[A-Z]+-[0-9a-f]+\]", lambda match: " . " if match.group() in self._issued else match.group(), text
+        )
+        plain = numbered_merchants().blanked(plain_characters(bare))
+        for span in reversed(dates_and_amounts(plain)):
+            plain = f"{plain[: span.start]} . {plain[span.end :]}"
+        if _ADDRESS_SIGN.search(plain):
+            return "an e-mail address or a payment id"
+        if _ACCOUNT_LIKE.search(plain) or _NUMBER.search(plain):
+            return "a long number"
+        if any(sum(map(str.isdigit, token)) >= 3 for token in _LONG_TOKEN.findall(plain)):
+            return "a code of letters and digits"
+        if any(pattern.search(plain) for _, pattern in self._always):
+            return "a text that was to be replaced"
+        return "a personal name" if looks_personal(plain, keep=self._keep) else None
+
+    def spans(self, text: str) -> list[Span]:
+        """What in a line identifies somebody, by this line alone."""
+        if len(text) > _LONGEST:
+            return [Span(0, len(text), "OTHER")]
+        spans: list[Span] = []
+        for kind, pattern in self._always:
+            spans = _joined(spans, [Span(*match.span(), kind) for match in pattern.finditer(text)])
+        found, blanked = find_identifiers(text, keep=self._keep)
+        spans = _joined(spans, found)
+        has_account = any(span.kind in ("IBAN", "UPI") for span in spans)
+        names = find_names(blanked, keep=self._keep, has_account=has_account)
+        return _joined(spans, [Span(start, end, "NAME") for start, end in names])
+
+    def _replaced(self, text: str, spans: Iterable[Span]) -> str:
+        pieces, position = [], 0
+        for span in sorted(spans):
+            self.replaced[span.kind] += 1
+            pieces += [text[position : span.start], self.placeholder(span.kind, text[span.start : span.end])]
+            position = span.end
+        return "".join([*pieces, text[position:]])
+
+
+def anonymise(
+    path: Path,
+    *,
+    out: Path,
+    key: bytes | None = None,
+    jitter: float = 0.0,
+    jitter_days: int = 0,
+    names: Sequence[str] = (),
+    also: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    **reading: Any,
+) -> dict[str, Any]:
+    """Reads a statement of any format, replaces what identifies people and accounts, and writes CSV and a report.
+
+    Args:
+        path: a bank's export (anything `statements.load_statement` reads) or a statement of ours.
+        out: the CSV to write; the report goes beside it as `<name>.report.json`.
+        key: see `Anonymiser`.
+        jitter: share by which amounts move, 0 to 0.5; 0 leaves them.
+        jitter_days: days by which dates move, 0 to 60; 0 leaves them.
+        names: see `Anonymiser`.
+        also: see `Anonymiser`.
+        keep: see `Anonymiser`.
+        **reading: what `statements.load_statement` takes (mapping, date_order, encoding, currency ...).
+
+    Returns:
+        The report: counts only, never a value.
+
+    Raises:
+        UserError: the file cannot be read, or something that looks like an identifier would be left; nothing is
+            written then.
+    """
+    if not 0 <= jitter <= 0.5:
+        raise UserError(f"--jitter is {jitter}, expected 0 to 0.5: 0.05 moves amounts by up to five percent")
+    if not 0 <= jitter_days <= 60:
+        raise UserError(f"--jitter-days is {jitter_days}, expected 0 to 60: say by how many days dates may move")
+    statement = load_statement(Path(path), **reading)
+    worker = Anonymiser(key=key, names=names, also=also, keep=keep)
+    rows = anonymous_rows(statement.rows, worker=worker, jitter=jitter, jitter_days=jitter_days)
+    _refuse_residue(rows, worker=worker, lines=statement.lines)
+    changed = sum(new.description != old.description for new, old in zip(rows, statement.rows, strict=True))
+    report: dict[str, Any] = {
+        "transactions": len(rows),
+        "lines": statement.accounting,
+        "descriptions_changed": changed,
+        "replaced": dict(sorted(worker.replaced.items())),
+        "jitter": {"amounts": jitter, "days": jitter_days},
+        "key": "given by the caller, not written" if key else "drawn for this run and forgotten",
+        "residual_scan": "nothing that looks like an identifier is left",
+        "left_in": "merchants and their towns"
+        + ("" if jitter else ", amounts")
+        + ("" if jitter_days else ", dates")
+        + ": who knows the person may still recognise them",
+    }
+    save_statement(Path(out), rows, source=Path(path))
+    write_json(Path(out).with_suffix(".report.json"), report)
+    return report
+
+
+def anonymous_rows(
+    rows: Sequence[Transaction], *, worker: Anonymiser, jitter: float = 0.0, jitter_days: int = 0
+) -> list[Transaction]:
+    """Transactions with placeholders, and with jittered amounts and dates where asked for."""
+    texts = worker.lines([row.description for row in rows], hide_dates=jitter_days > 0, hide_amounts=jitter > 0)
+    merchants = worker.lines([row.merchant for row in rows])
+    # drawn from the key: a caller who keeps it gets the same statement again, nobody else can undo it
+    seed = hmac.new(worker.key, b"jitter", hashlib.sha256).digest()
+    rng = np.random.default_rng(list(seed))
+    dates = jitter_dates([row.date for row in rows], days=jitter_days, rng=rng) if jitter_days else []
+    amounts = [row.amount for row in rows]
+    if jitter:
+        by_currency: dict[str, list[int]] = defaultdict(list)
+        for number, row in enumerate(rows):
+            by_currency[row.currency].append(number)
+        for numbers in by_currency.values():
+            moved = jitter_amounts([amounts[i] for i in numbers], share=jitter, rng=rng)
+            for number, amount in zip(numbers, moved, strict=True):
+                amounts[number] = amount
+    known = load_taxonomy().names
+    return [
+        replace(
+            row,
+            account=worker.field("ACCOUNT", row.account),
+            description=texts[number],
+            merchant=merchants[number],
+            date=dates[number] if dates else row.date,
+            amount=amounts[number],
+            category=row.category if row.category in known else "",
+        )
+        for number, row in enumerate(rows)
+    ]
+
+
+def _refuse_residue(rows: Sequence[Transaction], *, worker: Anonymiser, lines: Sequence[int]) -> None:
+    found: dict[str, list[int]] = defaultdict(list)
+    for row, line in zip(rows, lines, strict=True):
+        for text in (row.account, row.description, row.merchant, row.currency, row.split):
+            if what := worker.residue(text):
+                found[what].append(line)
+                break
+    if found:
+        where = "; ".join(
+            f"{what} (line {', '.join(map(str, numbers[:5]))}{' and others' if len(numbers) > 5 else ''})"
+            for what, numbers in found.items()
+        )
+        raise UserError(
+            f"after anonymising, something that looks like an identifier was left: {where}; nothing was written: look "
+            "at these lines of your file; name the text with --also to replace it, or with --keep if it is a merchant"
+        )
+
+
+def _joined(spans: list[Span], more: Iterable[Span]) -> list[Span]:
+    """The spans and those of `more` that touch none of them."""
+    joined = list(spans)
+    for span in more:
+        if all(span.end <= other.start or other.end <= span.start for other in joined):
+            joined.append(span)
+    return joined
+
+
+def _name_pattern(name: str) -> re.Pattern[str]:
+    """A person's name in either order, in full or with an initial."""
+    words = [re.escape(word) for word in name.split()]
+    if len(words) == 1:
+        return re.compile(rf"\b{words[0]}\b", re.IGNORECASE)
+    first, last = words[0], words[-1]
+    middle = r"(?:[\s.,_-]+\w+\.?)?[\s.,_-]*"
+    initial = rf"(?:{first}|{first[0]}\.?)"
+    return re.compile(rf"\b(?:{initial}{middle}{last}|{last}{middle}{initial})(?!\w)", re.IGNORECASE)

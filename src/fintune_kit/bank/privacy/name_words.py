@@ -1,0 +1,182 @@
+"""The words that names.py goes by: cues, titles, merchants and the first and last names of all Faker's locales.
+
+Phrases are kept by their first word: a line is looked up word by word, and not tried against a thousand alternatives.
+"""
+
+import importlib
+import pkgutil
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from fintune_kit.bank.taxonomy import load_taxonomy
+
+BLANK = "\0"
+"""Stands where something has been claimed, so that no later pattern reads across it."""
+
+_WORD = re.compile(r"(?<![^\W_])[^\W_]+")
+
+
+class Phrases:
+    """Whole phrases to be found in a line without regard to case and accents, the longest first."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        by_first: dict[str, list[str]] = {}
+        for phrase in {fold(phrase) for phrase in phrases}:
+            first = _WORD.search(phrase)
+            assert first is not None, phrase
+            by_first.setdefault(first.group(), []).append(phrase)
+        self._by_first = {first: _alternatives(group) for first, group in by_first.items()}
+
+    def spans(self, line: str) -> Iterator[tuple[int, int]]:
+        """Where phrases stand, left to right, not overlapping."""
+        folded = fold_keeping_length(line)
+        position = 0
+        for word in _WORD.finditer(folded):
+            pattern = self._by_first.get(word.group())
+            if pattern is None or word.start() < position:
+                continue
+            if match := pattern.match(folded, word.start()):
+                position = match.end()
+                yield match.span()
+
+    def blanked(self, line: str) -> str:
+        """The line with its phrases replaced by NUL, of the same length."""
+        for start, end in self.spans(line):
+            line = line[:start] + BLANK * (end - start) + line[end:]
+        return line
+
+    def any_in(self, line: str) -> bool:
+        """Whether a phrase stands in the line."""
+        return next(self.spans(line), None) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Sets of folded words, and phrases."""
+
+    first: frozenset[str]
+    last: frozenset[str]
+    common: frozenset[str]
+    business: frozenset[str]
+    stops: frozenset[str]
+    titles: frozenset[str]
+    particles: frozenset[str]
+    strong: Phrases
+    weak: Phrases
+    card: Phrases
+    transfer: Phrases
+    personal: Phrases
+    cue_words: frozenset[str]
+    """Words of cues, which are no part of a name themselves."""
+    merchants: Phrases
+    person_brands: Phrases
+
+
+def fold(text: str) -> str:
+    """Lower case without accents, as the word lists are compared."""
+    if text.isascii():
+        return text.casefold()
+    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+
+
+def fold_keeping_length(text: str) -> str:
+    """`fold`, but character for character, so that positions stay valid."""
+    if text.isascii():
+        return text.lower()
+    return "".join(folded if len(folded := fold(character)) == 1 else character for character in text)
+
+
+@cache
+def business_words() -> frozenset[str]:
+    """Words that say business: of names.toml, and the nouns of the taxonomy's small businesses."""
+    nouns = {word for c in load_taxonomy().categories for g in c.groups for noun in g.local for word in noun.split()}
+    return frozenset(fold(word) for word in (*_raw()["business_words"], *nouns))
+
+
+@cache
+def numbered_merchants() -> Phrases:
+    """Merchants of the taxonomy with digits in their name."""
+    names = [
+        merchant.name
+        for category in load_taxonomy().categories
+        for group in category.groups
+        for merchant in group.merchants
+        if category.name != "Transfers"
+    ]
+    return Phrases(name for name in names if any(character.isdigit() for character in name))
+
+
+@cache
+def _raw() -> dict[str, list[str]]:
+    return tomllib.loads(resources.files(__package__).joinpath("names.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """The words of names.toml, the taxonomy and Faker."""
+    raw = _raw()
+    first, last = _faker_names()
+    merchants = {merchant.name for c in load_taxonomy().categories for g in c.groups for merchant in g.merchants} - {
+        merchant for g in _groups_of("Transfers") for merchant in g
+    }
+    known = first | last
+    return Vocabulary(
+        first=first,
+        last=last,
+        common=frozenset(map(fold, raw["common_words"])),
+        business=business_words(),
+        stops=frozenset(map(fold, raw["stop_words"])),
+        titles=frozenset(map(fold, raw["titles"])),
+        particles=frozenset(map(fold, raw["particles"])),
+        strong=Phrases(raw["strong_cues"]),
+        weak=Phrases(raw["weak_cues"]),
+        card=Phrases(raw["card_cues"]),
+        transfer=Phrases((*raw["transfer_words"], *raw["personal_words"], *raw["strong_cues"])),
+        personal=Phrases((*raw["personal_words"], *raw["strong_cues"])),
+        cue_words=frozenset(
+            fold(word)
+            for role in ("strong_cues", "weak_cues", "card_cues", "transfer_words", "personal_words", "stop_words")
+            for phrase in raw[role]
+            for word in phrase.split()
+        )
+        - frozenset(map(fold, raw["particles"])),
+        merchants=Phrases(name for name in merchants if " " in name or fold(name) not in known),
+        person_brands=Phrases((*raw["person_brands"], *merchants)),
+    )
+
+
+def _groups_of(category: str) -> Iterator[list[str]]:
+    for entry in load_taxonomy().categories:
+        if entry.name == category:
+            yield from ([merchant.name for merchant in group.merchants] for group in entry.groups)
+
+
+def _alternatives(phrases: Iterable[str]) -> re.Pattern[str]:
+    ordered = sorted(phrases, key=lambda phrase: (-len(phrase), phrase))
+    inner = "|".join(re.escape(phrase).replace(r"\ ", " +") for phrase in ordered)
+    return re.compile(rf"(?:{inner})(?![^\W_])")
+
+
+@cache
+def _faker_names() -> tuple[frozenset[str], frozenset[str]]:
+    """First and last names of all Faker's locales."""
+    import faker.providers.person as person
+
+    first: set[str] = set()
+    last: set[str] = set()
+    for module in pkgutil.iter_modules(person.__path__):
+        provider = importlib.import_module(f"faker.providers.person.{module.name}").Provider
+        for attribute in dir(provider):
+            values = getattr(provider, attribute)
+            if attribute.startswith("_") or isinstance(values, str) or not isinstance(values, Iterable):
+                continue
+            if "first_name" in attribute:
+                first.update(fold(str(value)) for value in values)
+            elif "last_name" in attribute:
+                last.update(fold(str(value)) for value in values)
+    return frozenset(name for name in first if len(name) > 1), frozenset(name for name in last if len(name) > 1)

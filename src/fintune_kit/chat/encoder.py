@@ -1,0 +1,215 @@
+"""Conversations: their rules, their tokens, which of these are supervised, and how all that looks.
+
+`ChatEncoder` fills the slots of a tokenizer's own chat template with token ids. It equals `apply_chat_template` for
+Qwen2.5 (which inserts a system message) and Qwen3 (which inserts an empty think block), with two differences that are
+meant: control tokens are off in content, and it runs at the speed of the Rust tokenizer.
+
+    <|im_start|> user \n What is an ETF? <|im_end|> \n <|im_start|> assistant \n A fund ... <|im_end|> \n
+                                                                               ^^^^^^^^^^^^^^^^^^^^^ supervised
+"""
+
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fintune_kit.chat.examples import QWEN_SPLIT, Example, Examples, Layout, TextPool
+from fintune_kit.chat.template import Message, places, read_template, unknown_template
+from fintune_kit.errors import UserError
+
+__all__ = ["IGNORE", "ChatEncoder", "Colored", "Example", "Examples", "Message", "find_fault", "show"]
+
+IGNORE = -100
+"""The label of a position that is not supervised, as PyTorch's cross-entropy knows it."""
+
+_ALL = 1 << 30
+
+
+def find_fault(messages: Sequence[Any]) -> str | None:
+    """What keeps `messages` from being a conversation to learn from, in words; None where nothing does.
+
+    System first and at most once (it may be empty: the template writes an empty one), then user and assistant in
+    turn, beginning with user and ending with assistant, none of them empty or blank.
+    """
+    roles = [message.get("role") for message in messages]
+    for number, message in enumerate(messages):
+        content = message.get("content")
+        if not isinstance(content, str):
+            return f"message {number} has content of type {type(content).__name__}, expected text"
+        if not _is_unicode(content):
+            return f"message {number} ({roles[number]}) is not valid Unicode (a lone surrogate)"
+        if not content.strip() and roles[number] != "system":
+            return f"message {number} ({roles[number]}) is empty"
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    for number, role in enumerate(turns, start=len(roles) - len(turns)):
+        expected = "user" if (number - (len(roles) - len(turns))) % 2 == 0 else "assistant"
+        if role != expected:
+            return f"message {number} has role {role!r}, expected {expected!r}"
+    if not turns or turns[-1] != "assistant":
+        return f"the last message has role {roles[-1]!r}, expected 'assistant'" if roles else "there is no message"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class ChatEncoder:
+    """Conversations into tokens and supervised masks, exactly as `tokenizer.apply_chat_template` writes them.
+
+    Supervised are each answer's content and the control token that closes it. What the template writes by itself is
+    not, so neither is Qwen3's empty think block: at inference it is part of the prompt (`enable_thinking=False`). A
+    token that begins in the header and ends in the content (blank lines merge) is not supervised either.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Reads the template and checks it on small conversations.
+
+        Raises:
+            UserError: the template is unknown, or the pad token is the end token (the model would never learn to stop).
+        """
+        self.tokenizer = tokenizer
+        self.template = read_template(tokenizer)
+        self.end_id: int = self.template.tail[0]
+        self.pad_id: int = self.end_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        if self.pad_id == self.end_id:
+            raise UserError(
+                f"the tokenizer's pad token is {tokenizer.pad_token!r}, expected one that does not end an answer; set "
+                "pad_token to '<|endoftext|>' in tokenizer_config.json"
+            )
+        description = json.loads(tokenizer.backend_tokenizer.to_str())
+        if "ByteLevel" not in json.dumps(description["pre_tokenizer"]):
+            raise unknown_template(tokenizer, "its tokens are not byte-level BPE")
+        self.fingerprint = _fingerprint(description, tokenizer)
+        # Without its added tokens the tokenizer reads a control token's text as ordinary characters.
+        self._plain = type(tokenizer.backend_tokenizer).from_str(
+            json.dumps({**description, "added_tokens": [], "truncation": None, "padding": None})
+        )
+        self._by_words = _follows_qwen(description)
+        self._check_against_template()
+
+    @classmethod
+    def load(cls, source: str | Path) -> "ChatEncoder":
+        """The encoder of a hub id's or folder's tokenizer; no remote code runs.
+
+        Raises:
+            UserError: no tokenizer is there, or its template is unknown.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"no tokenizer could be loaded from {str(source)!r} ({str(error).splitlines()[0]}); expected a hub id "
+                "or a folder with tokenizer.json: check --tokenizer or FINTUNE_TOKENIZER"
+            ) from error
+        return cls(tokenizer)
+
+    def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Example]:
+        """Tokens and supervised masks of conversations that have no fault (`find_fault`)."""
+        examples = next(self.encode_batches([conversations]))
+        return [examples[index] for index in range(len(examples))]
+
+    def lengths(self, conversations: Sequence[Sequence[Message]]) -> NDArray[np.int64]:
+        """Tokens of each conversation, int64 [n]."""
+        return next(self.encode_batches([conversations])).lengths()
+
+    def encode_batches(self, batches: Iterable[Sequence[Sequence[Message]]]) -> Iterator[Examples]:
+        """Encodes batch after batch; a text that an earlier batch held is not encoded again."""
+        pool = TextPool(self._plain, by_words=self._by_words)
+        leads = {place: pool.add_tokens(slot.lead) for place, slot in self.template.slots.items()}
+        tail = pool.add_tokens(self.template.tail)
+        for conversations in batches:
+            layout = Layout()
+            for messages in conversations:
+                answered = False
+                for message, place in zip(messages, places(messages), strict=True):
+                    layout.add(leads[place], 0, int(answered))  # a lead begins with the token that closes an answer
+                    answered = message["role"] == "assistant"
+                    self._lay_out(message, place, layout=layout, pool=pool)
+                layout.add(tail, 0, 1)
+                layout.end_example()
+            yield pool.gather(layout)
+
+    def _lay_out(self, message: Message, place: str, *, layout: Layout, pool: TextPool) -> None:
+        slot = self.template.slots[place]
+        content = slot.trim(message["content"])
+        taught = _ALL if message["role"] == "assistant" else 0
+        if pool.splits(slot.header, content):
+            layout.add(pool.number(slot.header), 0, 0)
+            layout.add(pool.number(content), 0, taught)
+        else:
+            text = slot.header + content
+            layout.add(pool.number(text), pool.tokens_begun(text, len(slot.header)) if taught else 0, taught)
+
+    def _check_against_template(self) -> None:
+        """Compares a few conversations with the template's own rendering, text edges included."""
+        contents = ["Hello, world 12.5%", "  two\n\nlines\n", "\n\n- é ünï\r\n\r\n", "\tx\n y"]
+        for system in (None, "", *contents):
+            for turns in (1, 2, 3):
+                texts = [contents[(turns + number) % len(contents)] for number in range(2 * turns)]
+                roles = ["user", "assistant"] * turns
+                if system is not None:
+                    roles, texts = ["system", *roles], [system, *texts]
+                messages = [Message(role=role, content=text) for role, text in zip(roles, texts, strict=True)]
+                expected = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+                if self.encode([messages])[0].tokens.tolist() != list(expected):
+                    raise unknown_template(self.tokenizer, f"its tokens for {messages!r} could not be reproduced")
+
+
+@dataclass(frozen=True)
+class Colored:
+    """Pieces of text, supervised or not: green and underlined in a notebook and a terminal, in brackets elsewhere."""
+
+    pieces: tuple[tuple[str, bool], ...]
+
+    def _repr_html_(self) -> str:
+        style = "background:#d5f0dd;color:#0b5a2b;text-decoration:underline"
+        body = "".join(
+            f'<span style="{style}">{html.escape(text)}</span>' if on else html.escape(text) for text, on in self.pieces
+        )
+        return f'<pre style="white-space:pre-wrap">{body}</pre>'
+
+    def ansi(self) -> str:
+        """For a terminal."""
+        return "".join(f"\033[4;32m{text}\033[0m" if on else text for text, on in self.pieces)
+
+    def __str__(self) -> str:
+        return "".join(f"[[{text}]]" if on else text for text, on in self.pieces)
+
+
+def show(example: Example, encoder: ChatEncoder) -> Colored:
+    """An example's text with its supervised tokens coloured; a notebook renders the value."""
+    borders = np.flatnonzero(np.diff(example.supervised)) + 1
+    runs = np.split(example.tokens, borders)
+    flags = [bool(part[0]) for part in np.split(example.supervised, borders) if len(part)]
+    return Colored(tuple((encoder.tokenizer.decode(run), on) for run, on in zip(runs, flags, strict=True)))
+
+
+def _follows_qwen(description: dict[str, Any]) -> bool:
+    """Whether a text may be cut into words: the rule is Qwen's, and nothing else joins across a space."""
+    steps = (description["pre_tokenizer"] or {}).get("pretokenizers", [])
+    rules = [step.get("pattern", {}).get("Regex") for step in steps if step["type"] == "Split"]
+    normalizer = (description["normalizer"] or {"type": "NFC"})["type"]
+    prefixed = any(step.get("add_prefix_space") for step in steps)
+    return rules == [QWEN_SPLIT] and normalizer == "NFC" and not prefixed
+
+
+def _fingerprint(description: dict[str, Any], tokenizer: Any) -> str:
+    """SHA-256 of all that decides which tokens a conversation becomes."""
+    decisive = {key: description[key] for key in ("added_tokens", "normalizer", "pre_tokenizer")}
+    # Saving and loading turns some absent settings of the model into empty ones, which mean the same.
+    decisive["model"] = {key: value for key, value in description["model"].items() if value}
+    special = [tokenizer.chat_template, tokenizer.pad_token, tokenizer.eos_token]
+    return hashlib.sha256(json.dumps([decisive, special], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""Sujet's `qa_conversation` prompts: one text that holds a whole history, taken apart into turns.
+
+Revenue was 12.1 in 2018.          context, before any label      user       Revenue was 12.1 in 2018.
+                                                                             \\n\\n What was revenue?
+User: What was revenue?            a labelled turn
+Assistant: 12.1                    a labelled turn                assistant  12.1
+<three newlines>
+And the year before?               an unlabelled turn: the        user       And the year before?
+                                   other role's
+"""
+
+import re
+from typing import Literal
+
+from fintune_kit.chat.template import Message
+
+History = Literal["labelled turns", "turns after three newlines", "a single question", "kept as one message"]
+
+_LABEL = re.compile(r"^[\u200b\ufeff]*(User|Assistant):[ \t]*", re.MULTILINE)
+_BREAK = re.compile(r"\n{3,}")
+
+
+def parse_history(text: str) -> tuple[list[Message], History]:
+    """The turns of a history that ends with the user's question, and how they were found.
+
+    A label counts only where it begins a line: `Note to User:` inside a sentence is text. Turns that do not alternate,
+    an empty turn or a history that ends with the assistant mean that the text was not such a history: then it is kept
+    whole, as one user message.
+    """
+    text = text.replace("\r\n", "\n").strip("\n")
+    if not _LABEL.search(text) and not _BREAK.search(text):
+        return [{"role": "user", "content": text.strip()}], "a single question"
+    turns = _labelled(text) if _LABEL.search(text) else _unlabelled(text)
+    if turns is None:
+        return [{"role": "user", "content": text.strip()}], "kept as one message"
+    if len(turns) == 1:
+        return turns, "a single question"
+    return turns, "turns after three newlines" if _BREAK.search(text) else "labelled turns"
+
+
+def _labelled(text: str) -> list[Message] | None:
+    context, *parts = _LABEL.split(text)
+    turns: list[Message] = []
+    for role, content in zip(parts[::2], parts[1::2], strict=True):
+        for number, piece in enumerate(_BREAK.split(content.strip("\n"))):
+            following = "user" if turns and turns[-1]["role"] == "assistant" else "assistant"
+            turns.append({"role": role.lower() if number == 0 else following, "content": piece.strip()})
+    if turns[-1] == {"role": "assistant", "content": ""}:
+        turns.pop()  # the cue for the answer that stands in another column
+    if turns and context.strip():
+        if turns[0]["role"] == "user":
+            turns[0]["content"] = f"{context.strip()}\n\n{turns[0]['content']}"
+        else:
+            turns.insert(0, {"role": "user", "content": context.strip()})
+    return turns if _alternate(turns) else None
+
+
+def _unlabelled(text: str) -> list[Message] | None:
+    pieces = [piece.strip() for piece in _BREAK.split(text)]
+    turns: list[Message] = [
+        {"role": "assistant" if number % 2 else "user", "content": piece} for number, piece in enumerate(pieces)
+    ]
+    return turns if _alternate(turns) else None
+
+
+def _alternate(turns: list[Message]) -> bool:
+    """Whether user and assistant alternate, beginning and ending with the user, and nobody says nothing."""
+    return len(turns) % 2 == 1 and all(
+        turn["content"] and turn["role"] == ("assistant" if number % 2 else "user") for number, turn in enumerate(turns)
+    )

@@ -1,0 +1,138 @@
+"""Rows of JSON: one object a line, a list of objects, or what is left of a damaged one."""
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.data.read.lines import (
+    RAW_LIMIT,
+    Lines,
+    Row,
+    UnreadableFile,
+    Unzipped,
+    encoding_note,
+    overlong_row,
+    whole_text,
+)
+
+
+def jsonl_rows(lines: Lines) -> Iterator[Row]:
+    """A row a line; a line that is too long or no JSON object becomes a refused row with its number."""
+    for line in lines:
+        place = f"line {lines.number}"
+        if lines.number in lines.overlong:
+            yield overlong_row(place, lines.overlong[lines.number])
+        elif not line.isspace():
+            yield _json_row(place, line, note=encoding_note(lines.number in lines.not_utf8))
+    if lines.broken:
+        yield Row(f"line {lines.number + 1}", None, fault=lines.broken)
+
+
+def _json_row(place: str, text: str, note: str | None = None) -> Row:
+    try:
+        value = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        return Row(place, None, fault=f"not JSON: {error or 'nested too deeply'}"[:300], raw=text[:RAW_LIMIT])
+    return _row_of(place, value, note=note)
+
+
+def _row_of(place: str, value: Any, note: str | None = None) -> Row:
+    if isinstance(value, dict):
+        return Row(place, value, note=note)
+    kind = {list: "a list", str: "a text", type(None): "null", bool: "a truth value"}.get(type(value), "a number")
+    raw = json.dumps(value, ensure_ascii=True)[:RAW_LIMIT]
+    return Row(place, None, fault=f"found {kind}, expected an object with columns", raw=raw)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        repeated = sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the name {repeated[0]!r} stands twice in one object")
+    return values
+
+
+def json_rows(path: Path, stream: io.RawIOBase) -> Iterator[Row]:
+    """A list of objects, an object that holds one such list, or (misnamed, and common) JSON Lines.
+
+    Raises:
+        UnreadableFile: it is none of them.
+    """
+    text, not_utf8 = whole_text(stream)
+    try:
+        value = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        yield from _salvaged_rows(path, text, error)
+        if isinstance(stream, Unzipped) and stream.broken:
+            yield Row("at its end", None, fault=stream.broken)
+        return
+    if isinstance(value, dict):
+        value = _list_within(path, value)
+    if not isinstance(value, list):
+        raise UnreadableFile(
+            f"{path} holds a {type(value).__name__}, expected a list of objects: write one object a line as .jsonl"
+        )
+    note = encoding_note(not_utf8)
+    for number, entry in enumerate(value, start=1):
+        yield _row_of(f"row {number}", entry, note=note)
+
+
+def _list_within(path: Path, value: dict[str, Any]) -> list[Any]:
+    lists = {
+        name: entries
+        for name, entries in value.items()
+        if isinstance(entries, list) and isinstance(next(iter(entries), None), dict)
+    }
+    if len(lists) == 1 and not {"messages", "conversations"} & lists.keys():
+        return next(iter(lists.values()))
+    if lists or not any(isinstance(entry, dict | list) for entry in value.values()):
+        return [value]  # one row, written without its list
+    names = ", ".join(map(repr, list(value)[:6]))
+    raise UnreadableFile(
+        f"{path} holds an object with {names}, expected a list of objects: write its rows as [{{...}}, {{...}}], or "
+        "one object a line as .jsonl"
+    )
+
+
+def _salvaged_rows(path: Path, text: str, error: Exception) -> Iterator[Row]:
+    """Rows of damaged JSON: line by line where it is JSON Lines, else element by element up to and past the damage."""
+    first = text.lstrip()[:1]
+    if first == "{":
+        yield from jsonl_rows(Lines(io.BytesIO(text.encode("utf-8", "surrogatepass"))))
+        return
+    if first != "[":
+        raise UnreadableFile(f"{path} is not JSON ({error}); expected a list of objects: fetch it again")
+    strict, position = json.JSONDecoder(object_pairs_hook=_without_repeats), text.index("[") + 1
+    line, counted = 1, 0
+    indent = _NEXT_ELEMENT.match(text, position)
+    resume = re.compile(re.escape(indent[0])) if indent and "\n" in indent[0] else _NEXT_ELEMENT
+    while position < len(text):
+        position = _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]
+        if position >= len(text) or text[position] == "]":
+            break
+        line, counted = line + text.count("\n", counted, position), position
+        try:
+            value, position = strict.raw_decode(text, position)
+            yield _row_of(f"line {line}", value)
+        except (ValueError, RecursionError) as damage:
+            raw = text[position : position + RAW_LIMIT]
+            yield Row(f"line {line}", None, fault=f"not JSON: {damage}"[:300], raw=raw)
+            position = _after_damage(text, position, resume)
+
+
+def _after_damage(text: str, position: int, resume: re.Pattern[str]) -> int:
+    """Where the next element begins: after the damaged one if that can be told, else at the next `{` that stands as the
+    first element's does."""
+    try:
+        return json.JSONDecoder().raw_decode(text, position)[1]
+    except (ValueError, RecursionError):
+        following = resume.search(text, position + 1)
+        return following.end() - 1 if following else len(text)
+
+
+_SEPARATOR = re.compile(r"[\s,]*")
+_NEXT_ELEMENT = re.compile(r"[,\n]?\s*\{")

@@ -1,0 +1,166 @@
+"""What the user names as a source, found and read: a file, a folder of files, a hub id, or `sample`.
+
+    data.csv            all of it, pooled with the other sources
+    data.csv=5000       5,000 of the chosen conversations come from it (or all that it has, where it has fewer)
+    data.csv*0.3        a weight: what the counts leave is shared out in proportion to the weights (unmarked: 1)
+    owner/name@revision a dataset on the hub, at a revision
+
+A path that exists under its whole name is that path, whatever signs it holds.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from fintune_kit.data.corpus import as_unicode
+from fintune_kit.data.read.files import FORMATS, format_of, read_rows
+from fintune_kit.data.read.lines import Row, UnreadableFile
+from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.workspace import sample_folder, sha256_of
+
+SAMPLE = "sample"
+SAMPLE_FILE = "sujet_sample.csv"
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_MARK = re.compile(r"(?P<location>.+?)(?:=(?P<count>[0-9_]+)|\*(?P<weight>[0-9]*\.?[0-9]+))")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source and how much of the selection it may fill."""
+
+    name: str
+    """Unique among a run's sources and free of this machine's paths: it begins each row's id."""
+    location: str
+    """Path or hub id."""
+    is_hub: bool = False
+    count: int | None = None
+    weight: float | None = None
+
+
+@dataclass
+class LoadedFile:
+    """The rows of one file (or hub dataset), or why it could not be read at all."""
+
+    source: Source
+    name: str
+    rows: list[Row]
+    fault: str | None = None
+    sha256: str = ""
+
+
+def parse_sources(texts: Iterable[str]) -> list[Source]:
+    """Sources as the user wrote them.
+
+    Raises:
+        UserError: a mark is wrong, or a name is neither a path nor a hub id.
+        MissingInputError: a path does not exist.
+    """
+    sources: list[Source] = []
+    for text in texts:
+        location, count, weight = _split_mark(text)
+        path, is_hub = _locate(location)
+        name = as_unicode(location if is_hub or location == SAMPLE else path.name)
+        taken = {source.name for source in sources}
+        unique = name if name not in taken else next(n for i in range(2, 10**6) if (n := f"{name}({i})") not in taken)
+        sources.append(
+            Source(name=unique, location=location if is_hub else str(path), is_hub=is_hub, count=count, weight=weight)
+        )
+    if not sources:
+        raise UserError("no source was named; expected a file, a folder or a hub id: add --source SRC")
+    return sources
+
+
+def _split_mark(text: str) -> tuple[str, int | None, float | None]:
+    match = None if Path(text).expanduser().exists() else _MARK.fullmatch(text)
+    if match is None:
+        return text, None, None
+    count = int(match["count"]) if match["count"] else None
+    weight = float(match["weight"]) if match["weight"] else None
+    if count == 0 or weight == 0:
+        raise UserError(f"source {text!r} asks for nothing of it; expected a count or weight above 0: leave it out")
+    return match["location"], count, weight
+
+
+def _locate(location: str) -> tuple[Path, bool]:
+    if location == SAMPLE:
+        return sample_folder() / SAMPLE_FILE, False
+    path = Path(location).expanduser()
+    if path.is_file() and format_of(path) is None:
+        raise UserError(f"{path} has no known ending; expected one of {', '.join(FORMATS)} (or with .gz): rename it")
+    if path.exists():
+        return path, False
+    if _HUB_ID.fullmatch(location) and format_of(path) is None:
+        return path, True
+    raise MissingInputError(
+        f"source {location!r} was not found; expected a file ({', '.join(FORMATS)}, also .gz), a folder of them or a "
+        "hub id such as owner/name: check the path given to --source or FINTUNE_SOURCE"
+    )
+
+
+def read_source(source: Source) -> Iterator[LoadedFile]:
+    """Each file of a source with its rows; files in a folder in the order of their names.
+
+    Raises:
+        UserError: the folder holds no file of rows, or the hub dataset cannot be loaded.
+    """
+    if source.is_hub:
+        yield LoadedFile(source, source.name, _hub_rows(source.location))
+        return
+    root = Path(source.location)
+    for path in _files_of(root):
+        name = source.name if path == root else as_unicode(f"{source.name}/{path.relative_to(root).as_posix()}")
+        try:
+            yield LoadedFile(source, name, list(read_rows(path)), sha256=sha256_of(path))
+        except UnreadableFile as error:
+            yield LoadedFile(source, name, [], fault=str(error), sha256=sha256_of(path))
+        except OSError as error:
+            yield LoadedFile(source, name, [], fault=f"{path} cannot be read ({error.strerror or error})")
+
+
+def _files_of(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root]
+    files = sorted(
+        path
+        for path in root.rglob("*")
+        if path.is_file() and format_of(path) and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+    if not files:
+        raise MissingInputError(f"folder {root} holds no file of rows; expected {', '.join(FORMATS)} (also .gz) in it")
+    return files
+
+
+def _hub_rows(location: str) -> list[Row]:
+    """Rows of a hub dataset's `train` split, streamed: only the text is held, not a second copy in Arrow."""
+    import datasets
+
+    name, _, revision = location.partition("@")
+    try:
+        splits = datasets.load_dataset(name, revision=revision or None, streaming=True)
+        split = "train" if "train" in splits else next(iter(splits))
+        names = _label_names(splits[split].features)
+        entries = tqdm(splits[split], desc=f"downloading {name}", unit=" rows", leave=False, disable=None)
+        return [Row(f"row {number}", _named(values, names)) for number, values in enumerate(entries, start=1)]
+    except Exception as error:  # the hub client raises a dozen unrelated classes; each means the same to the user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"the hub dataset {location!r} could not be loaded ({type(error).__name__}: {reason[:200]}); expected a "
+            "public dataset and a connection to huggingface.co: check the name, or give a downloaded file to --source"
+        ) from error
+
+
+def _label_names(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    """Names of the columns that the hub keeps as numbers of classes."""
+    return {column: feature.names for column, feature in (features or {}).items() if hasattr(feature, "names")}
+
+
+def _named(values: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {
+        column: names[column][value] if column in names and isinstance(value, int) and value >= 0 else value
+        for column, value in values.items()
+    }

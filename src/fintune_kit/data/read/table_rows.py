@@ -1,0 +1,101 @@
+"""Rows of tables: CSV and TSV, record by record, and Parquet, batch by batch."""
+
+import csv
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.data.read.lines import LINE_LIMIT, RAW_LIMIT, Lines, Row, UnreadableFile, encoding_note, overlong_row
+
+
+def csv_rows(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
+    """A row a record; what does not fit the header is refused with its line. `delimiter` None: found by its looks."""
+    previous_limit = csv.field_size_limit(LINE_LIMIT)
+    try:
+        yield from _csv_records(path, lines, delimiter)
+    finally:
+        csv.field_size_limit(previous_limit)
+
+
+def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
+    header_line = next((line for line in lines if not line.isspace()), None)
+    if header_line is None:
+        raise UnreadableFile(f"{path} has no header line; expected column names: fetch it again")
+    delimiter = delimiter or max(",;\t|", key=header_line.count)
+    (header,) = csv.reader([header_line], delimiter=delimiter)
+    header = [name.strip() for name in header]
+    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+        raise UnreadableFile(
+            f"{path} names the column {repeated[0]!r} twice in line {lines.number}; expected each name once: rename one"
+        )
+    records = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        first = lines.number + 1
+        try:
+            fields = next(records)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            yield Row(f"line {first}", None, fault=f"not CSV up to line {lines.number}: {error}")
+            continue
+        span = range(first, lines.number + 1)
+        if overlong := next((number for number in span if number in lines.overlong), None):
+            yield overlong_row(f"line {overlong}", lines.overlong[overlong])
+        elif len(fields) != len(header) and fields:
+            fault = f"{len(fields)} fields, expected {len(header)} as in the header"
+            yield Row(f"line {first}", None, fault=fault, raw=delimiter.join(fields)[:RAW_LIMIT])
+        elif fields:
+            note = encoding_note(bool(lines.not_utf8.intersection(span)))
+            yield Row(f"line {first}", dict(zip(header, fields, strict=True)), note=note)
+    if lines.broken:
+        yield Row(f"line {lines.number + 1}", None, fault=lines.broken)
+
+
+def parquet_rows(path: Path) -> Iterator[Row]:
+    """The rows of a Parquet file, gzipped or not, a batch at a time; from a damaged place on, one refused row.
+
+    Raises:
+        UnreadableFile: no row could be read, or a column's name stands twice.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        content = pa.BufferReader(gzip.decompress(path.read_bytes())) if path.name.lower().endswith(".gz") else path
+        with pq.ParquetFile(content) as file:
+            if repeated := [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]:
+                raise UnreadableFile(
+                    f"{path} names the column {repeated[0]!r} twice; expected each name once: rename one"
+                )
+            for batch in file.iter_batches(batch_size=4096):
+                for values in _python_rows(batch):
+                    number += 1
+                    yield Row(f"row {number}", values)
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        if number == 0:
+            raise UnreadableFile(f"{path} is not readable as Parquet ({error}); fetch it again") from error
+        yield Row(f"row {number + 1}", None, fault=f"the file is damaged from here on ({error})")
+
+
+def _python_rows(batch: Any) -> list[dict[str, Any]]:
+    import pyarrow as pa
+
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:  # Arrow does not check that a file's strings are UTF-8
+        columns = {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            values = column.cast(pa.binary()).to_pylist() if pa.types.is_string(column.type) else column.to_pylist()
+            columns[name] = [_decoded(value) if isinstance(value, bytes) else value for value in values]
+        return [dict(zip(columns, entry, strict=True)) for entry in zip(*columns.values(), strict=True)]
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("cp1252", "replace")

@@ -1,0 +1,128 @@
+"""GGUF, the file that llama.cpp and Ollama run: the same weights under llama.cpp's names, and the tokenizer inside.
+
+Matrices are `f16` or `q8_0` (blocks of 32 signed bytes with a scale each); norms and biases stay float32. Qwen needs no
+permutation of its rotary halves. Tensors are written one by one, so memory holds one converted matrix at a time.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import gguf
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from fintune_kit.errors import UserError
+from fintune_kit.plan.cost import ModelShape
+
+ARCHITECTURES = {"qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor that is computed when it is read: float32, on the CPU."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
+_TYPES = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
+_FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+
+
+def write_gguf(
+    path: Path, weights: dict[str, Weight], *, config: Any, tokenizer: Any, form: Literal["f16", "q8_0"], name: str
+) -> None:
+    """Writes one GGUF file.
+
+    Args:
+        path: the file.
+        weights: of the merged model, by their names in transformers.
+        config: its transformers config.
+        tokenizer: its tokenizer, with `chat_template`.
+        form: of the matrices.
+        name: shown by llama.cpp.
+
+    Raises:
+        UserError: the architecture has no GGUF form here.
+    """
+    if config.model_type not in ARCHITECTURES:
+        raise UserError(
+            f"{config.model_type} models cannot be written as GGUF; expected one of {', '.join(ARCHITECTURES)}: export "
+            f"safetensors instead"
+        )
+    writer = gguf.GGUFWriter(str(path), config.model_type)
+    _write_model(writer, config, form=form, name=name)
+    _write_tokenizer(writer, tokenizer, vocabulary=config.vocab_size)
+    names = gguf.get_tensor_name_map(ARCHITECTURES[config.model_type], config.num_hidden_layers)
+    kinds = {}
+    for key, weight in weights.items():
+        shape = weight.shape
+        kind = kinds[key] = _kind(shape, form)
+        stored = shape if kind != gguf.GGMLQuantizationType.Q8_0 else gguf.quant_shape_to_byte_shape(shape, kind)
+        dtype = {gguf.GGMLQuantizationType.F16: np.float16, gguf.GGMLQuantizationType.F32: np.float32}.get(
+            kind, np.uint8
+        )
+        size = int(np.prod(stored)) * np.dtype(dtype).itemsize
+        target = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        assert target is not None, f"{key} has no name in GGUF"
+        writer.add_tensor_info(target, stored, np.dtype(dtype), size, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for key, weight in tqdm(weights.items(), desc=f"writing {path.name}", unit=" tensors", leave=False):
+        writer.write_tensor_data(gguf.quants.quantize(weight.read().numpy(), kinds[key]))
+    writer.close()
+
+
+def _kind(shape: tuple[int, ...], form: str) -> gguf.GGMLQuantizationType:
+    """Vectors stay float32; a row that is no multiple of 32 long cannot be q8_0 and stays f16."""
+    if len(shape) == 1:
+        return gguf.GGMLQuantizationType.F32
+    if form == "q8_0" and shape[-1] % 32:
+        return gguf.GGMLQuantizationType.F16
+    return _TYPES[form]
+
+
+def _write_model(writer: gguf.GGUFWriter, config: Any, *, form: str, name: str) -> None:
+    shape = ModelShape.of(config)
+    writer.add_name(name)
+    writer.add_file_type(_FILE_TYPES[form])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_block_count(shape.layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_feed_forward_length(shape.ffn)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(shape.vocab)
+
+
+def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, *, vocabulary: int) -> None:
+    """The byte-level BPE of Qwen; embeddings are padded, so the vocabulary is filled up with unused tokens."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    tokens = [f"[PAD{number}]" for number in range(vocabulary)]
+    types = [int(gguf.TokenType.UNUSED)] * vocabulary
+    for token, number in model["vocab"].items():
+        tokens[number], types[number] = token, int(gguf.TokenType.NORMAL)
+    for number, token in tokenizer.added_tokens_decoder.items():
+        kind = gguf.TokenType.CONTROL if token.special else gguf.TokenType.USER_DEFINED
+        tokens[number], types[number] = token.content, int(kind)
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_bos_token_id(tokenizer.pad_token_id)  # as Qwen's own files; never prepended
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(tokenizer.chat_template)

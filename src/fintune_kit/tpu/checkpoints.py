@@ -1,0 +1,68 @@
+"""Checkpoints of a run on JAX: under PEFT's names, sealed and found by `checkpoints.py` as any other.
+
+checkpoint-30/
+    adapter_model.safetensors     the adapter, float32
+    optimizer.safetensors         AdamW's two moments of each matrix: mean.<name>, square.<name>
+    trainer_state.json            optimizer steps done, and how many of them were applied
+    manifest.json                 the SHA-256 of each file, written last
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.tpu.adapter import WEIGHTS, Matrices, from_jax, load_matrices, save_matrices
+from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder, seal
+from fintune_kit.workspace import read_json, write_json
+
+_MOMENTS = "optimizer.safetensors"
+_STATE = "trainer_state.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What was saved, under PEFT's names."""
+
+    adapter: Matrices
+    mean: Matrices
+    square: Matrices
+    step: int
+    """Optimizer steps done."""
+    updates: int
+    """Steps that were applied: those with a finite gradient."""
+
+
+def save(checkpoints: Path, *, step: int, adapter: Any, moments: Any) -> Path:
+    """Writes a checkpoint aside, then seals it.
+
+    Args:
+        adapter: `nnx.State`.
+        moments: of `step.adam`.
+    """
+    partial = partial_folder(checkpoints)
+    shutil.rmtree(partial, ignore_errors=True)
+    written = partial / f"checkpoint-{step}"
+    written.mkdir(parents=True)
+    save_matrices(from_jax(adapter), written / WEIGHTS)
+    named = {"mean": from_jax(moments.mu), "square": from_jax(moments.nu)}
+    flat = {f"{moment}.{name}": matrix for moment, matrices in named.items() for name, matrix in matrices.items()}
+    save_matrices(flat, written / _MOMENTS)
+    write_json(written / _STATE, {"global_step": step, "updates": int(moments.count)})
+    return seal(written, checkpoints, step=step)
+
+
+def load_newest(checkpoints: Path) -> Saved | None:
+    """The newest whole checkpoint, or None."""
+    folder = newest_checkpoint(checkpoints)
+    if folder is None:
+        return None
+    state = read_json(folder / _STATE)
+    flat = load_matrices(folder / _MOMENTS)
+    return Saved(
+        adapter=load_matrices(folder / WEIGHTS),
+        mean={name.removeprefix("mean."): m for name, m in flat.items() if name.startswith("mean.")},
+        square={name.removeprefix("square."): m for name, m in flat.items() if name.startswith("square.")},
+        step=state["global_step"],
+        updates=state["updates"],
+    )

@@ -1,0 +1,145 @@
+"""The devices of a TPU session: found, counted, and refused in one sentence where they are not what was asked for.
+
+Known traps of such sessions: an account without a verified identity gets one without a TPU; the image brings
+torch_xla, which must not share a process with JAX; `TPU_WORKER_HOSTNAMES` may hold the text of a warning. Counting
+takes the TPU until its process ends, so a notebook counts in a process of its own.
+
+`JAX_PLATFORMS=cpu` asks for a rehearsal: the same path on CPU devices, as many as there are.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from packaging.version import Version
+
+from fintune_kit.errors import UserError
+from fintune_kit.hardware import Finding
+
+DEVICES_OF_A_V5E8 = 8
+LIBTPU = "0.0.42"
+"""The first one that we compiled for; the one that Kaggle's image brings (0.0.17) is too old for this JAX."""
+_COUNT = (
+    "import json; from fintune_kit.tpu.devices import find_devices; found = find_devices();"
+    "print(json.dumps([found[0].device_kind, len(found)]))"
+)
+
+
+def find_devices() -> list[Any]:
+    """The devices to train on, taken by this process from here on.
+
+    Raises:
+        UserError: no JAX, torch_xla beside it, no TPU, or fewer than eight devices.
+    """
+    for module in ("jax", "tunix"):
+        if importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"{module} is not installed; expected the TPU's requirements: pip install --no-deps -r "
+                f"requirements-tpu.txt, or train on a GPU with another recipe"
+            )
+    if importlib.util.find_spec("torch_xla") is not None:
+        raise UserError(
+            "torch_xla is installed beside JAX; expected JAX alone, since each takes the TPU for itself: "
+            "pip uninstall -y torch_xla, and restart"
+        )
+    check_libtpu()
+    _drop_spoilt_hostnames()
+    import jax
+
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        raise UserError(f"{no_tpu('none')} ({str(error).splitlines()[0]})") from error
+    check_devices([device.platform for device in devices], rehearsal=os.environ.get("JAX_PLATFORMS") == "cpu")
+    return list(devices)
+
+
+def check_devices(platforms: Sequence[str], *, rehearsal: bool) -> None:
+    """Whether these are the eight devices of a v5e-8, or CPU devices that were asked for.
+
+    Raises:
+        UserError: they are not.
+    """
+    if rehearsal:
+        return
+    if platforms[0] != "tpu":
+        raise UserError(no_tpu(platforms[0]))
+    if len(platforms) < DEVICES_OF_A_V5E8:
+        raise UserError(
+            f"this session has {len(platforms)} TPU device(s); expected the {DEVICES_OF_A_V5E8} of a v5e-8: restart "
+            f"the session, and let no other process hold the TPU"
+        )
+
+
+def check_libtpu() -> None:
+    """Whether the TPU's own library is new enough, where it is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        found = importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if Version(found) < Version(LIBTPU):
+        raise UserError(
+            f"libtpu {found} is installed; expected {LIBTPU} or newer, which JAX needs: pip install --no-deps -r "
+            f"requirements-tpu.txt, and restart"
+        )
+
+
+def no_tpu(found: str) -> str:
+    """The sentence for a session without a TPU."""
+    return (
+        f"this session has no TPU (JAX found: {found}); expected the {DEVICES_OF_A_V5E8} devices of a v5e-8: choose "
+        f"the accelerator 'TPU v5e-8', with your identity verified in Kaggle's settings, or train on a GPU with "
+        f"another recipe"
+    )
+
+
+def count_devices(*, timeout_seconds: float = 300.0) -> tuple[str, int]:
+    """Counts the devices in a process of its own, which gives them back when it ends.
+
+    Returns:
+        (kind of device, as `TPU v5 lite` or `cpu`; how many).
+
+    Raises:
+        UserError: as `find_devices`, or nothing was heard in time.
+    """
+    try:
+        counted = subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-c", _COUNT], capture_output=True, text=True, timeout=timeout_seconds, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"the TPU did not answer in {timeout_seconds:.0f} s; expected its devices: restart the session"
+        ) from error
+    if counted.returncode:
+        last = counted.stderr.strip().splitlines()[-1]
+        raise UserError(last.partition("UserError: ")[2] or f"the devices could not be counted: {last}")
+    kind, count = json.loads(counted.stdout.splitlines()[-1])
+    return kind, count
+
+
+def doctor() -> list[Finding]:
+    """What `fintune-kit doctor` says of a TPU, where its requirements are installed."""
+    if importlib.util.find_spec("tunix") is None:
+        return []
+    try:
+        kind, count = count_devices()
+    except UserError as error:
+        return [Finding(what="JAX devices", fine=False, detail="cannot be used", remedy=str(error))]
+    return [Finding(what="JAX devices", fine=True, detail=f"{count} x {kind}")]
+
+
+def _drop_spoilt_hostnames() -> None:
+    """Takes `TPU_WORKER_HOSTNAMES` away where it is no list of hosts; libtpu would try to reach the words of it."""
+    names = os.environ.get("TPU_WORKER_HOSTNAMES")
+    if names is not None and not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", names):
+        del os.environ["TPU_WORKER_HOSTNAMES"]

@@ -1,0 +1,219 @@
+"""The model on JAX: Tunix's Qwen2 or Qwen3, frozen, and places for an adapter on it; one block, run once a layer.
+
+graph    the model's structure with the adapter's places and a single block, built without computing anything
+base     the frozen weights in the compute dtype, those of the blocks stacked (see `base`)
+adapter  the trained matrices in float32, stacked, always a copy on each device (see `adapter`)
+
+A scan over the stacked weights instead of a block a layer: the compiler sees one block, whatever the model's depth.
+JAX and Tunix are imported inside functions: the package imports without them.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fintune_kit.plan.cost import Recompute
+from fintune_kit.recipes import LoraRecipe
+from fintune_kit.tpu.attention import ATTENDED, attend_over_packs, block_of, make_kernels, tree_mask
+from fintune_kit.tpu.base import AXIS, load_weights, one_block, to_tunix
+
+GATHERED = "gathered"
+"""The name of weights that were brought together from all devices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TpuModel:
+    """A base that adapters can be put on."""
+
+    graph: Any
+    """`nnx.GraphDef` of base and adapter together, with one block."""
+    quiet_graph: Any
+    """The same without dropout, for evaluation."""
+    base: Any
+    """`nnx.State` of the frozen weights; of their shapes and places before they are loaded."""
+    adapter_shapes: Any
+    """`nnx.State` of the adapter's shapes, without values."""
+    mesh: Any
+    dtype: str
+    """Of the weights and of the computation."""
+    rank: int
+    head_dim: int
+    recompute: Recompute
+    """What of a block is computed again in the backward pass."""
+
+    def without_dropout(self) -> "TpuModel":
+        """The same weights, evaluated."""
+        return replace(self, graph=self.quiet_graph)
+
+    @property
+    def base_places(self) -> Any:
+        """`PartitionSpec` of each frozen weight."""
+        import jax
+
+        return jax.tree.map(lambda leaf: leaf.sharding.spec, self.base)
+
+
+def make_model(
+    config: Any, *, lora: LoraRecipe, mesh: Any, dtype: str, recompute: Recompute, split_weights: bool = False
+) -> TpuModel:
+    """The structure of base and adapter, without a single value.
+
+    Args:
+        config: the transformers config, `qwen2` or `qwen3`.
+        lora: where adapters go; `dropout` is part of the graph.
+        dtype: `float32` or `bfloat16`.
+        split_weights: FSDP; else each device holds all weights.
+
+    Raises:
+        UserError: a rotation that Tunix does not know.
+    """
+    import jax
+    from flax import nnx
+
+    tunix_config = to_tunix(config, dtype=dtype, split_weights=split_weights)
+    graph, adapter, base = _structure(config, tunix_config, lora=lora)
+    quiet = _structure(config, tunix_config, lora=replace(lora, dropout=0.0))[0] if lora.dropout else graph
+    places = nnx.get_named_sharding(base, mesh)
+    layers = config.num_hidden_layers
+
+    def stacked(path: Any, leaf: Any, place: Any = None) -> Any:
+        if path[0].key == "layers":
+            axes = None if place is None else jax.sharding.PartitionSpec(None, *place.spec)
+            place = None if place is None else jax.sharding.NamedSharding(mesh, axes)
+            return jax.ShapeDtypeStruct((layers, *leaf.shape), leaf.dtype, sharding=place)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+    return TpuModel(
+        graph=graph,
+        quiet_graph=quiet,
+        base=jax.tree.map_with_path(stacked, base, places),
+        adapter_shapes=jax.tree.map_with_path(stacked, adapter),
+        mesh=mesh,
+        dtype=dtype,
+        rank=lora.rank,
+        head_dim=tunix_config.head_dim,
+        recompute=recompute,
+    )
+
+
+def load_model(folder: Path, *, config: Any, split_weights: bool = False, **how: Any) -> TpuModel:
+    """`make_model` with the weights that lie in a folder.
+
+    Raises:
+        UserError: no safetensors there, or a rotation that Tunix does not know.
+    """
+    empty = make_model(config, split_weights=split_weights, **how)
+    tunix_config = to_tunix(config, dtype=empty.dtype, split_weights=split_weights)
+    return replace(empty, base=load_weights(folder, config=config, tunix_config=tunix_config, shapes=empty.base))
+
+
+def hidden_states(model: TpuModel, *, base: Any, adapter: Any, packs: Any, noise: Any = None) -> tuple[Any, Any]:
+    """The last hidden states, and the head's matrix. Runs on one device of the mesh, inside `jax.shard_map`.
+
+    Args:
+        base, adapter: what this device holds of them; arguments, so that a compiled step holds no weights.
+        packs: the columns of this device's packs, int32 `[B, L]`.
+        noise: PRNG key of the adapter's dropout; None where the graph has none.
+
+    Returns:
+        (`[B, L, H]` in the compute dtype, `[V, H]`). The logits that Tunix computes beside them are nobody's input, so
+        the compiler leaves them out.
+    """
+    from flax import nnx
+
+    module = nnx.merge(model.graph, adapter, base)
+    repeated = _repeated(module.layers[0], model=model, places=model.base_places["layers"][0], noise=noise)
+    module.layers = (repeated,)  # Tunix calls whatever stands there
+    platform = model.mesh.devices.flat[0].platform
+    block = block_of(length=packs["input_ids"].shape[1], head_dim=model.head_dim, platform=platform)
+    ends = packs["subtree_end"]
+    seen = tree_mask(ends) if block is None else make_kernels(ends, block=block)
+    module(packs["input_ids"], packs["position_ids"], None, seen, output_hidden_states=True)
+    (hidden,) = nnx.pop(module, nnx.Intermediate)["all_hidden_states"].get_value()
+    tied = module.config.use_tied_embedding
+    head = module.embedder.input_embedding.get_value() if tied else module.lm_head.w.get_value().T
+    return hidden, head.astype(model.dtype)
+
+
+def _structure(config: Any, tunix_config: Any, *, lora: LoraRecipe) -> tuple[Any, Any, Any]:
+    """(graph, adapter, base) of the model with one block, in shapes."""
+    import qwix
+    from flax import nnx
+
+    places = qwix.LoraProvider(
+        module_path=f".*/({'|'.join(map(re.escape, lora.target_modules))})",
+        rank=lora.rank,
+        alpha=float(lora.alpha),
+        dropout=lora.dropout,
+    )
+
+    def build() -> Any:
+        model = one_block(config, tunix_config)
+        attend_over_packs(model)
+        return qwix.apply_lora_to_model(model, places, rngs=nnx.Rngs(params=0, dropout=0), **model.get_model_input())
+
+    return nnx.split(nnx.eval_shape(build), nnx.LoRAParam, ...)
+
+
+def _repeated(block: Any, *, model: TpuModel, places: Any, noise: Any) -> Callable[..., tuple[None, Any]]:
+    """A block with stacked weights as a function that runs it once for each of them, called as Tunix calls a block."""
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    graph, adapters, weights = nnx.split(block, nnx.LoRAParam, ...)
+
+    def run(hidden: Any, *given: Any, **named: Any) -> tuple[None, Any]:
+        def one(hidden: Any, of_block: tuple[Any, Any, Any]) -> tuple[Any, None]:
+            number, matrices, frozen = of_block
+            # In the compute dtype, as autocast does it: the gradients arrive in float32 through the cast.
+            cast = jax.tree.map(lambda matrix: matrix.astype(model.dtype), matrices)
+            made = nnx.merge(graph, cast, jax.tree.map(_brought_together, frozen, places))
+            if noise is not None:
+                made.set_attributes(qwix_rngs=nnx.Rngs(dropout=jax.random.fold_in(noise, number)))
+            return made(hidden, *given, **named)[1], None
+
+        repeat = jax.checkpoint(one, prevent_cse=False, policy=_kept(model))
+        layers = jax.tree.leaves(adapters)[0].shape[0]
+        return None, jax.lax.scan(repeat, hidden, (jnp.arange(layers), adapters, weights))[0]
+
+    return run
+
+
+def _brought_together(weight: Any, place: Any) -> Any:
+    """A block's weight, whole: gathered where each device holds a part. Named, so that it is gathered again in the
+    backward pass instead of being kept.
+
+    Args:
+        place: of the weights of all blocks, so with an axis more in front.
+    """
+    import jax
+    from jax.ad_checkpoint import checkpoint_name
+
+    if AXIS not in place:
+        return weight
+    return checkpoint_name(jax.lax.all_gather(weight, AXIS, axis=place.index(AXIS) - 1, tiled=True), GATHERED)
+
+
+def _kept(model: TpuModel) -> Callable[..., Any]:
+    """What of a block is kept for the backward pass: all but gathered weights, products with weights, or nothing."""
+    import jax
+
+    policies = jax.checkpoint_policies
+    if model.recompute.blocks:
+        return policies.nothing_saveable
+    if not model.recompute.cheap_parts:
+        return policies.save_anything_except_these_names(GATHERED)
+
+    def products(primitive: Any, *shapes: Any, **how: Any) -> bool:
+        """Products with frozen weights: neither attention's, which have batch axes, nor the adapter's narrow ones."""
+        if primitive is not jax.lax.dot_general_p:
+            return False
+        (contracted, _), (batched, _) = how["dimension_numbers"]
+        inner = math.prod(shapes[0].shape[axis] for axis in contracted)
+        return not batched and model.rank not in (inner, math.prod(shapes[1].shape) // inner)
+
+    return policies.save_from_both_policies(products, policies.save_only_these_names(ATTENDED))

@@ -1,0 +1,240 @@
+"""Stage 3 on a TPU: the packs, the log, the checkpoints and the adapter of `stage.py`, computed by JAX and Tunix.
+
+packed/  ->  run/      the same plan.json, log.jsonl, checkpoints/ and manifest.json
+         ->  adapter/  the same files, loaded by peft as any other
+
+Only what computes differs: the loop below does for a compiled JAX step what transformers' Trainer does for PyTorch,
+and drives the same clock, log and guard.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import TrainerControl, TrainerState
+
+from fintune_kit.chat.encoder import IGNORE
+from fintune_kit.errors import UserError
+from fintune_kit.plan.cost import ModelShape
+from fintune_kit.plan.plan import Plan
+from fintune_kit.recipes import Recipe, TrainRecipe
+from fintune_kit.tpu import checkpoints
+from fintune_kit.tpu.adapter import first_values, from_jax, to_jax, write_peft
+from fintune_kit.tpu.base import make_mesh, weights_folder
+from fintune_kit.tpu.batches import stack_columns, step_batches
+from fintune_kit.tpu.devices import find_devices
+from fintune_kit.tpu.model import TpuModel, load_model
+from fintune_kit.tpu.plan import on_tpu, plan_on, splits_weights
+from fintune_kit.tpu.step import StepShape, adam, compile_step, everywhere, make_loss, make_step, spread
+from fintune_kit.train.callbacks import GIB, Clock, StepLog, read_log
+from fintune_kit.train.guards import NonFiniteGuard
+from fintune_kit.train.model import load_config
+from fintune_kit.train.outcome import Made, Outcome, finish, finished_before
+from fintune_kit.train.run_folder import identity_of, open_run
+from fintune_kit.train.stage import open_inputs, step_log
+from fintune_kit.train.trainer import in_training_order, step_order
+from fintune_kit.workspace import MANIFEST
+
+
+@dataclass
+class _Learned:
+    """What a checkpoint holds: the adapter and AdamW's moments, on the devices, and the steps that made them."""
+
+    adapter: Any
+    moments: Any
+    steps_done: int
+
+
+def train_on_tpu(
+    recipe: Recipe,
+    *,
+    packed: Path,
+    base: str | Path,
+    run: Path,
+    adapter: Path,
+    budget_seconds: float | None = None,
+    minutes_between_checkpoints: float = 20.0,
+    stop_after: int | None = None,
+    fresh: bool = False,
+    report_to: str = "none",
+) -> Outcome:
+    """Trains, or goes on from the newest whole checkpoint; arguments and files are those of `stage.train`.
+
+    Raises:
+        UserError: no eight TPU devices, the packs do not fit the recipe, or `run` holds another run.
+    """
+    if report_to != "none":
+        raise UserError(f"--report-to {report_to} is not there on a TPU; expected none: run/log.jsonl has the numbers")
+    recipe = on_tpu(recipe)
+    clock = Clock(
+        minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
+    )
+    devices = find_devices()
+    encoder, packs = open_inputs(recipe, packed=packed, base=base)
+    config = load_config(base)
+    plan = plan_on(devices[0].device_kind, len(devices), recipe=recipe, shape=ModelShape.of(config), split=packs.train)
+    open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
+    if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
+        return finished_before(run, plan=plan)
+
+    model = load_model(
+        weights_folder(base),
+        config=config,
+        lora=recipe.lora,
+        mesh=make_mesh(devices[: plan.processes]),
+        dtype=plan.dtype,
+        recompute=plan.recompute,
+        split_weights=splits_weights(plan),
+    )
+    learned = _start(run, model=model, config=config, recipe=recipe)
+    order = step_order(
+        len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
+    )
+    guard = NonFiniteGuard()
+    log = step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard)
+    rows = in_training_order(packs.train.rows, order)
+    _run_steps(learned, model=model, rows=rows, plan=plan, recipe=recipe, clock=clock, log=log, guard=guard, run=run)
+    if learned.steps_done < plan.optimizer_steps:
+        steps, records = learned.steps_done, read_log(run / "log.jsonl")
+        return Outcome(finished=False, steps_done=steps, plan=plan, log=records, validation_loss=None)
+    made = Made(
+        write=partial(write_peft, from_jax(learned.adapter), lora=recipe.lora),
+        validation=mean_loss(model, learned.adapter, packs.validation.rows, plan=plan),
+        machine=f"{plan.processes} x {devices[0].device_kind}",
+    )
+    return finish(made, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter)
+
+
+def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Learned:
+    """The newest checkpoint, or the adapter's first values."""
+    import jax
+
+    place = everywhere(model.mesh)
+    found = checkpoints.load_newest(run / "checkpoints")
+    if found is None:
+        first = first_values(ModelShape.of(config), lora=recipe.lora, seed=recipe.seed)
+        adapter = to_jax(first, model.adapter_shapes, sharding=place)
+        return _Learned(adapter=adapter, moments=jax.device_put(adam().init(adapter), place), steps_done=0)
+    adapter, mean, square = (
+        to_jax(matrices, model.adapter_shapes, sharding=place) for matrices in (found.adapter, found.mean, found.square)
+    )
+    moments = adam().init(adapter)._replace(count=np.int32(found.updates), mu=mean, nu=square)
+    return _Learned(adapter=adapter, moments=jax.device_put(moments, place), steps_done=found.step)
+
+
+def _run_steps(
+    learned: _Learned,
+    *,
+    model: TpuModel,
+    rows: Any,
+    plan: Plan,
+    recipe: Recipe,
+    clock: Clock,
+    log: StepLog,
+    guard: NonFiniteGuard,
+    run: Path,
+) -> None:
+    """All steps that are left, or those that the clock allows; saved where the clock says so and at the end."""
+    if learned.steps_done == plan.optimizer_steps:
+        return
+    shape = StepShape(
+        accumulation=plan.accumulation, packs=plan.micro_batch * plan.processes, length=recipe.pack.max_length
+    )
+    began = time.monotonic()
+    step = _compiled_step(learned, model=model, plan=plan, recipe=recipe, shape=shape)
+    of_first_step = {"compile_seconds": round(time.monotonic() - began, 2)}
+    rates = learning_rates(recipe.train, steps=plan.optimizer_steps)
+    state, control = TrainerState(global_step=learned.steps_done, is_world_process_zero=True), TrainerControl()
+    watchers = (clock, log)
+    for watcher in watchers:
+        watcher.on_train_begin(None, state, control)
+    for packs, waited in step_batches(rows, first=learned.steps_done, shape=shape, mesh=model.mesh):
+        for watcher in watchers:
+            watcher.on_step_begin(None, state, control)
+        rate, number = rates[state.global_step], np.int32(state.global_step)
+        learned.adapter, learned.moments, measured = step(
+            learned.adapter, learned.moments, model.base, packs, np.float32(rate), number
+        )
+        norm = float(measured["grad_norm"])
+        guard.accepts(norm, scaled=False)
+        logs = {
+            "loss": float(measured["loss"]),
+            "grad_norm": norm,
+            "learning_rate": rate,
+            "peak_memory_gib": _peak_memory(model.mesh),
+            "input_wait_seconds": round(waited, 5),
+            **of_first_step,
+        }
+        of_first_step = {}
+        learned.steps_done = state.global_step = state.global_step + 1
+        clock.on_step_end(None, state, control)
+        log.on_log(None, state, control, logs=logs)
+        if control.should_save or learned.steps_done == plan.optimizer_steps:
+            control.should_save = False
+            _save(learned, run, clock=clock)
+            clock.on_save(None, state, control)
+        if control.should_training_stop:
+            return
+
+
+def _compiled_step(learned: _Learned, *, model: TpuModel, plan: Plan, recipe: Recipe, shape: StepShape) -> Any:
+    """The optimizer step as a program for these devices."""
+    step = make_step(
+        model, recipe=recipe.train, head_chunk=plan.head_chunk, seed=recipe.seed, dropout=recipe.lora.dropout
+    )
+    return compile_step(
+        step, mesh=model.mesh, adapter=learned.adapter, moments=learned.moments, base=model.base, shape=shape
+    )
+
+
+def _save(learned: _Learned, run: Path, *, clock: Clock) -> None:
+    """A checkpoint; the clock is told how long it took."""
+    began = time.monotonic()
+    checkpoints.save(run / "checkpoints", step=learned.steps_done, adapter=learned.adapter, moments=learned.moments)
+    clock.note_save(time.monotonic() - began)
+
+
+def learning_rates(recipe: TrainRecipe, *, steps: int) -> list[float]:
+    """The rate of each optimizer step, from transformers' own schedules."""
+    import torch
+    from transformers import get_scheduler
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=recipe.learning_rate)
+    warmup = math.ceil(recipe.warmup_ratio * steps)
+    scheduler = get_scheduler(recipe.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def mean_loss(model: TpuModel, adapter: Any, rows: Any, *, plan: Plan) -> tuple[float, int]:
+    """Mean cross-entropy over all supervised tokens of some packs, without dropout.
+
+    Returns:
+        (loss in nats per token, number of supervised tokens).
+    """
+    import jax
+
+    size = plan.micro_batch * plan.processes
+    filled = in_training_order(rows, step_order(len(rows), epochs=1, seed=0, packs_per_step=size))
+    compiled = make_loss(model, head_chunk=plan.head_chunk)
+    total, tokens = 0.0, 0
+    for start in range(0, len(filled), size):
+        columns = {name: c[None] for name, c in stack_columns(filled, start=start, stop=start + size).items()}
+        total += float(compiled(adapter, model.base, jax.device_put(columns, spread(model.mesh))))
+        tokens += int((columns["shift_labels"] != IGNORE).sum())
+    return total / max(1, tokens), tokens
+
+
+def _peak_memory(mesh: Any) -> float | None:
+    """Of the fullest device, in GiB; None where a device does not say."""
+    stats = [device.memory_stats() for device in mesh.devices.flat]
+    peaks = [found["peak_bytes_in_use"] for found in stats if found and "peak_bytes_in_use" in found]
+    return round(max(peaks) / GIB, 3) if peaks else None

@@ -1,0 +1,122 @@
+import argparse
+import json
+
+import pytest
+
+from fintune_kit.cli.main import build_parser, main, parse_mapping
+from fintune_kit.cli.train import parse_duration
+from fintune_kit.errors import UserError
+
+STAGE_FLAGS = ("--adapter", "--conversations", "--packed", "--run")
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINTUNE_RECIPE", "smoke")
+    monkeypatch.setenv("FINTUNE_WORKSPACE", str(tmp_path / "workspace"))
+    for name in ("FINTUNE_SOURCE", "FINTUNE_MODEL", "FINTUNE_TOKENIZER", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "workspace"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("11h30m", 41_400), ("45m", 2_700), ("90s", 90), ("1h", 3_600), ("1h1m1s", 3_661)]
+)
+def test_a_duration_is_hours_minutes_and_seconds(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "eleven", "11", "30m11h", "-5m"])
+def test_anything_else_is_no_duration(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="as in 11h30m"):
+        parse_duration(text)
+
+
+def test_columns_are_mapped_by_role():
+    assert parse_mapping(["user=question", "assistant=reply"]) == {"user": "question", "assistant": "reply"}
+    assert parse_mapping([]) is None
+    for wrong in (["user"], ["=x"], ["user="], ["user=a", "user=b"]):
+        with pytest.raises(UserError, match="ROLE=COLUMN"):
+            parse_mapping(wrong)
+
+
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(capsys):
+    assert main(["pack"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert "notebooks/01_data.ipynb" in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["data", "--source", "nowhere.csv"], "nowhere.csv"),
+        (["data", "--recipe", "nine"], "'nine'"),
+        (["data", "--map", "user"], "--map 'user'"),
+        (["pack", "--conversations", "."], "manifest.json"),
+        (["pack", "--tokenizer", "./nothing-here"], "conversations"),
+        (["plan", "--device", "p99"], "'p99'"),
+        (["train"], "packed"),
+        (["evaluate"], "adapter"),
+        (["export", "--out", "merged"], "adapter"),
+        (["push", "--repo", "me/mine"], "adapter"),
+        (
+            ["evaluate", "--task", "transactions", *(word for name in STAGE_FLAGS for word in (name, "."))],
+            "`fintune-kit transactions conversations`",
+        ),
+        (["transactions", "import", "nowhere.csv", "--out", "mine.csv"], "nowhere.csv"),
+        (["transactions", "generate", "--count", "0", "--out", "statements"], "--count is 0"),
+    ],
+)
+def test_wrong_input_is_named_and_nothing_is_half_written(arguments, found, capsys, workspace):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert found in error
+    assert error.count("\n") == 1
+    left = {path.name for path in workspace.iterdir()} if workspace.exists() else set()
+    assert left <= {"base"}, "the tiny base is whole; nothing else may be there"
+
+
+def test_an_empty_file_is_a_users_mistake(tmp_path, capsys, workspace):
+    (tmp_path / "empty.csv").write_text("")
+    assert main(["data", "--source", str(tmp_path / "empty.csv")]) == 2
+    assert "empty.csv" in capsys.readouterr().err
+    assert not (workspace / "conversations").exists()
+
+
+def test_unknown_columns_are_listed_with_the_line_to_write(tmp_path, capsys):
+    (tmp_path / "odd.csv").write_text("frage,antwort\nWas?,Das.\n")
+    assert main(["data", "--source", str(tmp_path / "odd.csv")]) == 2
+    error = capsys.readouterr().err
+    assert "'frage', 'antwort'" in error
+    assert "--map" in error
+
+
+def test_the_plan_is_machine_readable(capsys):
+    assert main(["plan", "--device", "t4x2", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["device"] == "t4x2"
+    assert plan["packs_per_step"] == plan["micro_batch"] * plan["accumulation"] * plan["processes"]
+
+
+def test_a_number_of_processes_is_refused_on_a_tpu(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("FINTUNE_WORKSPACE", str(tmp_path))
+    assert main(["train", "--recipe", "tpu_v5e8", "--processes", "2"]) == 2
+    said = "--processes 2 is for cards; expected none on a TPU, where one process drives all devices: leave it out"
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_doctor_always_answers(capsys):
+    assert main(["doctor"]) == 0
+    assert "accelerator" in capsys.readouterr().out
+
+
+def test_every_command_explains_itself(capsys):
+    for command in ("data", "pack", "plan", "train", "evaluate", "doctor", "transactions", "export"):
+        with pytest.raises(SystemExit) as exit_:
+            build_parser().parse_args([command, "--help"])
+        assert exit_.value.code == 0
+        assert len(capsys.readouterr().out) > 80

@@ -1,0 +1,35 @@
+"""The better of two rows of a kind has the better score."""
+
+import pytest
+
+from fintune_kit.data.choose.scoring import PARTS, score_parts, scores_of
+from tests.data.rows import candidates
+
+GOOD = (
+    "How are dividends taxed in the year in which they are paid?",
+    "Dividends are taxed as income in the year of payment, at a lower rate where the shares were held for long.",
+)
+
+
+@pytest.mark.parametrize(
+    ("part", "worse"),
+    [
+        ("length", (GOOD[0], "As income.")),
+        ("whole", (GOOD[0], GOOD[1].lower().rstrip("."))),
+        ("grounded", ("Sales were 12.5 in 2019. How much?", "They were 99.9 in the year.")),
+        ("clean", (GOOD[0], "SELL SHARES TODAY #now @you " + GOOD[1])),
+    ],
+)
+def test_each_part_falls_where_its_reason_is(part: str, worse: tuple[str, str]):
+    best, worst = (score_parts(row, finance_weight=16)[part] for row in candidates(GOOD, worse))
+    assert best > worst
+
+
+def test_a_score_is_the_mean_of_its_parts_and_within_bounds():
+    rows = candidates(GOOD, ("x", "y"), ("", "1 " * 5000))
+    scores = scores_of(rows, [16.0, 0.0, 400.0])
+    assert all(0 <= score <= 1 for score in scores)
+    assert scores[0] > scores[1]
+    parts = score_parts(rows[0], finance_weight=16.0)
+    assert tuple(parts) == PARTS
+    assert scores[0] == pytest.approx(sum(parts.values()) / 5, abs=1e-6)

@@ -1,0 +1,151 @@
+"""Every layout that is promised becomes the same messages, and what fits none or several says so."""
+
+import math
+from typing import Any
+
+import pytest
+
+from fintune_kit.data.convert.columns import Layout, check_mapping, map_row, recognise, unmapped_columns_error
+from fintune_kit.data.convert.unfit import UnfitRow
+from fintune_kit.errors import UserError
+
+QUESTION_AND_ANSWER = [("user", "What is an ETF?"), ("assistant", "A fund.")]
+
+
+def mapped(row: dict[str, Any], mapping: dict[str, str] | None = None, **options: Any) -> Any:
+    layout = recognise(row, mapping)
+    assert isinstance(layout, Layout), layout
+    return map_row(layout, row, **options)
+
+
+def turns(row: dict[str, Any], mapping: dict[str, str] | None = None, **options: Any) -> list[tuple[str, str]]:
+    return [(m["role"], m["content"]) for m in mapped(row, mapping, **options).messages]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"user_prompt": "What is an ETF?", "answer": "A fund.", "inputs": "What is an ETF? A"},
+        {"instruction": "What is an ETF?", "input": "", "output": "A fund."},
+        {"instruction": "What is an ETF?", "input": "", "output": "A fund.", "text": "### Instruction: ..."},
+        {"instruction": "What is an ETF?", "output": "A fund."},
+        {"instruction": "What is an ETF?", "response": "A fund.", "context": None},
+        {"input": "What is an ETF?", "response": "A fund."},
+        {"prompt": "What is an ETF?", "completion": "A fund."},
+        {"prompt": [{"role": "user", "content": "What is an ETF?"}],
+         "completion": [{"role": "assistant", "content": "A fund."}]},
+        {"prompt": "What is an ETF?", "response": "A fund."},
+        {"question": "What is an ETF?", "answer": "A fund."},
+        {"query": "What is an ETF?", "answer": "A fund."},
+        {"conversations": [{"from": "human", "value": "What is an ETF?"}, {"from": "gpt", "value": "A fund."}]},
+        {"messages": [{"role": "user", "content": "What is an ETF?"}, {"role": "assistant", "content": "A fund."}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is an ETF?"}]},
+                      {"role": "assistant", "content": "A fund."}]},
+        {"messages": '[{"role": "user", "content": "What is an ETF?"}, {"role": "assistant", "content": "A fund."}]'},
+        {"text": "<|im_start|>user\nWhat is an ETF?<|im_end|>\n<|im_start|>assistant\nA fund.<|im_end|>\n"},
+        {"text": "What is an ETF?", "label": "A fund."},
+        {"text": "What is an ETF?", "label": 2, "label_text": "A fund."},
+    ],
+    ids=lambda row: "/".join(row),
+)  # fmt: skip
+def test_a_layout_becomes_the_same_two_messages(row: dict[str, Any]):
+    assert turns(row) == QUESTION_AND_ANSWER
+
+
+def test_sujets_nine_columns():
+    row = {
+        "Unnamed: 0": 7,
+        "inputs": "Be brief. What is an ETF? Answer:",
+        "answer": "A fund.",
+        "system_prompt": "Be brief.",
+        "user_prompt": "What is an ETF?",
+        "task_type": "qa",
+        "dataset": "fiqa",
+        "index_level": math.nan,
+        "conversation_id": math.nan,
+    }
+    assert turns(row) == [("system", "Be brief."), *QUESTION_AND_ANSWER]
+    assert (mapped(row).task_type, mapped(row).origin, mapped(row).conversation) == ("qa", "fiqa", None)
+    assert mapped({**row, "conversation_id": 12.0}).conversation == "12"
+
+
+def test_a_history_is_parsed_only_where_the_task_says_that_there_is_one():
+    row = {"user_prompt": "User: a\nAssistant: b\nUser: c", "answer": "d", "task_type": "qa_conversation"}
+    assert turns(row) == [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    assert mapped(row).how == "labelled turns"
+    assert turns({**row, "task_type": "qa"})[0] == ("user", "User: a\nAssistant: b\nUser: c")
+
+
+def test_a_context_follows_its_question():
+    row = {"question": "How much?", "context": "It cost 5.", "answer": "5"}
+    assert turns(row)[0] == ("user", "How much?\n\nIt cost 5.")
+    assert mapped(row).task_type == "qa_with_context"
+
+
+def test_the_default_system_prompt_is_added_only_where_there_is_none():
+    row = {"question": "a", "answer": "b"}
+    assert turns(row)[0] == ("user", "a")
+    assert turns(row, system_prompt="Be kind.")[0] == ("system", "Be kind.")
+    assert turns({"instruction": "a", "output": "b", "system": "Own."}, system_prompt="Be kind.")[0] == (
+        "system",
+        "Own.",
+    )
+
+
+def test_two_layouts_that_fit_and_none_are_told_apart():
+    assert recognise({"question": 1, "query": 1, "answer": 1}) == "fit question/answer and query/answer"
+    assert recognise({"foo": 1, "bar": 1}) == "fit no known layout"
+    error = str(unmapped_columns_error("a.csv", ["foo", "bar"], "fit no known layout"))
+    assert error.startswith(
+        "a.csv: the columns 'foo', 'bar' fit no known layout; expected exactly one of Sujet, Alpaca"
+    )
+    assert error.endswith("--map user=foo --map assistant=bar")
+
+
+def test_a_mapping_overrides_what_is_recognised():
+    row = {"question": "x", "query": "What is an ETF?", "answer": "A fund.", "kind": "qa2"}
+    assert turns(row, {"user": "query", "assistant": "answer"}) == QUESTION_AND_ANSWER
+    plain = {"question": "a", "answer": "b", "kind": "tax", "thread": 4}
+    extras = mapped(plain, {"task_type": "kind", "conversation_id": "thread"})
+    assert (extras.task_type, extras.conversation) == ("tax", "4")
+
+
+def test_a_mapping_to_an_unknown_role_is_a_mistake():
+    with pytest.raises(UserError, match="--map names the role 'teacher'; expected one of user"):
+        check_mapping({"teacher": "x"})
+
+
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        ({"question": "a", "answer": None}, "missing_or_empty"),
+        ({"question": "a", "answer": math.nan}, "missing_or_empty"),
+        ({"question": " ", "answer": "b"}, "missing_or_empty"),
+        ({"question": "a", "answer": ["b"]}, "not_text"),
+        ({"text": "a", "label": 2}, "not_text"),
+        ({"messages": "hello"}, "not_text"),
+        ({"messages": []}, "not_text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "not_text"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "roles"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [1]}]}, "roles"),
+        ({"text": "stray <|im_start|>user\nx<|im_end|>"}, "roles"),
+    ],
+)
+def test_a_row_that_does_not_fit_names_its_rule(row: dict[str, Any], rule: str):
+    with pytest.raises(UnfitRow) as found:
+        mapped(row)
+    assert found.value.rule == rule
+
+
+def test_numbers_and_truth_values_are_written_out():
+    assert turns({"question": 7, "answer": True}) == [("user", "7"), ("assistant", "true")]
+
+
+def test_a_row_of_any_layout_may_name_its_own_task_and_conversation():
+    row = {
+        "messages": [{"role": "user", "content": "Categorize: RENT"}, {"role": "assistant", "content": "Housing"}],
+        "task_type": "transaction_categorization",
+        "conversation_id": 7,
+    }
+    mapped = map_row(recognise(row), row)
+    assert (mapped.task_type, mapped.conversation) == ("transaction_categorization", "7")

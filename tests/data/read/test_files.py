@@ -1,0 +1,148 @@
+"""Damaged files lose the damaged row, never the file; and each loss is named with its line."""
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fintune_kit.data.read.files import format_of, read_rows
+from fintune_kit.data.read.lines import LINE_LIMIT, UnreadableFile
+
+
+def written(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def values(path: Path) -> list[object]:
+    return [row.values for row in read_rows(path)]
+
+
+def faults(path: Path) -> list[tuple[str, str]]:
+    return [(row.place, row.fault) for row in read_rows(path) if row.fault]
+
+
+def test_the_format_is_told_by_the_name_with_or_without_gz():
+    assert format_of(Path("a/ROWS.CSV.gz")) == ".csv"
+    assert format_of(Path("rows.jsonl")) == ".jsonl"
+    assert format_of(Path("rows.txt")) is None
+
+
+def test_a_damaged_line_of_jsonl_is_named_and_the_others_are_read(tmp_path: Path):
+    path = written(tmp_path, "a.jsonl", b'{"a": 1}\nnot json\n[2]\n\n{"a": 3}\n{"a": ')
+    assert [v for v in values(path) if v] == [{"a": 1}, {"a": 3}]
+    assert [place for place, _ in faults(path)] == ["line 2", "line 3", "line 6"]
+    assert faults(path)[1][1] == "found a list, expected an object with columns"
+
+
+def test_a_line_of_17_million_characters_is_refused_without_the_rest(tmp_path: Path):
+    path = written(tmp_path, "a.jsonl", b'{"a": "' + b"x" * (LINE_LIMIT + 10) + b'"}\n{"a": 1}\n')
+    assert [v for v in values(path) if v] == [{"a": 1}]
+    assert faults(path)[0][0] == "line 1"
+    assert "expected at most 16,777,216" in faults(path)[0][1]
+
+
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b'{"a": 1, "a": 2}'], ids=["deep", "huge number", "twice"]
+)
+def test_json_that_python_cannot_take_is_a_refused_row(tmp_path: Path, line: bytes):
+    path = written(tmp_path, "a.jsonl", line + b'\n{"a": 1}\n')
+    assert [v for v in values(path) if v] == [{"a": 1}]
+    assert len(faults(path)) == 1
+
+
+def test_the_bytes_of_other_encodings_are_read(tmp_path: Path):
+    assert values(written(tmp_path, "bom.jsonl", b'\xef\xbb\xbf{"a": 1}\r\n')) == [{"a": 1}]
+    assert values(written(tmp_path, "utf16.jsonl", '{"a": "é"}\n'.encode("utf-16"))) == [{"a": "é"}]
+    (latin,) = read_rows(written(tmp_path, "latin.jsonl", b'{"a": "caf\xe9"}\n'))
+    assert latin.values == {"a": "café"}
+    assert latin.note == "not UTF-8, read as Windows-1252"
+
+
+def test_a_json_file_may_be_a_list_an_object_around_one_or_json_lines(tmp_path: Path):
+    assert values(written(tmp_path, "a.json", b'[{"a": 1}, {"a": 2}]')) == [{"a": 1}, {"a": 2}]
+    assert values(written(tmp_path, "b.json", b'{"data": [{"a": 1}]}')) == [{"a": 1}]
+    assert values(written(tmp_path, "c.json", b'{"a": 1}\n{"a": 2}\n')) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_list_in_one_long_line_is_read_whole(tmp_path: Path):
+    row = b'{"a": "' + b"x" * 1_000_000 + b'"}'
+    assert len(values(written(tmp_path, "a.json", b"[" + b",".join([row] * 18) + b"]"))) == 18
+
+
+def test_a_truncated_list_keeps_what_came_before(tmp_path: Path):
+    path = written(tmp_path, "a.json", b'[{"a": 1}, {"a": 2}, {"a":')
+    assert [v for v in values(path) if v] == [{"a": 1}, {"a": 2}]
+    assert faults(path)[0][0] == "line 1"
+
+
+def test_a_damaged_element_costs_itself_only(tmp_path: Path):
+    path = written(tmp_path, "a.json", b'[\n  {"a": 1},\n  {"a": {"b": 2 "c": 3}},\n  {"a": 4}\n]')
+    assert [v for v in values(path) if v] == [{"a": 1}, {"a": 4}]
+    assert faults(path)[0][0] == "line 3"
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"a": {"0": 1}}', b"3", b"hello", b""], ids=["object", "number", "text", "empty"]
+)
+def test_a_json_file_without_rows_says_what_it_holds(tmp_path: Path, content: bytes):
+    with pytest.raises(UnreadableFile, match="expected"):
+        list(read_rows(written(tmp_path, "a.json", content)))
+
+
+def test_csv_with_bom_crlf_semicolons_and_quotes(tmp_path: Path):
+    path = written(tmp_path, "a.csv", b'\xef\xbb\xbfq;a\r\n"one\r\ntwo";"say ""hi"""\r\nx;y\r\n')
+    assert values(path) == [{"q": "one\ntwo", "a": 'say "hi"'}, {"q": "x", "a": "y"}]
+
+
+def test_a_ragged_csv_row_and_an_open_quote_are_named(tmp_path: Path):
+    path = written(tmp_path, "a.csv", b'q,a\n1,2\n3\n4,5,6\n7,8\n"open,9\n')
+    assert [v for v in values(path) if v] == [{"q": "1", "a": "2"}, {"q": "7", "a": "8"}]
+    assert faults(path)[:2] == [
+        ("line 3", "1 fields, expected 2 as in the header"),
+        ("line 4", "3 fields, expected 2 as in the header"),
+    ]
+    assert faults(path)[2][0] == "line 6"
+
+
+def test_tabs_separate_a_tsv_even_where_commas_are_more(tmp_path: Path):
+    assert values(written(tmp_path, "a.tsv", b"a,b,c\td\n1\t2\n")) == [{"a,b,c": "1", "d": "2"}]
+
+
+def test_a_column_named_twice_is_an_error_of_the_file(tmp_path: Path):
+    with pytest.raises(UnreadableFile, match="names the column 'a' twice in line 1"):
+        list(read_rows(written(tmp_path, "a.csv", b"a,a\n1,2\n")))
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(table, tmp_path / "b.parquet")
+    with pytest.raises(UnreadableFile, match="names the column 'a' twice"):
+        list(read_rows(tmp_path / "b.parquet"))
+
+
+def test_parquet_is_read_also_compressed_and_damage_is_said(tmp_path: Path):
+    pq.write_table(pa.table({"a": ["x", None], "b": [[1], []]}), tmp_path / "a.parquet")
+    expected = [{"a": "x", "b": [1]}, {"a": None, "b": []}]
+    assert values(tmp_path / "a.parquet") == expected
+    assert values(written(tmp_path, "b.parquet.gz", gzip.compress((tmp_path / "a.parquet").read_bytes()))) == expected
+    with pytest.raises(UnreadableFile, match="not readable as Parquet"):
+        list(read_rows(written(tmp_path, "c.parquet", b"PAR1 and no more")))
+
+
+def test_a_compressed_file_that_breaks_off_keeps_its_lines(tmp_path: Path):
+    whole = gzip.compress(b"".join(b'{"a": %d}\n' % number for number in range(5000)))
+    assert len(values(written(tmp_path, "whole.jsonl.gz", whole))) == 5000
+    rows = list(read_rows(written(tmp_path, "cut.jsonl.gz", whole[: len(whole) // 2])))
+    assert len(rows) > 1000
+    assert [row.values for row in rows[:3]] == [{"a": 0}, {"a": 1}, {"a": 2}]
+    assert rows[-1].fault == "the compressed file ends too early"
+
+
+def test_two_compressed_members_are_one_file(tmp_path: Path):
+    both = gzip.compress(b'{"a": 1}\n') + gzip.compress(b'{"a": 2}\n')
+    assert values(written(tmp_path, "a.jsonl.gz", both)) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_file_that_is_not_compressed_says_so(tmp_path: Path):
+    assert "damaged" in faults(written(tmp_path, "a.jsonl.gz", b"hello"))[0][1]

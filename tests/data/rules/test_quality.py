@@ -1,0 +1,104 @@
+"""Each rule refuses what it says, and lets the like of it pass."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fintune_kit.data.rules import quality
+from tests.data.rows import candidate, candidates
+
+WHOLE = [(f"Question {n}?", f"The fund number {n} is a pool of money that many people share.") for n in range(20)]
+
+
+def test_an_answer_needs_a_letter_or_a_figure():
+    assert list(quality.missing_or_empty(candidates(("a", "-"), ("b", "..."), ("c", "5"), ("d", "是")))) == [0, 1]
+
+
+def test_an_answer_that_repeats_its_question():
+    rows = candidates(
+        ("What is an ETF?", "what is an ETF"),
+        ("Question: What is an ETF?", "What is an ETF?"),
+        ("What is an ETF?", "An ETF is a fund."),
+        ("Which is right?\nGold rose.", "Gold rose."),
+    )
+    assert list(quality.answer_equals_prompt(rows)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "It is trading a security on important information that is not public, in breach of",
+        "A fund pools the money of many people. Its manager then decides which of the many shares on offer",
+        "An annuity is a contract in which you pay an insurer a sum, and it pays you a regular",
+    ],
+)
+def test_an_answer_that_stops_in_a_sentence(ending: str):
+    assert quality.cut_off(candidates(*WHOLE, ("What?", ending))) == {20: f"ends with {ending[-30:]!r}"}
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "100% on the first 3% of pay and 50% on the next 2% of pay each pay period",
+        "Buy the new fund, it is cheap. Do it today and tell all of your friends #fund #invest",
+        "There are three:\n1. the fund that pays a dividend every year\n2. the fund that grows and keeps its money",
+        "Roses are red and so is my debt\nviolets are blue and so is my bet\nthe rates are rising again in the spring",
+        "neutral",
+    ],
+)
+def test_what_ends_without_a_full_stop_for_a_reason(ending: str):
+    assert quality.cut_off(candidates(*WHOLE, ("What?", ending))) == {}
+
+
+def test_where_no_neighbour_ends_its_sentences_nothing_is_cut_off():
+    rows = [(question, answer.rstrip(".")) for question, answer in WHOLE]
+    assert quality.cut_off(candidates(*rows)) == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_refusal"),
+    [
+        ("As an AI language model, I cannot predict prices.", True),
+        ("I'm sorry, but I can’t help with that.", True),
+        ("I cannot provide financial advice.", True),
+        ("I am unable to access your records.", True),
+        ("You cannot deduct the rent.", False),
+        ("I am sorry for your loss. A will is settled by a court.", False),
+        ("An AI fund buys shares of AI firms as an asset.", False),
+    ],
+)
+def test_boilerplate_of_an_assistant(answer: str, is_refusal: bool):
+    assert bool(quality.refusal(candidates(("q", answer)))) == is_refusal
+
+
+class ThreeTokensAWord:
+    """Stands for an encoder, and remembers what it was asked to measure."""
+
+    def __init__(self) -> None:
+        self.measured = 0
+
+    def lengths(self, conversations: list[Any]) -> np.ndarray:
+        self.measured += len(conversations)
+        return np.array([sum(3 * len(m["content"].split()) for m in messages) for messages in conversations])
+
+
+def test_length_is_measured_only_where_it_could_be_too_long():
+    encoder = ThreeTokensAWord()
+    rows = candidates(("word " * 200, "yes"), ("word " * 100, "yes"), ("short", "yes"))
+    assert quality.over_length(rows, encoder=encoder, max_length=512) == {  # type: ignore[arg-type]
+        0: "603 tokens, expected at most 512"
+    }
+    assert encoder.measured == 2
+
+
+def test_exact_duplicates_have_the_same_messages():
+    rows = [candidate("a", "b", row=1), candidate("a", "b", row=2), candidate("a", "b", row=3, system="s")]
+    assert quality.exact_duplicate(rows) == {1: "the same messages as rows.csv#1"}
+
+
+def test_every_rule_is_counted_in_its_order_even_where_it_refuses_nothing():
+    counts = quality.refused_by_rule(["refusal", "refusal", "not_selected"])
+    assert list(counts) == list(quality.RULES)
+    assert counts["refusal"] == 2
+    assert sum(counts.values()) == 3
