@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from fintune_kit.chat.encoder import find_fault
+from fintune_kit.conversations import find_fault
 from fintune_kit.data.convert.columns import Layout, map_row, recognise
 from fintune_kit.data.convert.repair import repair
 from fintune_kit.data.convert.unfit import UnfitRow

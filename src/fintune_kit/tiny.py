@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
+from fintune_kit.qwen import CONTROL_TOKENS, SPLIT_RULE
 from fintune_kit.recipes import Recipe
 from fintune_kit.workspace import (
     MANIFEST,
@@ -24,14 +25,6 @@ from fintune_kit.workspace import (
     sha256_of,
     write_manifest,
 )
-
-CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-"""Pad, and the two that mark a turn; in Qwen's order."""
-
-PRE_TOKENIZATION = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""How Qwen cuts text before merging: contractions, words, single digits, punctuation, line ends, blanks."""
 
 
 def tiny_base(workspace: Workspace, *, seed: int) -> Path:
@@ -80,7 +73,7 @@ def build_tokenizer(texts: Iterator[str], *, vocab_size: int) -> PreTrainedToken
     core.normalizer = normalizers.NFC()
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PRE_TOKENIZATION), behavior="isolated"),
+            pre_tokenizers.Split(Regex(SPLIT_RULE), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

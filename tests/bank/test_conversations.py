@@ -16,7 +16,7 @@ from fintune_kit.bank.conversations import (
 )
 from fintune_kit.bank.taxonomy import load_taxonomy
 from fintune_kit.bank.transactions import Transaction, generate_statements, save_statement
-from fintune_kit.chat.encoder import find_fault
+from fintune_kit.conversations import find_fault
 from fintune_kit.errors import UserError
 
 

@@ -7,8 +7,11 @@ from hypothesis import example as also
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fintune_kit.chat.encoder import ChatEncoder, Examples, find_fault, show
-from fintune_kit.chat.examples import Layout, TextPool
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.chat.examples import Examples
+from fintune_kit.chat.pool import TextLayout, TextPool
+from fintune_kit.chat.show import show
+from fintune_kit.conversations import find_fault
 from fintune_kit.errors import UserError
 from fintune_kit.tiny import build_tokenizer
 
@@ -206,7 +209,7 @@ def test_text_from_data_never_becomes_a_token_that_is_added_without_being_specia
 def test_word_by_word_gives_the_tokens_of_the_whole_text(encoder, text):
     lists = []
     for by_words in (True, False):
-        pool, layout = TextPool(encoder._plain, by_words=by_words), Layout()
+        pool, layout = TextPool(encoder._plain, by_words=by_words), TextLayout()
         layout.add(pool.number(text), 0, 0)
         layout.end_example()
         lists.append(pool.gather(layout).tokens.tolist())
@@ -240,7 +243,7 @@ def test_each_distinct_text_is_encoded_once_over_all_batches(encoder):
     pool = TextPool(counting, by_words=True)
     results = []
     for _ in range(2):
-        layout = Layout()
+        layout = TextLayout()
         for text in ("Revenue rose", "Costs rose", "Revenue rose"):
             layout.add(pool.number(text), 0, 0)
             layout.end_example()

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fintune_kit.chat.encoder import ChatEncoder, find_fault
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import find_fault
 from fintune_kit.data.rules.words import words_of
 from fintune_kit.data.stage import prepare_conversations
 from fintune_kit.errors import MissingInputError, UserError

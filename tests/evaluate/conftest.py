@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from fintune_kit.chat.encoder import ChatEncoder, Message
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import Message
 from fintune_kit.evaluate.tasks import Question, Task
 from fintune_kit.tiny import build_tokenizer, sample_texts
 from fintune_kit.train.loss import read_packs

@@ -2,15 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from fintune_kit.chat.encoder import Message
+from fintune_kit.conversations import Conversation, Message, closed_instructions, read_conversations
 from fintune_kit.errors import MissingInputError
-from fintune_kit.evaluate.heldout import (
-    Conversation,
-    answer_tokens,
-    closed_instructions,
-    heldout_tasks,
-    read_conversations,
-)
+from fintune_kit.evaluate.heldout import answer_tokens, heldout_tasks
 from fintune_kit.evaluate.tasks import evenly_chosen
 from tests.evaluate.world import World
 
@@ -21,7 +15,9 @@ def row(number: int, answer: str, *, system: str | None = ASK, task_type: str = 
     messages = [Message(role="user", content=f"text {number}"), Message(role="assistant", content=answer)]
     if system is not None:
         messages.insert(0, Message(role="system", content=system))
-    return Conversation(f"r{number}", task_type, tuple(messages))
+    return Conversation(
+        row_id=f"r{number}", messages=messages, task_type=task_type, source="rows.csv", conversation_id=f"r{number}"
+    )
 
 
 TRAIN = [

@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from fintune_kit.chat.encoder import ChatEncoder, Message
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import Message
 from fintune_kit.evaluate.scoring import Compute, encode_questions, score_choices, target_log_probabilities
 from fintune_kit.evaluate.tasks import Question
 from tests.evaluate.conftest import QUESTIONS

@@ -11,10 +11,10 @@ import pytest
 
 from fintune_kit.bank.conversations import TASK_TYPE, batch_answer, to_conversations
 from fintune_kit.bank.transactions import generate_statements
+from fintune_kit.conversations import Conversation
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.evaluate.declared import load_tasks
 from fintune_kit.evaluate.generation import Generated
-from fintune_kit.evaluate.heldout import Conversation
 from fintune_kit.evaluate.judging import judge
 from fintune_kit.evaluate.records import task_record
 from fintune_kit.evaluate.results import Answer, format_table
@@ -75,7 +75,7 @@ def test_a_transaction_is_asked_as_in_training_with_all_categories(folder: Path)
 def test_floors_learn_from_the_transactions_of_training_only(folder: Path) -> None:
     def row(task_type: str, answer: str) -> Conversation:
         messages = ({"role": "user", "content": "Categorize: X"}, {"role": "assistant", "content": answer})
-        return Conversation("r", task_type, messages)  # type: ignore[arg-type]
+        return Conversation(row_id="r", messages=messages, task_type=task_type, source="rows.csv", conversation_id="r")
 
     train = [row(TASK_TYPE, "Shopping"), row(TASK_TYPE, '[{"transaction": "X"}]'), row("topic", "Shopping")]
     assert tasks_of(folder, train)[0].labelled == {"": (("Categorize: X",), ("Shopping",))}

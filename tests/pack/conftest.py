@@ -4,11 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import Conversation, write_conversations
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.workspace import write_manifest
 
@@ -38,17 +37,26 @@ def encoder() -> ChatEncoder:
 
 
 @pytest.fixture
-def write_conversations(tmp_path: Path) -> Callable[..., Path]:
+def make_conversations(tmp_path: Path) -> Callable[..., Path]:
     """Writes a finished `conversations/` folder."""
 
     def write(train: list[Any] = CONVERSATIONS, validation: list[Any] = CONVERSATIONS[:2]) -> Path:
         folder = tmp_path / "conversations"
         folder.mkdir()
-        message = pa.struct([("role", pa.string()), ("content", pa.string())])
-        schema = pa.schema([("messages", pa.list_(message)), ("row_id", pa.string())])
         for split, rows in (("train", train), ("validation", validation)):
-            table = {"messages": rows, "row_id": [f"{split}.csv#{number}" for number in range(len(rows))]}
-            pq.write_table(pa.table(table, schema=schema), folder / f"{split}.parquet")
+            write_conversations(
+                folder / f"{split}.parquet",
+                [
+                    Conversation(
+                        row_id=f"{split}.csv#{number}",
+                        messages=messages,
+                        task_type="qa",
+                        source=f"{split}.csv",
+                        conversation_id=f"{split}.csv#{number}",
+                    )
+                    for number, messages in enumerate(rows)
+                ],
+            )
         write_manifest(folder, stage="conversations", inputs={}, counts={})
         return folder
 

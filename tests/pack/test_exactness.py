@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from fintune_kit.chat.encoder import IGNORE
+from fintune_kit.chat.examples import IGNORE
 from fintune_kit.pack.drawing import stretches
 from fintune_kit.pack.mask import tree_mask
 from fintune_kit.pack.tree import arrange, write_columns

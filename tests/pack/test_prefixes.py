@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fintune_kit.chat.encoder import Example, Examples
+from fintune_kit.chat.examples import Example, Examples
 from fintune_kit.pack.prefixes import RangeMinimum, prefix_order, shareable_lengths, shared_with_previous
 from tests.pack.world import THREE_LEVELS, examples
 

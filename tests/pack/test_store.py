@@ -16,9 +16,9 @@ LENGTH = 128
 
 
 @pytest.fixture
-def packed(write_conversations, encoder, tmp_path):
+def packed(make_conversations, encoder, tmp_path):
     """A folder of packs."""
-    pack_conversations(write_conversations(), encoder=encoder, out=tmp_path / "packed", max_length=LENGTH, seed=1)
+    pack_conversations(make_conversations(), encoder=encoder, out=tmp_path / "packed", max_length=LENGTH, seed=1)
     return tmp_path / "packed"
 
 
@@ -61,10 +61,10 @@ def roots(row):
 
 
 @pytest.mark.parametrize("rows_at_once", [2, 4096])
-def test_no_row_vanishes(write_conversations, encoder, tmp_path, monkeypatch, rows_at_once):
-    monkeypatch.setattr("fintune_kit.pack.store._ROWS_AT_ONCE", rows_at_once)
+def test_no_row_vanishes(make_conversations, encoder, tmp_path, monkeypatch, rows_at_once):
+    monkeypatch.setattr("fintune_kit.conversations._ROWS_AT_ONCE", rows_at_once)
     no_answer = [{"role": "user", "content": "hello"}]
-    folder = write_conversations([*CONVERSATIONS, no_answer])
+    folder = make_conversations([*CONVERSATIONS, no_answer])
     manifest = pack_conversations(folder, encoder=encoder, out=tmp_path / "packed", max_length=LENGTH)
     counts = manifest["counts"]["train"]
     assert (counts["rows"], counts["examples"], counts["refused"]) == (7, 5, 2)
@@ -91,17 +91,17 @@ def test_the_manifest_says_what_was_saved(packed, encoder):
     assert set(manifest["inputs"]) == {"conversations/train.parquet", "conversations/validation.parquet"}
 
 
-def test_without_sharing_every_token_is_written(write_conversations, encoder, tmp_path):
+def test_without_sharing_every_token_is_written(make_conversations, encoder, tmp_path):
     manifest = pack_conversations(
-        write_conversations(), encoder=encoder, out=tmp_path / "packed", max_length=LENGTH, share_prefixes=False
+        make_conversations(), encoder=encoder, out=tmp_path / "packed", max_length=LENGTH, share_prefixes=False
     )
     counts = manifest["counts"]["train"]
     assert counts["written_tokens"] == counts["plain_tokens"]
     assert counts["packs"] == counts["plain_packs"]
 
 
-def test_the_same_inputs_and_seed_give_the_same_bytes(write_conversations, encoder, tmp_path):
-    folder = write_conversations()
+def test_the_same_inputs_and_seed_give_the_same_bytes(make_conversations, encoder, tmp_path):
+    folder = make_conversations()
     digests = []
     for name in ("once", "again"):
         pack_conversations(folder, encoder=encoder, out=tmp_path / name, max_length=LENGTH, seed=1)
@@ -111,15 +111,15 @@ def test_the_same_inputs_and_seed_give_the_same_bytes(write_conversations, encod
     assert digests[0] == digests[1]
 
 
-def test_an_empty_validation_split_is_kept_empty(write_conversations, encoder, tmp_path):
-    pack_conversations(write_conversations(validation=[]), encoder=encoder, out=tmp_path / "packed", max_length=LENGTH)
+def test_an_empty_validation_split_is_kept_empty(make_conversations, encoder, tmp_path):
+    pack_conversations(make_conversations(validation=[]), encoder=encoder, out=tmp_path / "packed", max_length=LENGTH)
     opened = open_packed(tmp_path / "packed", verify=True)
     assert len(opened.validation) == len(opened.validation.rows) == 0
     assert opened.manifest["counts"]["validation"]["fill"] == 0
 
 
-def test_nothing_to_train_on_is_refused_and_nothing_is_left(write_conversations, encoder, tmp_path):
-    folder = write_conversations([conversation("long " * 200, "x")])
+def test_nothing_to_train_on_is_refused_and_nothing_is_left(make_conversations, encoder, tmp_path):
+    folder = make_conversations([conversation("long " * 200, "x")])
     with pytest.raises(
         UserError, match=r"none of the 1 rows of .*train\.parquet fits into 128 tokens; raise max_length"
     ):
@@ -133,23 +133,23 @@ def test_unfinished_conversations_are_refused(tmp_path, encoder):
         pack_conversations(tmp_path / "nowhere", encoder=encoder, out=tmp_path / "packed", max_length=LENGTH)
 
 
-def test_conversations_without_a_split_are_refused(write_conversations, encoder, tmp_path):
-    folder = write_conversations()
+def test_conversations_without_a_split_are_refused(make_conversations, encoder, tmp_path):
+    folder = make_conversations()
     (folder / "validation.parquet").unlink()
     write_manifest(folder, stage="conversations", inputs={}, counts={})
     with pytest.raises(MissingInputError, match=r"validation\.parquet is missing; run notebooks/01_data"):
         pack_conversations(folder, encoder=encoder, out=tmp_path / "packed", max_length=LENGTH)
 
 
-def test_changed_conversations_are_refused(write_conversations, encoder, tmp_path):
-    folder = write_conversations()
+def test_changed_conversations_are_refused(make_conversations, encoder, tmp_path):
+    folder = make_conversations()
     change(folder / "train.parquet")
     with pytest.raises(UserError, match=r"train\.parquet has changed"):
         pack_conversations(folder, encoder=encoder, out=tmp_path / "packed", max_length=LENGTH)
 
 
-def test_conversations_without_the_columns_are_refused(write_conversations, encoder, tmp_path):
-    folder = write_conversations()
+def test_conversations_without_the_columns_are_refused(make_conversations, encoder, tmp_path):
+    folder = make_conversations()
     table = pq.read_table(folder / "train.parquet").drop_columns(["row_id"])
     pq.write_table(table, folder / "train.parquet")
     write_manifest(folder, stage="conversations", inputs={}, counts={})

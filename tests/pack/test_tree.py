@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fintune_kit.chat.encoder import Example, Examples
+from fintune_kit.chat.examples import Example, Examples
 from fintune_kit.pack.tree import COLUMNS, arrange, unpack, write_columns
 from tests.pack.world import THREE_LEVELS, as_pairs, examples, expected_pairs
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fintune_kit.chat.encoder import Example, Examples
+from fintune_kit.chat.examples import Example, Examples
 
 
 def example(prompt: list[int], answer: list[int]) -> Example:

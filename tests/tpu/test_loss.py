@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fintune_kit.chat.encoder import IGNORE
+from fintune_kit.chat.examples import IGNORE
 
 pytest.importorskip("jax", reason="JAX is not installed: `make test-tpu` runs these tests in .venv-tpu")
 

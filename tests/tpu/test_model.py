@@ -14,7 +14,7 @@ pytest.importorskip("tunix", reason="Tunix is not installed: `make test-tpu` run
 import jax
 import jax.numpy as jnp
 
-from fintune_kit.chat.encoder import IGNORE
+from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
 from fintune_kit.plan.cost import ModelShape, Recompute
 from fintune_kit.recipes import LoraRecipe

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset, Features, List, Value
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from fintune_kit.chat.encoder import IGNORE
+from fintune_kit.chat.examples import IGNORE
 
 LENGTH = 12
 

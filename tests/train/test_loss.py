@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fintune_kit.chat.encoder import IGNORE
+from fintune_kit.chat.examples import IGNORE
 from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.loss import read_packs, summed_cross_entropy
 from fintune_kit.train.trainer import stack_packs

@@ -21,7 +21,7 @@ from typing import Any
 
 from fintune_kit.bank.taxonomy import load_taxonomy
 from fintune_kit.bank.transactions import Transaction, read_statement
-from fintune_kit.chat.encoder import Message
+from fintune_kit.conversations import Message
 from fintune_kit.errors import UserError
 from fintune_kit.workspace import read_manifest, replacing_folder, sha256_of, write_manifest
 

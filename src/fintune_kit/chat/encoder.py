@@ -9,59 +9,22 @@ meant: control tokens are off in content, and it runs at the speed of the Rust t
 """
 
 import hashlib
-import html
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fintune_kit.chat.examples import QWEN_SPLIT, Example, Examples, Layout, TextPool
-from fintune_kit.chat.template import Message, places, read_template, unknown_template
+from fintune_kit.chat.examples import Example, Examples
+from fintune_kit.chat.pool import TextLayout, TextPool
+from fintune_kit.chat.template import places, read_template, unknown_template
+from fintune_kit.conversations import Message
 from fintune_kit.errors import UserError
-
-__all__ = ["IGNORE", "ChatEncoder", "Colored", "Example", "Examples", "Message", "find_fault", "show"]
-
-IGNORE = -100
-"""The label of a position that is not supervised, as PyTorch's cross-entropy knows it."""
+from fintune_kit.qwen import SPLIT_RULE
 
 _ALL = 1 << 30
-
-
-def find_fault(messages: Sequence[Any]) -> str | None:
-    """What keeps `messages` from being a conversation to learn from, in words; None where nothing does.
-
-    System first and at most once (it may be empty: the template writes an empty one), then user and assistant in
-    turn, beginning with user and ending with assistant, none of them empty or blank.
-    """
-    roles = [message.get("role") for message in messages]
-    for number, message in enumerate(messages):
-        content = message.get("content")
-        if not isinstance(content, str):
-            return f"message {number} has content of type {type(content).__name__}, expected text"
-        if not _is_unicode(content):
-            return f"message {number} ({roles[number]}) is not valid Unicode (a lone surrogate)"
-        if not content.strip() and roles[number] != "system":
-            return f"message {number} ({roles[number]}) is empty"
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    for number, role in enumerate(turns, start=len(roles) - len(turns)):
-        expected = "user" if (number - (len(roles) - len(turns))) % 2 == 0 else "assistant"
-        if role != expected:
-            return f"message {number} has role {role!r}, expected {expected!r}"
-    if not turns or turns[-1] != "assistant":
-        return f"the last message has role {roles[-1]!r}, expected 'assistant'" if roles else "there is no message"
-    return None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class ChatEncoder:
@@ -131,7 +94,7 @@ class ChatEncoder:
         leads = {place: pool.add_tokens(slot.lead) for place, slot in self.template.slots.items()}
         tail = pool.add_tokens(self.template.tail)
         for conversations in batches:
-            layout = Layout()
+            layout = TextLayout()
             for messages in conversations:
                 answered = False
                 for message, place in zip(messages, places(messages), strict=True):
@@ -142,7 +105,7 @@ class ChatEncoder:
                 layout.end_example()
             yield pool.gather(layout)
 
-    def _lay_out(self, message: Message, place: str, *, layout: Layout, pool: TextPool) -> None:
+    def _lay_out(self, message: Message, place: str, *, layout: TextLayout, pool: TextPool) -> None:
         slot = self.template.slots[place]
         content = slot.trim(message["content"])
         taught = _ALL if message["role"] == "assistant" else 0
@@ -168,42 +131,13 @@ class ChatEncoder:
                     raise unknown_template(self.tokenizer, f"its tokens for {messages!r} could not be reproduced")
 
 
-@dataclass(frozen=True)
-class Colored:
-    """Pieces of text, supervised or not: green and underlined in a notebook and a terminal, in brackets elsewhere."""
-
-    pieces: tuple[tuple[str, bool], ...]
-
-    def _repr_html_(self) -> str:
-        style = "background:#d5f0dd;color:#0b5a2b;text-decoration:underline"
-        body = "".join(
-            f'<span style="{style}">{html.escape(text)}</span>' if on else html.escape(text) for text, on in self.pieces
-        )
-        return f'<pre style="white-space:pre-wrap">{body}</pre>'
-
-    def ansi(self) -> str:
-        """For a terminal."""
-        return "".join(f"\033[4;32m{text}\033[0m" if on else text for text, on in self.pieces)
-
-    def __str__(self) -> str:
-        return "".join(f"[[{text}]]" if on else text for text, on in self.pieces)
-
-
-def show(example: Example, encoder: ChatEncoder) -> Colored:
-    """An example's text with its supervised tokens coloured; a notebook renders the value."""
-    borders = np.flatnonzero(np.diff(example.supervised)) + 1
-    runs = np.split(example.tokens, borders)
-    flags = [bool(part[0]) for part in np.split(example.supervised, borders) if len(part)]
-    return Colored(tuple((encoder.tokenizer.decode(run), on) for run, on in zip(runs, flags, strict=True)))
-
-
 def _follows_qwen(description: dict[str, Any]) -> bool:
     """Whether a text may be cut into words: the rule is Qwen's, and nothing else joins across a space."""
     steps = (description["pre_tokenizer"] or {}).get("pretokenizers", [])
     rules = [step.get("pattern", {}).get("Regex") for step in steps if step["type"] == "Split"]
     normalizer = (description["normalizer"] or {"type": "NFC"})["type"]
     prefixed = any(step.get("add_prefix_space") for step in steps)
-    return rules == [QWEN_SPLIT] and normalizer == "NFC" and not prefixed
+    return rules == [SPLIT_RULE] and normalizer == "NFC" and not prefixed
 
 
 def _fingerprint(description: dict[str, Any], tokenizer: Any) -> str:

@@ -10,8 +10,9 @@ every template of the ChatML kind. Two shapes say all: with a system message and
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
+from fintune_kit.conversations import Message
 from fintune_kit.errors import UserError
 
 _TRIMS: tuple[Callable[[str], str], ...] = (
@@ -21,13 +22,6 @@ _TRIMS: tuple[Callable[[str], str], ...] = (
     lambda text: text.lstrip(),
     lambda text: text.strip(),
 )
-
-
-class Message(TypedDict):
-    """One turn; `role` is system, user or assistant."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True)

@@ -5,36 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fintune_kit.chat.template import Message
+from fintune_kit.conversations import Conversation
 
 
-@dataclass(slots=True)
-class Candidate:
+@dataclass(slots=True, kw_only=True)
+class Candidate(Conversation):
     """A row that was read as a conversation."""
 
-    row_id: str
-    source: str
     origin: str
     """The upstream dataset that the row itself names, else the source."""
-    task_type: str
-    conversation_id: str
-    messages: list[Message]
     row: Mapping[str, Any]
     """The row as it was read."""
-
-    @property
-    def answer(self) -> str:
-        return self.messages[-1]["content"]
-
-    @property
-    def system(self) -> str:
-        first = self.messages[0]
-        return first["content"] if first["role"] == "system" else ""
-
-    @property
-    def prompt(self) -> str:
-        """Everything that the answer answers, without the system prompt."""
-        return "\n".join(message["content"] for message in self.messages[:-1] if message["role"] != "system")
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import write_conversations
 from fintune_kit.data import report
 from fintune_kit.data.choose.scoring import scores_of
 from fintune_kit.data.choose.selection import hold_out_groups, select
@@ -34,15 +35,6 @@ from fintune_kit.data.rules.prompts import Prompts, compare_prompts
 from fintune_kit.errors import UserError
 from fintune_kit.workspace import replacing_folder, write_json, write_manifest
 
-CONVERSATIONS = pa.schema(
-    [
-        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-        ("task_type", pa.string()),
-        ("source", pa.string()),
-        ("conversation_id", pa.string()),
-        ("row_id", pa.string()),
-    ]
-)
 REJECTED = pa.schema([(name, pa.string()) for name in ("row_id", "source", "row", "rule", "detail")])
 
 
@@ -209,8 +201,7 @@ def _write(
 ) -> None:
     with replacing_folder(out) as folder:
         for name, candidates in (("train", train), ("validation", validation)):
-            columns = {name: [getattr(c, name) for c in candidates] for name in CONVERSATIONS.names}
-            pq.write_table(pa.table(columns, schema=CONVERSATIONS), folder / f"{name}.parquet", compression="zstd")
+            write_conversations(folder / f"{name}.parquet", candidates)
         columns = {name: [getattr(refusal, name) for refusal in refusals] for name in REJECTED.names}
         pq.write_table(pa.table(columns, schema=REJECTED), folder / "rejected.parquet", compression="zstd")
         write_json(folder / "report.json", summary)

@@ -15,12 +15,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.chat.encoder import Message
+from fintune_kit.conversations import (
+    MAX_OPTION_CHARACTERS,
+    MAX_OPTIONS,
+    Conversation,
+    Message,
+    closed_instructions,
+    fold_label,
+)
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.evaluate.heldout import LONGEST_OPTION, MOST_OPTIONS, Conversation, closed_instructions
 from fintune_kit.evaluate.judging import read_number, read_pairs
 from fintune_kit.evaluate.known import ALIASES, KNOWN, Known, hub_rows
-from fintune_kit.evaluate.tasks import Metric, Question, Task, fold_label
+from fintune_kit.evaluate.tasks import Metric, Question, Task
 from fintune_kit.evaluate.transactions import NAME as TRANSACTIONS
 from fintune_kit.evaluate.transactions import transactions_tasks
 from fintune_kit.workspace import WRITTEN_BY
@@ -159,8 +165,8 @@ def _own_task(path: Path, rows: Sequence[Mapping[str, Any]], *, train: Sequence[
 def options_of(targets: Sequence[str]) -> tuple[str, ...]:
     """The distinct targets as options, most frequent first, where they are few, short and repeated; else none."""
     counts = Counter(targets)
-    few = 2 <= len(counts) <= MOST_OPTIONS and len(targets) >= 2 * len(counts)
-    short = all(len(target) <= LONGEST_OPTION and "\n" not in target for target in counts)
+    few = 2 <= len(counts) <= MAX_OPTIONS and len(targets) >= 2 * len(counts)
+    short = all(len(target) <= MAX_OPTION_CHARACTERS and "\n" not in target for target in counts)
     ordered = sorted(counts, key=lambda target: (-counts[target], target))
     return tuple(ordered) if few and short and not all(read_number(target) for target in counts) else ()
 
@@ -180,8 +186,8 @@ def labelled_for(options: Sequence[str], train: Sequence[Conversation]) -> Label
     """Texts and labels of training conversations whose instruction has exactly these options."""
     wanted = {fold_label(option): option for option in options}
     closed = {key for key, seen in closed_instructions(train).items() if {fold_label(o) for o in seen} == set(wanted)}
-    fitting = [c for c in train if (c.task_type, c.instruction) in closed]
-    return tuple(c.asked for c in fitting), tuple(wanted[fold_label(c.answer)] for c in fitting)
+    fitting = [c for c in train if (c.task_type, c.system) in closed]
+    return tuple(c.question for c in fitting), tuple(wanted[fold_label(c.answer)] for c in fitting)
 
 
 def _question(

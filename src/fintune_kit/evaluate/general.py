@@ -6,7 +6,7 @@ They are no benchmark: an adapter that answers clearly fewer of them than its ba
 import json
 from importlib import resources
 
-from fintune_kit.chat.encoder import Message
+from fintune_kit.conversations import Message
 from fintune_kit.evaluate.tasks import Question, Task
 
 KINDS = {"knowledge": "general knowledge", "arithmetic": "arithmetic"}

@@ -5,72 +5,12 @@ answers, and likelihood decides. Under any other system prompt the answer is fre
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
+from fintune_kit.conversations import Conversation, closed_instructions, fold_label
+from fintune_kit.evaluate.tasks import Metric, Question, Task, evenly_chosen
 
-from fintune_kit.chat.encoder import Message
-from fintune_kit.errors import UserError
-from fintune_kit.evaluate.tasks import Metric, Question, Task, evenly_chosen, fold_label
-from fintune_kit.workspace import read_manifest
-
-MOST_OPTIONS = 64
-"""An instruction with more distinct answers than this is no closed question."""
-LONGEST_OPTION = 48
-"""Characters; Sujet's longest label is `Treasuries | Corporate Debt`."""
 _ENTITY_LIST = re.compile(r"[^:;\n]+:\s*\w+(\s*[;\n]\s*[^:;\n]+:\s*\w+)*\s*\.?")
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """One row of `conversations/*.parquet`."""
-
-    row_id: str
-    task_type: str
-    messages: tuple[Message, ...]
-
-    @property
-    def instruction(self) -> str:
-        """The system prompt; empty where there is none."""
-        return self.messages[0]["content"] if self.messages[0]["role"] == "system" else ""
-
-    @property
-    def asked(self) -> str:
-        """The last user message."""
-        return self.messages[-2]["content"]
-
-    @property
-    def answer(self) -> str:
-        """The last answer, the one that is judged."""
-        return self.messages[-1]["content"]
-
-
-def read_conversations(folder: Path, split: str) -> list[Conversation]:
-    """The conversations of a split.
-
-    Args:
-        folder: stage 1's output.
-        split: `train` or `validation`.
-
-    Raises:
-        MissingInputError: the folder is missing or unfinished.
-        UserError: the file has other columns than stage 1 writes.
-    """
-    read_manifest(folder, stage="conversations")
-    path = folder / f"{split}.parquet"
-    try:
-        rows: dict[str, list[Any]] = pq.read_table(path, columns=["row_id", "task_type", "messages"]).to_pydict()
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} could not be read ({str(error).splitlines()[0]}); expected the columns row_id, task_type and "
-            f"messages: run notebook 01 again"
-        ) from error
-    columns = zip(rows["row_id"], rows["task_type"], rows["messages"], strict=True)
-    return [Conversation(row_id, task, tuple(messages)) for row_id, task, messages in columns]
 
 
 def heldout_tasks(
@@ -87,11 +27,11 @@ def heldout_tasks(
     tasks: list[Task] = []
     for task_type in sorted({c.task_type for c in validation}):
         rows = [c for c in validation if c.task_type == task_type]
-        choices = [c for c in rows if (task_type, c.instruction) in closed]
-        free = [c for c in rows if (task_type, c.instruction) not in closed]
+        choices = [c for c in rows if (task_type, c.system) in closed]
+        free = [c for c in rows if (task_type, c.system) not in closed]
         if choices:
             chosen = [choices[i] for i in evenly_chosen(len(choices), limit=most_rows)]
-            questions = tuple(_choice(c, closed[task_type, c.instruction]) for c in chosen)
+            questions = tuple(_choice(c, closed[task_type, c.system]) for c in chosen)
             groups = {question.group: labelled[task_type, question.group] for question in questions}
             tasks.append(_task(task_type, "accuracy", questions, of_total=len(choices), labelled=groups))
         if free:
@@ -101,26 +41,6 @@ def heldout_tasks(
             tokens = answer_tokens([c.answer for c in train if c.task_type == task_type])
             tasks.append(_task(task_type, metric, questions, of_total=len(free), max_new_tokens=tokens))
     return sorted(tasks, key=lambda task: not task.is_choice)
-
-
-def closed_instructions(train: Iterable[Conversation]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Options of each closed (task type, system prompt), most frequent first.
-
-    Spellings that differ in case only are one option, in the spelling that training showed most.
-    """
-    answers: dict[tuple[str, str], Counter[str]] = {}
-    for conversation in train:
-        counts = answers.setdefault((conversation.task_type, conversation.instruction), Counter())
-        counts[conversation.answer] += 1
-    closed = {}
-    for key, counts in answers.items():
-        options: dict[str, str] = {}
-        for answer, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-            options.setdefault(fold_label(answer), answer)
-        few = 2 <= len(options) <= MOST_OPTIONS and counts.total() >= 2 * len(options)
-        if few and all(len(option) <= LONGEST_OPTION for option in options.values()):
-            closed[key] = tuple(options.values())
-    return closed
 
 
 def answer_tokens(answers: Sequence[str]) -> int:
@@ -135,9 +55,9 @@ def _labelled(
     """Training texts and labels of each closed instruction."""
     found: dict[tuple[str, str], tuple[list[str], list[str]]] = {key: ([], []) for key in closed}
     for conversation in train:
-        key = (conversation.task_type, conversation.instruction)
+        key = (conversation.task_type, conversation.system)
         if key in closed:
-            found[key][0].append(conversation.asked)
+            found[key][0].append(conversation.question)
             found[key][1].append(_as_option(conversation.answer, closed[key]))
     return {key: (tuple(texts), tuple(labels)) for key, (texts, labels) in found.items()}
 
@@ -149,21 +69,21 @@ def _as_option(answer: str, options: tuple[str, ...]) -> str:
 def _choice(conversation: Conversation, options: tuple[str, ...]) -> Question:
     return Question(
         row_id=conversation.row_id,
-        messages=conversation.messages[:-1],
-        text=conversation.asked,
+        messages=tuple(conversation.messages[:-1]),
+        text=conversation.question,
         target=_as_option(conversation.answer, options),
         options=options,
-        group=conversation.instruction,
+        group=conversation.system,
     )
 
 
 def _free_text(conversation: Conversation) -> Question:
     return Question(
         row_id=conversation.row_id,
-        messages=conversation.messages[:-1],
-        text=conversation.asked,
+        messages=tuple(conversation.messages[:-1]),
+        text=conversation.question,
         target=conversation.answer,
-        group=conversation.instruction,
+        group=conversation.system,
     )
 
 

@@ -14,9 +14,10 @@ from functools import cache
 from typing import Any
 
 from fintune_kit.bank.conversations import parse_batch_answer
+from fintune_kit.conversations import fold_label
 from fintune_kit.evaluate.generation import Generated
 from fintune_kit.evaluate.results import Answer
-from fintune_kit.evaluate.tasks import Task, fold_label
+from fintune_kit.evaluate.tasks import Task
 
 TOLERANCE = 0.005
 """Relative; a number rounded to three digits is the same number."""

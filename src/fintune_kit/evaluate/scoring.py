@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from fintune_kit.chat.encoder import ChatEncoder, Message
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import Message
 from fintune_kit.evaluate.tasks import Question
 from fintune_kit.evaluate.trees import OptionTrie, TreePack, build_packs, check_depth, option_trie
 from fintune_kit.train.attention import attention_inputs

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import Conversation, read_conversations
 from fintune_kit.errors import UserError
 from fintune_kit.evaluate.contamination import TrainingText, contaminated
 from fintune_kit.evaluate.declared import load_tasks
 from fintune_kit.evaluate.general import general_tasks
 from fintune_kit.evaluate.generation import generate_answers
-from fintune_kit.evaluate.heldout import Conversation, heldout_tasks, read_conversations
+from fintune_kit.evaluate.heldout import heldout_tasks
 from fintune_kit.evaluate.judging import judge
 from fintune_kit.evaluate.progress import Progress
 from fintune_kit.evaluate.records import task_record

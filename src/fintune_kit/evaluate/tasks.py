@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fintune_kit.bank.transactions import Transaction
-from fintune_kit.chat.encoder import Message
+from fintune_kit.conversations import Message
 
 Metric = Literal["accuracy", "exact", "numeric", "token_f1", "rouge_l", "json", "entities", "categories"]
 """How an answer is judged: `accuracy` by likelihood among options, the others on generated text (`judging`)."""
@@ -66,11 +66,6 @@ class Task:
     def labels(self) -> list[str]:
         """All options, in order of first appearance: the axes of a confusion grid."""
         return list(dict.fromkeys(option for question in self.questions for option in question.options))
-
-
-def fold_label(text: str) -> str:
-    """A label without what does not tell it apart: case, outer blanks, a final full stop."""
-    return text.strip().rstrip(".").strip().casefold()
 
 
 def evenly_chosen(count: int, *, limit: int | None) -> Sequence[int]:

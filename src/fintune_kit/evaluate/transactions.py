@@ -23,9 +23,9 @@ from fintune_kit.bank.conversations import (
 )
 from fintune_kit.bank.taxonomy import load_taxonomy
 from fintune_kit.bank.transactions import Transaction, totals_by_category
+from fintune_kit.conversations import Conversation
 from fintune_kit.errors import UserError
 from fintune_kit.evaluate import metrics
-from fintune_kit.evaluate.heldout import Conversation
 from fintune_kit.evaluate.results import Answer
 from fintune_kit.evaluate.tasks import Question, Task, evenly_chosen
 from fintune_kit.workspace import WRITTEN_BY, check_files, read_manifest
@@ -65,7 +65,7 @@ def transactions_tasks(folder: Path, *, train: Sequence[Conversation], most_gene
             metric="accuracy",
             questions=questions,
             source=f"transactions/{EVALUATION}",
-            labelled={"": (tuple(c.asked for c in about), tuple(c.answer for c in about))},
+            labelled={"": (tuple(c.question for c in about), tuple(c.answer for c in about))},
             statement=tuple(_transaction(row) for row in rows),
         )
     ]

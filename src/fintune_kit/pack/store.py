@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fintune_kit.chat.encoder import ChatEncoder, Examples, Message, find_fault
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.chat.examples import Examples
+from fintune_kit.conversations import SPLITS, Message, batches_of_conversations, count_conversations, find_fault
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.pack.tree import COLUMNS, Arrangement, arrange, write_columns
 from fintune_kit.workspace import WRITTEN_BY, check_files, read_manifest, replacing_folder, sha256_of, write_manifest
@@ -26,8 +28,6 @@ from fintune_kit.workspace import WRITTEN_BY, check_files, read_manifest, replac
 if TYPE_CHECKING:
     import datasets
 
-SPLITS = ("train", "validation")
-_ROWS_AT_ONCE = 4096
 _PACKS_AT_ONCE = 256
 _TABLE = ("examples", "supervised_tokens", "plain_tokens", "written_tokens")
 
@@ -88,7 +88,7 @@ def pack_conversations(
                 raise MissingInputError(f"{source} is missing; run {WRITTEN_BY['conversations']} again")
             inputs[f"conversations/{source.name}"] = sha256_of(source)
             examples, rows = _read_examples(
-                source, split=split, encoder=encoder, max_length=max_length, refused=refused
+                conversations, split=split, encoder=encoder, max_length=max_length, refused=refused
             )
             if split == "train" and len(examples) == 0:
                 raise UserError(
@@ -161,34 +161,31 @@ def _open_split(folder: Path, split: str) -> PackedSplit:
 
 
 def _read_examples(
-    source: Path, *, split: str, encoder: ChatEncoder, max_length: int, refused: _Refused
+    folder: Path, *, split: str, encoder: ChatEncoder, max_length: int, refused: _Refused
 ) -> tuple[Examples, int]:
     """The examples of a split that fit, and its number of rows."""
-    file = pq.ParquetFile(source)
-    missing = {"messages", "row_id"} - set(file.schema_arrow.names)
-    if missing:
-        raise UserError(f"{source} has no column {', '.join(sorted(missing))}; run {WRITTEN_BY['conversations']} again")
+    rows = count_conversations(folder, split)
     named: list[str] = []
 
     def batches() -> Iterator[Sequence[list[Message]]]:
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["messages", "row_id"]):
+        for conversations in batches_of_conversations(folder, split):
             sound = []
-            for messages, row_id in zip(batch["messages"].to_pylist(), batch["row_id"].to_pylist(), strict=True):
-                fault = find_fault(messages or [])
+            for conversation in conversations:
+                fault = find_fault(conversation.messages or [])
                 if fault:
-                    refused.add(row_id, split, fault, None)
+                    refused.add(conversation.row_id, split, fault, None)
                 else:
-                    sound.append(messages)
-                    named.append(row_id)
+                    sound.append(conversation.messages)
+                    named.append(conversation.row_id)
             yield sound
-            bar.update(len(batch))
+            bar.update(len(conversations))
 
     kept: list[Examples] = []
-    with tqdm(total=file.metadata.num_rows, desc=f"tokens of {split}", unit=" rows") as bar:
+    with tqdm(total=rows, desc=f"tokens of {split}", unit=" rows") as bar:
         for examples in encoder.encode_batches(batches()):
             row_ids = named[-len(examples) :] if len(examples) else []
             kept += [_drop_long(examples, row_ids, split=split, max_length=max_length, refused=refused)]
-    return Examples.concatenate(kept), file.metadata.num_rows
+    return Examples.concatenate(kept), rows
 
 
 def _drop_long(

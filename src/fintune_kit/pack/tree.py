@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fintune_kit.chat.encoder import IGNORE
-from fintune_kit.chat.examples import Examples
+from fintune_kit.chat.examples import IGNORE, Examples
 from fintune_kit.pack.grouping import build_trie, fewest_packs, group
 from fintune_kit.pack.prefixes import RangeMinimum, prefix_order, shareable_lengths, shared_with_previous
 

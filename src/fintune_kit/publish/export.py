@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from fintune_kit.chat.encoder import ChatEncoder, Message
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import Message
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import find_machine
 from fintune_kit.publish.gguf_file import Weight, write_gguf

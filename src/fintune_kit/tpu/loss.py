@@ -11,7 +11,7 @@ Sorting within a pack moves nothing from one device to another.
 from functools import cache
 from typing import Any
 
-from fintune_kit.chat.encoder import IGNORE
+from fintune_kit.chat.examples import IGNORE
 
 
 def summed_cross_entropy(hidden: Any, head: Any, labels: Any, *, chunk: int) -> Any:

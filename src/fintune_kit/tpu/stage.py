@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from transformers import TrainerControl, TrainerState
 
-from fintune_kit.chat.encoder import IGNORE
+from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
 from fintune_kit.plan.cost import ModelShape
 from fintune_kit.plan.plan import Plan

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from fintune_kit.chat.encoder import IGNORE
+from fintune_kit.chat.examples import IGNORE
 from fintune_kit.train.attention import attention_inputs
 
 HALF_SCALE = 2.0**12

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fintune_kit.chat.template import Message
+from fintune_kit.conversations import Message
 from fintune_kit.data.convert.history import parse_history
 from fintune_kit.data.convert.turns import parse_chatml, parse_turns
 from fintune_kit.data.convert.unfit import UnfitRow

@@ -12,7 +12,7 @@ And the year before?               an unlabelled turn: the        user       And
 import re
 from typing import Literal
 
-from fintune_kit.chat.template import Message
+from fintune_kit.conversations import Message
 
 History = Literal["labelled turns", "turns after three newlines", "a single question", "kept as one message"]
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fintune_kit.chat.encoder import find_fault
-from fintune_kit.chat.template import Message
+from fintune_kit.conversations import Message, find_fault
 from fintune_kit.data.convert.columns import Layout, Mapped, map_row, recognise, unmapped_columns_error
 from fintune_kit.data.convert.repair import KINDS, Repaired, repair
 from fintune_kit.data.convert.unfit import UnfitRow

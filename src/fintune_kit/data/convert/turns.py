@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from fintune_kit.chat.template import Message
+from fintune_kit.conversations import Message
 from fintune_kit.data.convert.unfit import UnfitRow
 
 _ROLES = {

@@ -1,0 +1,181 @@
+"""Conversations, the one form of data between the stages: what they are, how `conversations/` is read and written.
+
+conversations/train.parquet, validation.parquet      a row a conversation
+    messages         [{"role": "user", "content": "Is revenue rising?"}, {"role": "assistant", "content": "Yes"}]
+    task_type        "yes_no_question"
+    source           the file or hub dataset that the row came from
+    conversation_id  rows of one conversation share it
+    row_id           "rows.csv#17", the 17th row of that file
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.workspace import WRITTEN_BY
+
+SPLITS = ("train", "validation")
+SCHEMA = pa.schema(
+    [
+        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("task_type", pa.string()),
+        ("source", pa.string()),
+        ("conversation_id", pa.string()),
+        ("row_id", pa.string()),
+    ]
+)
+"""The columns of both splits."""
+MAX_OPTIONS = 64
+"""A system prompt with more distinct answers than this asks an open question."""
+MAX_OPTION_CHARACTERS = 48
+"""Sujet's longest label is `Treasuries | Corporate Debt`."""
+_ROWS_AT_ONCE = 4096
+
+
+class Message(TypedDict):
+    """One turn; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Conversation:
+    """One row of a split."""
+
+    row_id: str
+    messages: list[Message]
+    task_type: str
+    source: str
+    conversation_id: str
+
+    @property
+    def system(self) -> str:
+        """The system prompt; empty where there is none."""
+        first = self.messages[0]
+        return first["content"] if first["role"] == "system" else ""
+
+    @property
+    def question(self) -> str:
+        """The last user message."""
+        return self.messages[-2]["content"]
+
+    @property
+    def prompt(self) -> str:
+        """Everything before the last answer, without the system prompt."""
+        return "\n".join(message["content"] for message in self.messages[:-1] if message["role"] != "system")
+
+    @property
+    def answer(self) -> str:
+        """The last answer."""
+        return self.messages[-1]["content"]
+
+
+def find_fault(messages: Sequence[Any]) -> str | None:
+    """What keeps `messages` from being a conversation to learn from, in words; None where nothing does.
+
+    The system message comes first and at most once; it may be empty (the template then writes an empty one). User and
+    assistant follow in turn, from a user to an assistant. None of their messages is empty or blank.
+    """
+    roles = [message.get("role") for message in messages]
+    for index, message in enumerate(messages):
+        content = message.get("content")
+        if not isinstance(content, str):
+            return f"message {index} has content of type {type(content).__name__}, expected text"
+        if not _is_unicode(content):
+            return f"message {index} ({roles[index]}) is not valid Unicode (a lone surrogate)"
+        if not content.strip() and roles[index] != "system":
+            return f"message {index} ({roles[index]}) is empty"
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    for index, role in enumerate(turns, start=len(roles) - len(turns)):
+        expected = "user" if (index - (len(roles) - len(turns))) % 2 == 0 else "assistant"
+        if role != expected:
+            return f"message {index} has role {role!r}, expected {expected!r}"
+    if not turns or turns[-1] != "assistant":
+        return f"the last message has role {roles[-1]!r}, expected 'assistant'" if roles else "there is no message"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def closed_instructions(train: Iterable[Conversation]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The closed questions among some conversations: (task type, system prompt) to options, most frequent first.
+
+    A system prompt asks a closed question where its answers are few, short and repeated: on average, at least two rows
+    give each of them. Spellings that differ in case only are one option, in the spelling that is most frequent.
+    """
+    answers: dict[tuple[str, str], Counter[str]] = {}
+    for conversation in train:
+        counts = answers.setdefault((conversation.task_type, conversation.system), Counter())
+        counts[conversation.answer] += 1
+    closed = {}
+    for key, counts in answers.items():
+        options: dict[str, str] = {}
+        for answer, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+            options.setdefault(fold_label(answer), answer)
+        few = 2 <= len(options) <= MAX_OPTIONS and counts.total() >= 2 * len(options)
+        if few and all(len(option) <= MAX_OPTION_CHARACTERS for option in options.values()):
+            closed[key] = tuple(options.values())
+    return closed
+
+
+def fold_label(text: str) -> str:
+    """A label without what does not tell it apart: case, outer blanks, a final full stop."""
+    return text.strip().rstrip(".").strip().casefold()
+
+
+def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
+    """Writes a split, a row a conversation, in the columns of `SCHEMA`."""
+    rows = list(conversations)
+    columns = {name: [getattr(conversation, name) for conversation in rows] for name in SCHEMA.names}
+    pq.write_table(pa.table(columns, schema=SCHEMA), path, compression="zstd")
+
+
+def read_conversations(folder: Path, split: str) -> list[Conversation]:
+    """The conversations of a split, in their order on disk.
+
+    Args:
+        folder: stage 1's output.
+        split: `train` or `validation`.
+
+    Raises:
+        MissingInputError: the split is missing.
+        UserError: the file cannot be read, or has other columns than stage 1 writes.
+    """
+    return [conversation for batch in batches_of_conversations(folder, split) for conversation in batch]
+
+
+def batches_of_conversations(folder: Path, split: str) -> Iterator[list[Conversation]]:
+    """As `read_conversations`, some thousand at a time: for what does not need all of them in memory."""
+    path = folder / f"{split}.parquet"
+    if not path.is_file():
+        raise MissingInputError(f"{path} is missing; run {WRITTEN_BY['conversations']} again")
+    try:
+        file = pq.ParquetFile(path)
+        missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
+        if missing:
+            raise UserError(f"{path} has no column {', '.join(missing)}; run {WRITTEN_BY['conversations']} again")
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=SCHEMA.names):
+            yield [Conversation(**row) for row in batch.to_pylist()]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} could not be read ({str(error).splitlines()[0]}); expected the Parquet file that stage 1 writes: "
+            f"run {WRITTEN_BY['conversations']} again"
+        ) from error
+
+
+def count_conversations(folder: Path, split: str) -> int:
+    """How many rows a split has, read from its footer."""
+    return pq.ParquetFile(folder / f"{split}.parquet").metadata.num_rows
