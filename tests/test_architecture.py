@@ -1,4 +1,4 @@
-"""Imports point one way: the root knows no stage, a stage knows the root and the stages before it."""
+"""The house: imports point one way, between sub-folders too; a room says its purpose; functions stay short."""
 
 import ast
 from pathlib import Path
@@ -8,20 +8,36 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "src" / "fintune_kit"
-STAGES = ("data", "pack", "train", "evaluate")
-ORDER_KNOWN_BY = (
-    "cli",
-    "cli_kaggle",
-    "cli_train",
-    "cli_transactions",
-    "kaggle",
-    "__main__",
-)  # with the notebooks, all that may know the order of the stages
-SEES = {stage: {*STAGES[: number + 1]} for number, stage in enumerate(STAGES)} | {
-    "pack": {"pack"},
-    "train": {"pack", "train"},
-}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+
+KNOWS = {
+    "chat": (),
+    "pack": ("chat",),
+    "plan": ("pack",),
+    "train": ("chat", "pack", "plan"),
+    "bank": ("chat",),
+    "data": ("chat", "bank"),
+    "evaluate": ("chat", "pack", "plan", "train", "bank", "data"),
+    "publish": ("chat", "pack", "plan", "train", "bank", "data", "evaluate"),
+    "tpu": ("chat", "pack", "plan", "train"),
+    "kaggle": (),
+}
+"""Which rooms a room may import. Every room may import the root files, and these import no room."""
+FLOORS_OF_DATA = ("read", "convert", "rules", "choose")
+"""Each may import those before it; the files beside them tie them together."""
+KNOWS_THE_ORDER = ("cli", "__main__")
+"""With the notebooks, all that may import every room."""
+MAX_FILES = 20
+MAX_FUNCTION_LINES = 60
+CORE = (
+    "chat",
+    "pack/tree.py",
+    "train/model.py",
+    "train/loss.py",
+    "train/attention.py",
+    "train/trainer.py",
+)
+MAX_CORE_LINES = 1700
 ENVIRONMENT_READ_BY = (
     "recipes.py",
     "workspace.py",
@@ -33,40 +49,100 @@ ENVIRONMENT_READ_BY = (
 )
 
 
-def rooms(path: Path) -> set[str]:
-    """The first name below `fintune_kit` of everything that a module imports from the package."""
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a module imports, as `data.read.lines`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively: say the whole path"
-            if node.module == "fintune_kit":
-                names = [f"fintune_kit.{alias.name}" for alias in node.names]
-            else:
-                names = [node.module or ""]
-        found |= {name.split(".")[1] for name in names if name.startswith("fintune_kit.")}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.removeprefix("fintune_kit.") for name in names if name.startswith("fintune_kit.")}
     return found
+
+
+def rooms(path: Path) -> set[str]:
+    """The first name of each, where it is a room."""
+    return {name.split(".")[0] for name in imported(path)} & {*KNOWS, "cli"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_one_way(path):
     place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if place in ORDER_KNOWN_BY:
-        return
-    stages = {*STAGES, "kaggle"} & rooms(path)
-    assert stages <= SEES.get(place, set()), f"{place} must not know {sorted(stages - SEES.get(place, set()))}"
+    if place not in KNOWS_THE_ORDER:
+        allowed = {place, *KNOWS.get(place, ())}
+        assert rooms(path) <= allowed, f"{place} must not know {sorted(rooms(path) - allowed)}"
+
+
+@pytest.mark.parametrize("number", range(len(FLOORS_OF_DATA)))
+def test_the_floors_of_data_know_those_before_them(number):
+    floor = FLOORS_OF_DATA[number]
+    allowed = set(FLOORS_OF_DATA[: number + 1])
+    modules = sorted((PACKAGE / "data" / floor).glob("*.py"))
+    assert len(modules) > 1, "an empty floor could not break the rule"
+    for path in modules:
+        above = {n.split(".")[1] for n in imported(path) if n.startswith("data.") and n.split(".")[1] in FLOORS_OF_DATA}
+        assert above <= allowed, f"{path.name} must not know {sorted(above - allowed)}"
+
+
+def test_no_two_modules_import_each_other():
+    edges = {path: imported(path) for path in MODULES}
+    names = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES}
+    modules = {name: path for path, name in names.items()}
+    knows = {
+        path: {m for name in edges[path] for m in (name, name.rpartition(".")[0]) if m in modules} for path in MODULES
+    }
+
+    def reaches(start: Path) -> set[Path]:
+        seen: set[Path] = set()
+        waiting = [modules[m] for m in knows[start]]
+        while waiting:
+            path = waiting.pop()
+            if path not in seen:
+                seen.add(path)
+                waiting += [modules[m] for m in knows[path]]
+        return seen
+
+    circles = [names[path] for path in MODULES if path in reaches(path)]
+    assert not circles, circles
 
 
 def test_the_guard_sees_imports():
-    assert {"pack", "train", "recipes"} <= rooms(PACKAGE / "train" / "stage.py")
+    assert {"pack", "plan"} <= rooms(PACKAGE / "train" / "stage.py")
+    assert "data.read.lines.Row" in imported(PACKAGE / "data" / "read" / "files.py")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_is_a_room_with_its_purpose_said_on_top(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree), "no paragraph on top says what this module is for"
+    purpose = ast.get_docstring(tree)
+    assert purpose, "no paragraph on top says what this module is for"
+    assert len(purpose) > 20, f"{purpose!r} says nothing"
     assert path.name not in ("utils.py", "helpers.py", "common.py")
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, "over 300 lines: two purposes?"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_functions_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = len((ast.get_docstring(node) or "").splitlines())
+            lines = (node.end_lineno or 0) - node.lineno + 1 - docstring
+            assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines without its docstring"
+
+
+def test_a_floor_has_few_files():
+    floors = {path.parent for path in MODULES}
+    counts = {str(floor.relative_to(PACKAGE)): len(list(floor.glob("*.py"))) - 1 for floor in floors}
+    assert max(counts.values()) <= MAX_FILES, counts
+
+
+def test_the_core_can_be_read_in_an_hour():
+    files = [file for place in CORE for file in sorted((PACKAGE / place).rglob("*.py"))] + [
+        PACKAGE / place for place in CORE if place.endswith(".py")
+    ]
+    assert len(files) > len(CORE), "chat/ holds more than one file"
+    lines = {str(file.relative_to(PACKAGE)): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    assert sum(lines.values()) <= MAX_CORE_LINES, lines
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -8,6 +8,7 @@ from datasets import Dataset, Features, List, Value
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.examples import IGNORE
+from tests.evaluate.conftest import encoder, world  # noqa: F401 - the finished run that test_artifacts reads
 
 LENGTH = 12
 
