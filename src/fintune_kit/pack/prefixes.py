@@ -78,3 +78,9 @@ class RangeMinimum:
             table = self._levels[number]
             result[chosen] = np.minimum(table[first[chosen]], table[last[chosen] - 2**number + 1])
         return result
+
+    def of(self, first: int, last: int) -> int:
+        """Minimum of `values[first : last + 1]`; needs first <= last."""
+        level = (last - first + 1).bit_length() - 1
+        table = self._levels[level]
+        return int(min(table[first], table[last - (1 << level) + 1]))

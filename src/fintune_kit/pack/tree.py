@@ -9,7 +9,7 @@ Two examples, `a b c x X` and `a b c y Y`, whose answers X and Y are supervised,
     shift_labels    -  -  -  X  -  Y  -  -  -  -     the token to predict from here, -100 where there is none
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fintune_kit.chat.examples import IGNORE, Examples
 from fintune_kit.pack.grouping import build_trie, fewest_packs, group
+from fintune_kit.pack.mix import compose, even_order, mixed_packs
 from fintune_kit.pack.prefixes import RangeMinimum, prefix_order, shareable_lengths, shared_with_previous
 
 COLUMNS = ("input_ids", "position_ids", "subtree_end", "shift_labels")
@@ -46,11 +47,25 @@ class Arrangement:
         return np.diff(np.concatenate([[0], np.cumsum(values)])[np.concatenate([[0], self.ends])])
 
 
-def arrange(examples: Examples, *, max_length: int, share_prefixes: bool = True, seed: int = 0) -> Arrangement:
-    """Groups examples of at most `max_length` tokens into as few packs as it can, and shuffles the packs by `seed`.
+def arrange(
+    examples: Examples,
+    *,
+    max_length: int,
+    share_prefixes: bool = True,
+    strata: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> Arrangement:
+    """Groups examples of at most `max_length` tokens into packs.
 
-    Without `share_prefixes` this is ordinary best-fit packing. An example of a single token teaches nothing and is
-    not packed by anyone here: it would read as padding.
+    An example of a single token teaches nothing and is not packed by anyone here: it would read as padding.
+
+    Args:
+        examples: of 2 to `max_length` tokens each.
+        max_length: positions in a pack.
+        share_prefixes: whether a shared prefix is written once; without it this is ordinary best-fit packing.
+        strata: of each example, what a mix is made of (see `mix`): each pack then holds a mix, and each stretch of
+            packs too. None makes as few packs as possible, in shuffled order.
+        seed: of the order.
     """
     lengths = examples.lengths()
     assert len(lengths) == 0 or (lengths.max() <= max_length and lengths.min() >= 2), "callers refuse other lengths"
@@ -61,8 +76,13 @@ def arrange(examples: Examples, *, max_length: int, share_prefixes: bool = True,
     else:
         order, shared = np.arange(len(lengths)), np.zeros(len(lengths), np.int64)
     trie = build_trie(lengths[order].tolist(), shared.tolist())
-    packs = group(trie, max_length)
-    packs = [packs[number] for number in np.random.default_rng(seed).permutation(len(packs))]
+    if strata is None:
+        packs = group(trie, max_length)
+        packs = [packs[index] for index in np.random.default_rng(seed).permutation(len(packs))]
+    else:
+        in_order = [strata[index] for index in order.tolist()]
+        packs = mixed_packs(trie, shared.tolist(), strata=in_order, max_length=max_length, seed=seed)
+        packs = [packs[index] for index in even_order(compose(packs, in_order)[0], seed=seed).tolist()]
     ends = np.cumsum([len(pack) for pack in packs], dtype=np.int64)
     ranks = np.array([rank for pack in packs for rank in pack], np.int64)
     in_pack = np.zeros(len(ranks), np.int64)
