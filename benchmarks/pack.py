@@ -138,7 +138,8 @@ def read_rows(path: Path) -> list[list[str]]:
 def whole(name: str, *, data: Path, work: Path) -> Result:
     """Conversations to packs on disk, with the checks and the manifest."""
     from fintune_kit.chat.encoder import ChatEncoder
-    from fintune_kit.pack.store import open_packed, pack_conversations
+    from fintune_kit.pack.stage import pack_conversations
+    from fintune_kit.pack.store import open_packed
 
     encoder = ChatEncoder.load(data / "qwen2.5-tokenizer")
     import datasets  # noqa: F401 - imports are timed on neither side

@@ -62,7 +62,7 @@ def without_noise(setup: Setup) -> Setup:
 def prepare(setup: Setup, data: Path, work: Path) -> None:
     """`base/` with its tokenizer, `packed/` for us, `examples.parquet` for the peer."""
     from fintune_kit.chat.encoder import ChatEncoder
-    from fintune_kit.pack.store import pack_conversations
+    from fintune_kit.pack.stage import pack_conversations
     from fintune_kit.workspace import write_manifest
 
     rows = pq.read_table(data / "sujet_proxy.parquet", columns=["system_prompt", "user_prompt", "answer"]).to_pylist()

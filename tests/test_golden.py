@@ -16,7 +16,8 @@ import pytest
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.data.recipe_sources import sources_of
 from fintune_kit.data.stage import prepare_conversations
-from fintune_kit.pack.store import open_packed, pack_conversations
+from fintune_kit.pack.stage import pack_conversations
+from fintune_kit.pack.store import open_packed
 from fintune_kit.recipes import load_recipe
 from fintune_kit.tiny import base_of, tokenizer_of
 from fintune_kit.train.stage import train

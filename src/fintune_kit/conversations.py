@@ -110,24 +110,28 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def closed_instructions(train: Iterable[Conversation]) -> dict[tuple[str, str], tuple[str, ...]]:
+def closed_instructions(conversations: Iterable[Conversation]) -> dict[tuple[str, str], tuple[str, ...]]:
     """The closed questions among some conversations: (task type, system prompt) to options, most frequent first.
 
     A system prompt asks a closed question where its answers are few, short and repeated: on average, at least two rows
     give each of them. Spellings that differ in case only are one option, in the spelling that is most frequent.
     """
-    answers: dict[tuple[str, str], Counter[str]] = {}
-    for conversation in train:
-        counts = answers.setdefault((conversation.task_type, conversation.system), Counter())
-        counts[conversation.answer] += 1
+    return closed_questions(((c.task_type, c.system), c.answer) for c in conversations)
+
+
+def closed_questions(answers: Iterable[tuple[tuple[str, str], str]]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """As `closed_instructions`, from pairs of (task type, system prompt) and answer."""
+    counts_of: dict[tuple[str, str], Counter[str]] = {}
+    for question, answer in answers:
+        counts_of.setdefault(question, Counter())[answer] += 1
     closed = {}
-    for key, counts in answers.items():
+    for question, counts in counts_of.items():
         options: dict[str, str] = {}
         for answer, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             options.setdefault(fold_label(answer), answer)
         few = 2 <= len(options) <= MAX_OPTIONS and counts.total() >= 2 * len(options)
         if few and all(len(option) <= MAX_OPTION_CHARACTERS for option in options.values()):
-            closed[key] = tuple(options.values())
+            closed[question] = tuple(options.values())
     return closed
 
 
@@ -159,9 +163,7 @@ def read_conversations(folder: Path, split: str) -> list[Conversation]:
 
 def batches_of_conversations(folder: Path, split: str) -> Iterator[list[Conversation]]:
     """As `read_conversations`, some thousand at a time: for what does not need all of them in memory."""
-    path = folder / f"{split}.parquet"
-    if not path.is_file():
-        raise MissingInputError(f"{path} is missing; run {WRITTEN_BY['conversations']} again")
+    path = _file_of(folder, split)
     try:
         file = pq.ParquetFile(path)
         missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
@@ -178,4 +180,11 @@ def batches_of_conversations(folder: Path, split: str) -> Iterator[list[Conversa
 
 def count_conversations(folder: Path, split: str) -> int:
     """How many rows a split has, read from its footer."""
-    return pq.ParquetFile(folder / f"{split}.parquet").metadata.num_rows
+    return pq.ParquetFile(_file_of(folder, split)).metadata.num_rows
+
+
+def _file_of(folder: Path, split: str) -> Path:
+    path = folder / f"{split}.parquet"
+    if not path.is_file():
+        raise MissingInputError(f"{path} is missing; run {WRITTEN_BY['conversations']} again")
+    return path

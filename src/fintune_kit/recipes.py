@@ -46,6 +46,9 @@ class PackRecipe:
     """Positions in a pack; 99 % of Sujet's rows fit, longer ones are refused and counted, never cut."""
     share_prefixes: bool = True
     """Write a prefix that examples share once: the same gradients from about half the tokens."""
+    mix: bool = False
+    """Let each pack hold a mix of tasks and labels: a few more packs, but a step that learns all tasks at once. Without
+    it a pack holds examples that are alike, which only a step of many packs makes up for."""
 
     def __post_init__(self) -> None:
         _require(self.max_length >= 16, "pack.max_length", self.max_length, "16 or more")

@@ -10,7 +10,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Message
-from fintune_kit.pack.store import open_packed, pack_conversations
+from fintune_kit.pack.stage import pack_conversations
+from fintune_kit.pack.store import open_packed
 from fintune_kit.recipes import LoraRecipe, Recipe, smoke
 from fintune_kit.train.model import add_adapter, load_base
 from fintune_kit.train.outcome import save_tokenizer

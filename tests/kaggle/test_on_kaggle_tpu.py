@@ -25,7 +25,7 @@ from fintune_kit.data.stage import prepare_conversations
 from fintune_kit.kaggle.delivery import deliver, tpu_packages_of
 from fintune_kit.kaggle.kernels import build_kernels
 from fintune_kit.kaggle.manifest import read_chain
-from fintune_kit.pack.store import pack_conversations
+from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.recipes import smoke
 from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.outcome import ARTIFACTS

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.pack.store import open_packed, pack_conversations
+from fintune_kit.pack.stage import pack_conversations
+from fintune_kit.pack.store import open_packed
 from fintune_kit.pack.tree import COLUMNS, unpack
 from fintune_kit.workspace import write_manifest
 from tests.pack.conftest import CONVERSATIONS, conversation

@@ -14,7 +14,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.pack.store import pack_conversations
+from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.recipes import Recipe, smoke
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.workspace import write_manifest

@@ -21,7 +21,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.errors import UserError
-from fintune_kit.pack.store import pack_conversations
+from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.checkpoints import newest_checkpoint
 from fintune_kit.train.outcome import ARTIFACTS

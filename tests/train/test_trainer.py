@@ -69,7 +69,7 @@ def run(
 ):
     """Trains a LoRA on the four packs with the stack that a real run uses; returns the log and the adapter."""
     recipe = replace(smoke().train, epochs=epochs, learning_rate=1e-2, optimizer="adamw_torch")
-    order = step_order(len(rows), epochs=epochs, seed=0, packs_per_step=4)
+    order = step_order(np.ones((len(rows), 1), np.int64), epochs=epochs, seed=0, packs_per_step=4)
     the_plan = plan(micro_batch=micro_batch, packs_per_step=4, optimizer_steps=len(order) // 4)
     base = make_model().requires_grad_(False)
     read_packs(base, head_chunk=4)
@@ -113,13 +113,22 @@ def losses(log):
 
 
 def test_the_order_is_every_pack_once_a_pass_and_filled_to_whole_steps():
-    order = step_order(5, epochs=2, seed=7, packs_per_step=4)
+    five = np.ones((5, 1), np.int64)
+    order = step_order(five, epochs=2, seed=7, packs_per_step=4)
     assert order[:5].tolist() == [0, 1, 2, 3, 4]
     assert sorted(order[5:10].tolist()) == [0, 1, 2, 3, 4]
     assert order[5:10].tolist() != [0, 1, 2, 3, 4]
     assert order[10:].tolist() == [-1, -1]
-    assert step_order(5, epochs=2, seed=7, packs_per_step=4).tolist() == order.tolist()
-    assert step_order(5, epochs=2, seed=8, packs_per_step=4).tolist() != order.tolist()
+    assert step_order(five, epochs=2, seed=7, packs_per_step=4).tolist() == order.tolist()
+    assert step_order(five, epochs=2, seed=8, packs_per_step=4).tolist() != order.tolist()
+
+
+def test_each_pass_spreads_the_tasks_evenly():
+    """Eight packs of one task and eight of another: each step of two holds one of each, in every pass."""
+    strata = np.array([[4, 0], [0, 4]] * 8)
+    order = step_order(strata, epochs=3, seed=7, packs_per_step=2)
+    for step in order.reshape(-1, 2):
+        assert strata[step].sum(axis=0).tolist() == [4, 4]
 
 
 def test_an_empty_pack_supervises_nothing_and_each_of_its_positions_sees_itself(rows):

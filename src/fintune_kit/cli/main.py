@@ -119,7 +119,7 @@ def run_data(arguments: argparse.Namespace) -> None:
 def run_pack(arguments: argparse.Namespace) -> None:
     """`fintune-kit pack`"""
     from fintune_kit.chat.encoder import ChatEncoder
-    from fintune_kit.pack.store import pack_conversations
+    from fintune_kit.pack.stage import pack_conversations
     from fintune_kit.tiny import tokenizer_of
 
     recipe, workspace = _open(arguments)

@@ -127,19 +127,22 @@ def even_order(composition: NDArray[np.int64], *, seed: int | Sequence[int]) -> 
     return np.array(order, np.int64)
 
 
-def compose(packs: Sequence[Sequence[int]], strata: Sequence[Hashable]) -> tuple[NDArray[np.int64], list[Hashable]]:
-    """How many examples of each stratum each pack holds, int64 `[packs, strata]`, and the strata.
+def compose(
+    packs: Sequence[Sequence[int]], strata: Sequence[Hashable], *, names: Sequence[Hashable]
+) -> NDArray[np.int64]:
+    """How many examples of each stratum each pack holds, int64 `[packs, strata]`.
 
     Args:
         packs: indices of examples.
-        strata: of each example; they count in the order of their first appearance.
+        strata: of each example.
+        names: all strata, in the order of the columns.
     """
-    columns = {stratum: column for column, stratum in enumerate(dict.fromkeys(strata))}
+    columns = {name: column for column, name in enumerate(names)}
     composition = np.zeros((len(packs), len(columns)), np.int64)
     for index, pack in enumerate(packs):
         for member in pack:
             composition[index, columns[strata[member]]] += 1
-    return composition, list(columns)
+    return composition
 
 
 def _leaves_below(trie: Trie) -> list[int]:

@@ -42,6 +42,10 @@ class Arrangement:
     def __len__(self) -> int:
         return len(self.ends)
 
+    def packs(self) -> list[list[int]]:
+        """Indices of the examples in each pack."""
+        return [part.tolist() for part in np.split(self.members, self.ends[:-1])] if len(self) else []
+
     def sum_by_pack(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
         """Sums one value a member over the members of each pack, int64 [p]."""
         return np.diff(np.concatenate([[0], np.cumsum(values)])[np.concatenate([[0], self.ends])])
@@ -53,9 +57,10 @@ def arrange(
     max_length: int,
     share_prefixes: bool = True,
     strata: Sequence[Hashable] | None = None,
+    mix: bool = False,
     seed: int = 0,
 ) -> Arrangement:
-    """Groups examples of at most `max_length` tokens into packs.
+    """Groups examples of at most `max_length` tokens into packs, and puts the packs in order.
 
     An example of a single token teaches nothing and is not packed by anyone here: it would read as padding.
 
@@ -63,10 +68,11 @@ def arrange(
         examples: of 2 to `max_length` tokens each.
         max_length: positions in a pack.
         share_prefixes: whether a shared prefix is written once; without it this is ordinary best-fit packing.
-        strata: of each example, what a mix is made of (see `mix`): each pack then holds a mix, and each stretch of
-            packs too. None makes as few packs as possible, in shuffled order.
+        strata: task and label of each example: any stretch of packs then holds a mix of them. None shuffles the packs.
+        mix: whether each pack holds such a mix too (`mix`); else there are as few packs as possible (`grouping`).
         seed: of the order.
     """
+    assert strata is not None or not mix, "a mix needs strata"
     lengths = examples.lengths()
     assert len(lengths) == 0 or (lengths.max() <= max_length and lengths.min() >= 2), "callers refuse other lengths"
     if share_prefixes:
@@ -76,13 +82,16 @@ def arrange(
     else:
         order, shared = np.arange(len(lengths)), np.zeros(len(lengths), np.int64)
     trie = build_trie(lengths[order].tolist(), shared.tolist())
-    if strata is None:
-        packs = group(trie, max_length)
-        packs = [packs[index] for index in np.random.default_rng(seed).permutation(len(packs))]
-    else:
-        in_order = [strata[index] for index in order.tolist()]
+    in_order = [strata[index] for index in order.tolist()] if strata is not None else []
+    if mix:
         packs = mixed_packs(trie, shared.tolist(), strata=in_order, max_length=max_length, seed=seed)
-        packs = [packs[index] for index in even_order(compose(packs, in_order)[0], seed=seed).tolist()]
+    else:
+        packs = group(trie, max_length)
+    if strata is None:
+        turn = np.random.default_rng(seed).permutation(len(packs))
+    else:
+        turn = even_order(compose(packs, in_order, names=list(dict.fromkeys(in_order))), seed=seed)
+    packs = [packs[index] for index in turn.tolist()]
     ends = np.cumsum([len(pack) for pack in packs], dtype=np.int64)
     ranks = np.array([rank for pack in packs for rank in pack], np.int64)
     in_pack = np.zeros(len(ranks), np.int64)

@@ -92,7 +92,7 @@ def train_on_tpu(
     )
     learned = _start(run, model=model, config=config, recipe=recipe)
     order = step_order(
-        len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
+        packs.train.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
     guard = NonFiniteGuard()
     log = step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard)
@@ -223,7 +223,9 @@ def mean_loss(model: TpuModel, adapter: Any, rows: Any, *, plan: Plan) -> tuple[
     import jax
 
     size = plan.micro_batch * plan.processes
-    filled = in_training_order(rows, step_order(len(rows), epochs=1, seed=0, packs_per_step=size))
+    filled = in_training_order(
+        rows, step_order(np.ones((len(rows), 1), np.int64), epochs=1, seed=0, packs_per_step=size)
+    )
     compiled = make_loss(model, head_chunk=plan.head_chunk)
     total, tokens = 0.0, 0
     for start in range(0, len(filled), size):

@@ -110,7 +110,7 @@ def train(
     device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
     model = load_for_training(recipe, plan, base=base, device=device)
     order = step_order(
-        len(packs.train.rows), epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
+        packs.train.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
     guard = NonFiniteGuard()
     trainer = PackTrainer(

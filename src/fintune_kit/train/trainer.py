@@ -23,6 +23,8 @@ from trl import SFTConfig, SFTTrainer
 
 from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
+from fintune_kit.pack.mix import even_order
+from fintune_kit.pack.tree import COLUMNS
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import TrainRecipe
 from fintune_kit.train.callbacks import Clock
@@ -31,22 +33,24 @@ from fintune_kit.train.guards import NonFiniteGuard, split_batch
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("input_ids", "position_ids", "subtree_end", "shift_labels")
 
-
-def step_order(packs: int, *, epochs: int, seed: int, packs_per_step: int) -> np.ndarray:
+def step_order(strata: np.ndarray, *, epochs: int, seed: int, packs_per_step: int) -> np.ndarray:
     """Which pack is read when: a pure function of its arguments, so that a resumed run reads what it would have read.
 
         [ step 1: 0 1 2 3 | step 2: 4 5 6 2 | step 3: 0 5 1 -1 ]     7 packs, 2 epochs, 4 packs a step
 
-    The first pass keeps the order in which packing shuffled them. The last step is filled with -1, an empty pack: so
-    each step has the same shape on any number of processes.
+    The first pass keeps the order in which the packs lie on disk, which is a mix already (`pack.mix`); each further
+    pass has another such order. The last step is filled with -1, an empty pack: so each step has the same shape on any
+    number of processes.
+
+    Args:
+        strata: `[packs, strata]` examples of each stratum in each pack.
 
     Returns:
         int64, a whole number of steps long.
     """
-    passes = [np.arange(packs)]
-    passes += [np.random.default_rng([seed, epoch]).permutation(packs) for epoch in range(1, epochs)]
+    passes = [np.arange(len(strata))]
+    passes += [even_order(strata, seed=[seed, epoch]) for epoch in range(1, epochs)]
     order = np.concatenate(passes)
     missing = -len(order) % packs_per_step
     return np.concatenate([order, np.full(missing, -1)])
