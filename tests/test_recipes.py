@@ -16,7 +16,7 @@ def clean_environment(monkeypatch):
 
 def test_p100_is_the_run_that_people_reproduce():
     recipe = p100()
-    assert recipe.model == "Qwen/Qwen2.5-3B-Instruct"
+    assert recipe.base == "Qwen/Qwen2.5-3B-Instruct"
     assert recipe.data.sources == ("sujet-ai/Sujet-Finance-Instruct-177k",)
     assert recipe.data.examples == 50_000
     assert (recipe.pack.max_length, recipe.pack.share_prefixes) == (2048, True)
@@ -66,7 +66,7 @@ def test_source_model_and_tokenizer_can_be_overridden(monkeypatch):
     monkeypatch.setenv("FINTUNE_TOKENIZER", "here")
     recipe = load_recipe("p100")
     assert recipe.data.sources == ("a.csv", "b.csv")
-    assert (recipe.model, recipe.tokenizer) == ("Qwen/Qwen2.5-0.5B-Instruct", "here")
+    assert (recipe.base, recipe.tokenizer) == ("Qwen/Qwen2.5-0.5B-Instruct", "here")
 
 
 def test_an_unknown_recipe_is_named_with_those_that_exist():

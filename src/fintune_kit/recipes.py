@@ -132,7 +132,7 @@ class Recipe:
 
     name: str
     """What `--recipe` and `FINTUNE_RECIPE` call it."""
-    model: str = "Qwen/Qwen2.5-3B-Instruct"
+    base: str = "Qwen/Qwen2.5-3B-Instruct"
     """Hub id or folder of the base model; `tiny` is made in the workspace. The 3B is under the Qwen Research licence
     (non-commercial); 0.5B, 1.5B, 7B and Qwen3 are Apache-2.0."""
     tokenizer: str | None = None
@@ -146,7 +146,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(bool(self.name), "name", self.name, "a word")
-        _require(bool(self.model), "model", self.model, "a hub id, a folder or `tiny`")
+        _require(bool(self.base), "base", self.base, "a hub id, a folder or `tiny`")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
 
     def as_dict(self) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def smoke() -> Recipe:
     """The same path in minutes on two CPU cores: the bundled sample and a tiny Qwen2 made in process."""
     return Recipe(
         name="smoke",
-        model="tiny",
+        base="tiny",
         data=DataRecipe(sources=("sample",), transactions=100, examples=640, validation_share=0.2),
         pack=PackRecipe(max_length=512),
         lora=LoraRecipe(rank=32, alpha=64, dropout=0.0),
@@ -199,8 +199,8 @@ def load_recipe(name: str | None = None) -> Recipe:
     recipe = RECIPES[name]()
     if source := os.environ.get("FINTUNE_SOURCE"):
         recipe = replace(recipe, data=replace(recipe.data, sources=tuple(source.split(os.pathsep))))
-    if model := os.environ.get("FINTUNE_MODEL"):
-        recipe = replace(recipe, model=model)
+    if base := os.environ.get("FINTUNE_MODEL"):
+        recipe = replace(recipe, base=base)
     if tokenizer := os.environ.get("FINTUNE_TOKENIZER"):
         recipe = replace(recipe, tokenizer=tokenizer)
     return recipe

@@ -121,7 +121,7 @@ def build_model(
 
 def base_of(recipe: Recipe, workspace: Workspace) -> str | Path:
     """Where a recipe's base model is: its hub id or folder, or the tiny base in the workspace, made if missing."""
-    return tiny_base(workspace, seed=recipe.seed) if recipe.model == "tiny" else recipe.model
+    return tiny_base(workspace, seed=recipe.seed) if recipe.base == "tiny" else recipe.base
 
 
 def tokenizer_of(recipe: Recipe, workspace: Workspace) -> str | Path:

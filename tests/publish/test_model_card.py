@@ -16,10 +16,10 @@ from tests.evaluate.world import World
 def made(**recipe: object) -> dict:
     values = {
         "name": "p100",
-        "model": "Qwen/Qwen2.5-3B-Instruct",
+        "base": "Qwen/Qwen2.5-3B-Instruct",
         "data": {"sources": ["sujet-ai/Sujet-Finance-Instruct-177k"]},
     }
-    return {"base": values["model"], "recipe": {**values, **recipe}}
+    return {"base": values["base"], "recipe": {**values, **recipe}}
 
 
 @pytest.fixture
@@ -72,16 +72,16 @@ def test_what_the_base_and_the_data_forbid_is_in_the_metadata() -> None:
     assert "license: other" in metadata(made(), None)
     assert "base_model: Qwen/Qwen2.5-3B-Instruct" in metadata(made(), None)
     assert "- sujet-ai/Sujet-Finance-Instruct-177k" in metadata(made(), None)
-    free = made(model="Qwen/Qwen2.5-0.5B-Instruct", data={"sources": ["sample"]}) | {
+    free = made(base="Qwen/Qwen2.5-0.5B-Instruct", data={"sources": ["sample"]}) | {
         "base": "Qwen/Qwen2.5-0.5B-Instruct"
     }
     assert "license: apache-2.0" in metadata(free, None)
 
 
 def test_licences_are_said_as_far_as_they_are_known() -> None:
-    assert "non-commercial" in base_licence("Qwen/Qwen2.5-3B-Instruct", recipe_model="Qwen/Qwen2.5-3B-Instruct").words
-    assert base_licence("Qwen/Qwen3-4B", recipe_model="Qwen/Qwen3-4B").identifier == "apache-2.0"
-    assert "not known" in base_licence("x/y", recipe_model="x/y").words
+    assert "non-commercial" in base_licence("Qwen/Qwen2.5-3B-Instruct", recipe_base="Qwen/Qwen2.5-3B-Instruct").words
+    assert base_licence("Qwen/Qwen3-4B", recipe_base="Qwen/Qwen3-4B").identifier == "apache-2.0"
+    assert "not known" in base_licence("x/y", recipe_base="x/y").words
     named, unknown = source_licences(["sujet-ai/Sujet-Finance-Instruct-177k", "/home/me/secret/rows.csv"])
     assert "CC BY-NC" in named.words
     assert (unknown.source, unknown.allows_commerce) == ("rows.csv", False)

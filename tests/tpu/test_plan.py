@@ -26,10 +26,10 @@ def test_the_recipe_is_p100_with_more_examples_and_without_bitsandbytes():
     assert recipe.data.examples == 100_000
     assert (recipe.train.quantization, recipe.train.optimizer) == ("none", "adamw_torch")
     assert replace(recipe.train, quantization="nf4", optimizer="paged_adamw_8bit") == theirs.train
-    assert (recipe.lora, recipe.pack, recipe.model, recipe.seed) == (
+    assert (recipe.lora, recipe.pack, recipe.base, recipe.seed) == (
         theirs.lora,
         theirs.pack,
-        theirs.model,
+        theirs.base,
         theirs.seed,
     )
     assert on_tpu(theirs).train == recipe.train

@@ -184,5 +184,5 @@ def _parity(reference: Tensor, folder: Path, encoder: ChatEncoder) -> Parity:
 
 
 def _name(recipe: Recipe, base: str | Path) -> str:
-    model = recipe.name if recipe.model == "tiny" else str(base).rstrip("/").split("/")[-1]
+    model = recipe.name if recipe.base == "tiny" else str(base).rstrip("/").split("/")[-1]
     return f"{model}-finance".lower()

@@ -30,15 +30,15 @@ _SUJET = (
 )
 
 
-def base_licence(base: str, *, recipe_model: str) -> BaseLicence:
+def base_licence(base: str, *, recipe_base: str) -> BaseLicence:
     """The licence of a base model, by the name under which it is published.
 
     Args:
         base: as the adapter's manifest names it.
-        recipe_model: as the recipe names it; `tiny` is made in the workspace.
+        recipe_base: as the recipe names it; `tiny` is made in the workspace.
     """
-    name = f"{base} {recipe_model}".lower()
-    if recipe_model == "tiny":
+    name = f"{base} {recipe_base}".lower()
+    if recipe_base == "tiny":
         return BaseLicence("apache-2.0", "made by fintune-kit (Apache-2.0) with random first weights.")
     if any(known in name for known in _RESEARCH):
         return BaseLicence("other", "Qwen Research License: non-commercial use only, and so for what is built on it.")

@@ -68,7 +68,7 @@ def metadata(made: Mapping[str, Any], scores: Mapping[str, Any] | None) -> str:
     """The Hub's metadata block as YAML, without its fences."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    licence = base_licence(made["base"], recipe_model=made["recipe"]["model"])
+    licence = base_licence(made["base"], recipe_base=made["recipe"]["base"])
     sources = made["recipe"]["data"]["sources"]
     free = licence.identifier == "apache-2.0" and all(s.allows_commerce for s in source_licences(sources))
     results = [
@@ -84,7 +84,7 @@ def metadata(made: Mapping[str, Any], scores: Mapping[str, Any] | None) -> str:
         if record["metric"] == "accuracy"
     ]
     card = ModelCardData(
-        base_model=made["recipe"]["model"] if "/" in made["recipe"]["model"] else None,
+        base_model=made["recipe"]["base"] if "/" in made["recipe"]["base"] else None,
         datasets=[source for source in sources if source.count("/") == 1 and not Path(source).exists()] or None,
         language="en",
         library_name="peft",
@@ -109,7 +109,7 @@ def _check_chain(manifest: Mapping[str, Any], inputs: Mapping[str, Path]) -> Non
 
 
 def _title(made: Mapping[str, Any]) -> str:
-    return f"{made['recipe']['model']} finance adapter ({made['recipe']['name']})"
+    return f"{made['recipe']['base']} finance adapter ({made['recipe']['name']})"
 
 
 def _introduction(made: Mapping[str, Any]) -> str:
@@ -238,7 +238,7 @@ def _training(
 
 
 def _licences(made: Mapping[str, Any]) -> str:
-    licence = base_licence(made["base"], recipe_model=made["recipe"]["model"])
+    licence = base_licence(made["base"], recipe_base=made["recipe"]["base"])
     return (
         f"## Licences\n\nThe base: {licence.words} The data: as in the table above. What an adapter may be used for "
         f"follows from both; this is no legal advice, and no financial advice comes out of the model either."
