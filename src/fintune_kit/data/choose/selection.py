@@ -149,20 +149,20 @@ def water_fill(total: int, *, sizes: Mapping[K, int], weights: Mapping[K, float]
     return filled
 
 
-def hold_out_groups(groups: Sequence[int], *, task_types: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+def hold_out_groups(groups: Sequence[str], *, task_types: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
     """Which rows are held out: whole groups, in a seeded order, until each task type gave its share.
 
     Args:
-        groups: of each row, the number of its group (same conversation or near-duplicates).
+        groups: of each row, the name of its group (same conversation or near-duplicates).
     """
-    members: dict[int, list[int]] = defaultdict(list)
+    members: dict[str, list[int]] = defaultdict(list)
     for position, group in enumerate(groups):
         members[group].append(position)
     wanted = {task: round(count * share) for task, count in Counter(task_types).items()}
     if sum(wanted.values()) == 0 and len(members) > 1:
         wanted[max(wanted, key=lambda task: wanted[task])] = 1
     held = np.zeros(len(groups), bool)
-    for group in sorted(members, key=lambda g: order_key(str(g), seed=seed)):
+    for group in sorted(members, key=lambda g: order_key(g, seed=seed)):
         rows = Counter(task_types[position] for position in members[group])
         if all(wanted[task] >= count for task, count in rows.items()):
             held[members[group]] = True

@@ -26,8 +26,8 @@ class Prompts:
     neighbours: Neighbours
     wording: Wording
 
-    def groups(self, candidates: Sequence[Candidate]) -> list[int]:
-        """Of each candidate, the number of its group: rows of a conversation, with equal or with similar prompts."""
+    def groups(self, candidates: Sequence[Candidate]) -> list[str]:
+        """Of each candidate, the row id that names its group: rows of a conversation, with equal or similar prompts."""
         places = [self.row_ids[candidate.row_id] for candidate in candidates]
         similar = self.neighbours.similarity >= GROUP_SIMILARITY
         links = list(
@@ -38,7 +38,8 @@ class Prompts:
         for place, candidate in zip(places, candidates, strict=True):
             links.append((place, conversations.setdefault(candidate.conversation_id, place)))
         roots = connected(links, count=len(self.keys))
-        return [roots[place] for place in places]
+        names = list(self.row_ids)
+        return [names[roots[place]] for place in places]
 
 
 def compare_prompts(candidates: Sequence[Candidate]) -> Prompts:
