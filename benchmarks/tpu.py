@@ -62,7 +62,7 @@ def run_side(side: str, work: Path) -> dict[str, Any]:
     from fintune_kit.tiny import base_of
     from fintune_kit.tpu.plan import on_tpu
     from fintune_kit.train.model import load_adapter, load_base
-    from fintune_kit.train.trainer import mean_loss
+    from fintune_kit.train.validation import mean_loss
     from fintune_kit.workspace import open_workspace
 
     workspace = open_workspace("smoke")

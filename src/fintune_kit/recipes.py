@@ -107,6 +107,12 @@ class TrainRecipe:
     """Passes over the packs; a second one brought others nothing (eval loss 1.704 at 0.36 epoch, 1.687 at 0.72)."""
     quantization: Literal["nf4", "none"] = "nf4"
     """4-bit NormalFloat with double quantization; `none` keeps the base in the compute dtype."""
+    validations: int = 10
+    """Times that the held-out loss is measured, at even intervals, the last step among them; 0 for never."""
+    keep: Literal["best", "last"] = "best"
+    """The adapter that is exported: of the step with the lowest held-out loss, or of the last step."""
+    patience: int | None = None
+    """Stop after this many measurements in a row that are no better than the best one; None trains to the end."""
     half_accumulation: bool = False
     """Add up float16 products in float16, which a P100 does twice as fast: less exact (`benchmarks/NOTES.md`), so off.
     Part of the recipe, because it changes what is learned; without effect where nothing is computed in float16."""
@@ -124,6 +130,14 @@ class TrainRecipe:
             f"a divisor of train.effective_batch={self.effective_batch}",
         )
         _require(self.epochs >= 1, "train.epochs", self.epochs, "1 or more")
+        _require(self.validations >= 0, "train.validations", self.validations, "0 or more")
+        _require(
+            self.keep == "last" or self.validations > 0,
+            "train.keep",
+            self.keep,
+            "last where train.validations is 0: nothing says which adapter is the best",
+        )
+        _require(self.patience is None or self.patience >= 1, "train.patience", self.patience, "1 or more, or none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from fintune_kit.pack.store import open_packed
 from fintune_kit.recipes import LoraRecipe, Recipe, smoke
 from fintune_kit.train.model import add_adapter, load_base
 from fintune_kit.train.outcome import save_tokenizer
-from fintune_kit.train.trainer import mean_loss
+from fintune_kit.train.validation import mean_loss
 from fintune_kit.workspace import MANIFEST, sha256_of, write_json, write_manifest
 from tests.evaluate.conftest import SYSTEM
 

@@ -20,7 +20,7 @@ from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.model import load_adapter, load_base
 from fintune_kit.train.outcome import ARTIFACTS
 from fintune_kit.train.stage import train
-from fintune_kit.train.trainer import mean_loss
+from fintune_kit.train.validation import mean_loss
 from fintune_kit.workspace import sha256_of
 from tests.tpu.world import make_world, recipe, records, run, run_in_a_process
 

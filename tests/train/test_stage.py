@@ -14,17 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import Conversation, write_conversations
 from fintune_kit.errors import UserError
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.checkpoints import newest_checkpoint
-from fintune_kit.train.outcome import ARTIFACTS
+from fintune_kit.train.outcome import ARTIFACTS, Outcome
 from fintune_kit.train.stage import train
 from fintune_kit.workspace import sha256_of, write_manifest
 from tests.train.two_processes import STEPS, recipe, short_run
@@ -38,19 +39,28 @@ def conversation(number: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}, {"role": "assistant", "content": draw.choice(("up", "down"))}]
 
 
+def write_folder(folder: Path, **splits: list[list[dict[str, str]]]) -> Path:
+    """A finished `conversations/` folder."""
+    folder.mkdir(parents=True)
+    for split, messages in splits.items():
+        names = [f"{split}.csv#{number}" for number in range(len(messages))]
+        rows = zip(names, messages, strict=True)
+        write_conversations(
+            folder / f"{split}.parquet",
+            [Conversation(row_id=n, messages=m, task_type="qa", source="rows", conversation_id=n) for n, m in rows],
+        )
+    write_manifest(folder, stage="conversations", inputs={}, counts={})
+    return folder
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     """`conversations/`, `packed/` and `base/`: a tiny Qwen2 with NF4-sized layers."""
     root = tmp_path_factory.mktemp("world")
-    folder = root / "conversations"
-    folder.mkdir()
-    for split, numbers in (("train", range(40)), ("validation", range(40, 48))):
-        rows = {
-            "messages": [conversation(n) for n in numbers],
-            "row_id": [f"made#{n}" for n in numbers],
-        } | {name: ["made"] * len(numbers) for name in ("task_type", "source", "conversation_id")}
-        pq.write_table(pa.table(rows), folder / f"{split}.parquet")
-    write_manifest(folder, stage="conversations", inputs={}, counts={})
+    numbers = {"train": range(40), "validation": range(40, 48)}
+    folder = write_folder(
+        root / "conversations", **{name: [conversation(n) for n in of] for name, of in numbers.items()}
+    )
     tokenizer = build_tokenizer([" ".join(WORDS)] * 4, vocab_size=320)
     config = Qwen2Config(
         vocab_size=320,
@@ -62,6 +72,7 @@ def world(tmp_path_factory) -> Path:
         initializer_range=0.1,
         tie_word_embeddings=True,
     )
+    torch.manual_seed(0)
     Qwen2ForCausalLM(config).save_pretrained(root / "base")
     tokenizer.save_pretrained(root / "base")
     pack_conversations(folder, encoder=ChatEncoder.load(root / "base"), out=root / "packed", max_length=128, seed=0)
@@ -99,6 +110,55 @@ def test_a_finished_run_leaves_its_artifacts_its_log_and_its_plan(whole):
     assert config["base_model_name_or_path"] == "base", "a path of this machine would leave it"
     plan = json.loads((whole / "run" / "plan.json").read_text())
     assert plan["plan"]["optimizer_steps"] == len(timeless(whole)) > 4
+
+
+@pytest.fixture(scope="module")
+def contrary(world, tmp_path_factory) -> Path:
+    """Packs whose training answers are always `up`, and whose validation answers are always `down`."""
+
+    def answering(answer: str, numbers: range) -> list[list[dict[str, str]]]:
+        return [[conversation(n)[0], {"role": "assistant", "content": answer}] for n in numbers]
+
+    root = tmp_path_factory.mktemp("contrary")
+    folder = write_folder(
+        root / "conversations", train=answering("up", range(40)), validation=answering("down", range(40, 48))
+    )
+    pack_conversations(folder, encoder=ChatEncoder.load(world / "base"), out=root / "packed", max_length=128, seed=0)
+    return root / "packed"
+
+
+def run_contrary(world: Path, packed: Path, out: Path, **changes) -> Outcome:
+    changed = replace(recipe(), train=replace(recipe().train, learning_rate=5e-3, epochs=12, **changes))
+    return train(changed, packed=packed, base=world / "base", run=out / "run", adapter=out / "adapter")
+
+
+def measured(outcome: Outcome) -> list[float]:
+    return [record["validation_loss"] for record in outcome.log if "validation_loss" in record]
+
+
+def matrices(folder: Path, name: str) -> list[torch.Tensor]:
+    """The adapter's values, in an order that its two spellings share."""
+    return [value for _, value in sorted((k.replace(".default", ""), v) for k, v in load_file(folder / name).items())]
+
+
+def test_the_exported_adapter_is_the_one_with_the_lowest_held_out_loss(world, contrary, tmp_path):
+    losses = measured(run_contrary(world, contrary, tmp_path))
+    assert len(losses) == 10
+    assert min(losses) < losses[-1], "the last adapter is the best one, so this run could not tell them apart"
+    best = tmp_path / "run" / "best"
+    assert json.loads((best / "manifest.json").read_text())["loss"] == min(losses)
+    kept, exported = matrices(best, "adapter.safetensors"), matrices(tmp_path / "adapter", "adapter_model.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(kept, exported, strict=True))
+
+
+def test_a_run_that_gets_no_better_ends_early(world, contrary, tmp_path):
+    outcome = run_contrary(world, contrary, tmp_path, patience=2)
+    losses = measured(outcome)
+    assert outcome.finished
+    assert outcome.steps_done == len(outcome.log) < outcome.plan.optimizer_steps
+    assert losses.index(min(losses)) == len(losses) - 3, "two measurements after the best"
+    again = run_contrary(world, contrary, tmp_path, patience=2)
+    assert again.steps_done == outcome.steps_done, "it is done, and does not go on"
 
 
 def test_it_is_not_trained_twice_unless_asked(world, whole, monkeypatch):

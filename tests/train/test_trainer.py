@@ -22,11 +22,11 @@ from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
 from fintune_kit.train.trainer import (
     PackTrainer,
     in_training_order,
-    mean_loss,
     stack_packs,
     step_order,
     training_arguments,
 )
+from fintune_kit.train.validation import mean_loss
 from tests.train.conftest import EXAMPLES, LENGTH, PACKS
 
 NOTHING = Recompute()

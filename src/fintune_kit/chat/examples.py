@@ -44,6 +44,15 @@ class Examples:
         """Tokens of each example."""
         return np.diff(self.offsets)
 
+    def take(self, indices: NDArray[np.int64]) -> "Examples":
+        """Some of the examples, in the order of `indices`."""
+        lengths = self.lengths()[indices]
+        ends = np.cumsum(lengths)
+        source = (
+            np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths) + np.repeat(self.offsets[indices], lengths)
+        )
+        return Examples(self.tokens[source], self.supervised[source], np.concatenate([[0], ends]))
+
     @staticmethod
     def concatenate(parts: Sequence["Examples"]) -> "Examples":
         """All examples of `parts`, in order."""

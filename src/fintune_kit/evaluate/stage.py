@@ -35,7 +35,7 @@ from fintune_kit.publish.model_card import write_model_card
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.artifacts import check_adapter, check_loss
 from fintune_kit.train.model import load_adapter, load_base, load_config
-from fintune_kit.train.trainer import mean_loss
+from fintune_kit.train.validation import mean_loss
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_json, write_manifest
 
 MODELS = ("base", "adapter")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fintune_kit.chat.encoder import ChatEncoder
@@ -102,14 +101,17 @@ def pack_conversations(
     with replacing_folder(out) as folder:
         counts = {}
         for split, read in splits.items():
-            arrangement = arrange(
-                read.examples,
-                max_length=max_length,
-                share_prefixes=share_prefixes,
-                strata=strata[split],
-                mix=mix,
-                seed=seed,
-            )
+            if split == "train":
+                arrangement = arrange(
+                    read.examples,
+                    max_length=max_length,
+                    share_prefixes=share_prefixes,
+                    strata=strata[split],
+                    mix=mix,
+                    seed=seed,
+                )
+            else:
+                arrangement = _task_by_task(read, max_length=max_length, share_prefixes=share_prefixes)
             write_split(
                 folder,
                 split,
@@ -195,16 +197,19 @@ def _read_examples(folder: Path, split: str, *, encoder: ChatEncoder, max_length
                 else:
                     reason = f"{length} tokens, more than max_length {max_length}"
                     refused.add(conversation.row_id, split=split, reason=reason, tokens=length)
-            kept.append(_only(examples, fits))
+            kept.append(examples.take(np.flatnonzero(fits)))
     read.examples = Examples.concatenate(kept)
     return read
 
 
-def _only(examples: Examples, chosen: NDArray[np.bool_]) -> Examples:
-    lengths = examples.lengths()
-    keep = np.repeat(chosen, lengths)
-    ends = np.concatenate([[0], np.cumsum(lengths[chosen])])
-    return Examples(examples.tokens[keep], examples.supervised[keep], ends)
+def _task_by_task(read: _Split, *, max_length: int, share_prefixes: bool) -> Arrangement:
+    """Packs of one task each, so that the loss of a task is the loss of its packs."""
+    parts = []
+    for task in dict.fromkeys(task for task, _ in read.questions):
+        own = np.array([index for index, (name, _) in enumerate(read.questions) if name == task])
+        examples = read.examples.take(own)
+        parts.append((own, arrange(examples, max_length=max_length, share_prefixes=share_prefixes)))
+    return Arrangement.join(parts)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

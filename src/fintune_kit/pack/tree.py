@@ -42,6 +42,19 @@ class Arrangement:
     def __len__(self) -> int:
         return len(self.ends)
 
+    @staticmethod
+    def join(parts: Sequence[tuple[NDArray[np.int64], "Arrangement"]]) -> "Arrangement":
+        """The packs of several parts of the examples, one part after the other; each with its examples' indices."""
+        nothing = np.zeros(0, np.int64)
+        members = [indices[part.members] for indices, part in parts]
+        begins = np.cumsum([0, *(len(part) for part in members)])
+        return Arrangement(
+            np.concatenate([nothing, *members]),
+            np.concatenate([nothing, *(part.shared for _, part in parts)]),
+            np.concatenate([nothing, *(part.ends + begin for (_, part), begin in zip(parts, begins, strict=False))]),
+            sum(part.fewest for _, part in parts),
+        )
+
     def packs(self) -> list[list[int]]:
         """Indices of the examples in each pack."""
         return [part.tolist() for part in np.split(self.members, self.ends[:-1])] if len(self) else []

@@ -95,7 +95,7 @@ def train_on_tpu(
         packs.train.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
     guard = NonFiniteGuard()
-    log = step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard)
+    log = step_log(run / "log.jsonl", packs.train, order=order, plan=plan, recipe=recipe, guard=guard)
     rows = in_training_order(packs.train.rows, order)
     _run_steps(learned, model=model, rows=rows, plan=plan, recipe=recipe, clock=clock, log=log, guard=guard, run=run)
     if learned.steps_done < plan.optimizer_steps:

@@ -1,6 +1,7 @@
 """What watches a run: the step log, the checkpoint clock and the time budget.
 
     run/log.jsonl    {"step": 1, "loss": 1.83, "learning_rate": 1e-05, "grad_norm": 0.7, ...}
+                     {"step": 40, "loss": 1.12, ..., "validation_loss": 1.2, "validation_by_task": {"qa": 1.9, ...}}
 
 One line a step, appended, never rewritten: a resumed run repeats the steps since its checkpoint bit for bit, so it
 leaves the lines that are there and goes on after them.
@@ -9,7 +10,7 @@ leaves the lines that are there and goes on after them.
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class StepLog(TrainerCallback):
         examples: Sequence[int],
         positions: int,
         guard: NonFiniteGuard,
+        validation_of: Callable[[int], dict[str, Any]] = lambda _step: {},
     ) -> None:
         """
         Args:
@@ -46,8 +48,9 @@ class StepLog(TrainerCallback):
             supervised_tokens, examples: of each optimizer step, from the packs' own counts.
             positions: pack positions that one optimizer step computes.
             guard: knows whether the step was applied or skipped.
+            validation_of: what was measured on the validation split after a step, if it was.
         """
-        self._path, self._positions, self._guard = path, positions, guard
+        self._path, self._positions, self._guard, self._validation_of = path, positions, guard, validation_of
         self._supervised_tokens, self._examples = supervised_tokens, examples
         self._logged = 0
         self._step_started = 0.0
@@ -74,8 +77,9 @@ class StepLog(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs or state.global_step <= self._logged:
             return
-        seconds = time.perf_counter() - self._step_started
         step = state.global_step
+        validation = self._validation_of(step)
+        seconds = time.perf_counter() - self._step_started - validation.get("validation_seconds", 0.0)
         record = {
             "step": step,
             "loss": _finite(logs["loss"]),
@@ -88,6 +92,7 @@ class StepLog(TrainerCallback):
             "tokens_per_second": round(self._positions / seconds, 1),
             "peak_memory_gib": logs.get("peak_memory_gib", _peak_of_card()),
         } | {key: logs[key] for key in ("input_wait_seconds", "compile_seconds") if key in logs}
+        record |= validation
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         self._logged = step

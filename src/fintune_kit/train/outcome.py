@@ -87,7 +87,7 @@ def finish(
         )
     log = read_log(run / "log.jsonl")
     finish_run(run, packed=packed, log=log, validation=made.validation, machine=made.machine)
-    return Outcome(finished=True, steps_done=plan.optimizer_steps, plan=plan, log=log, validation_loss=loss)
+    return Outcome(finished=True, steps_done=log[-1]["step"], plan=plan, log=log, validation_loss=loss)
 
 
 def finished_before(run: Path, *, plan: Plan) -> Outcome:

@@ -3,16 +3,20 @@
 packed/  ->  run/      plan.json   what is learned (recipe, packs, base) and how this machine does it
                        log.jsonl   a line a step
                        checkpoints/
+                       best/       the adapter with the lowest held-out loss so far
                        manifest.json, when the last step is done
          ->  adapter/  adapter_model.safetensors, adapter_config.json, the tokenizer's files, manifest.json
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import PartialState
+from accelerate.utils import reduce
 from peft import PeftModel
 
 from fintune_kit.chat.encoder import ChatEncoder
@@ -23,7 +27,7 @@ from fintune_kit.plan.cost import ModelShape
 from fintune_kit.plan.plan import PackCounts, Plan, device_of, make_plan
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
-from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder
+from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder, step_of
 from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
@@ -31,7 +35,16 @@ from fintune_kit.train.outcome import Made, Outcome, finish, finished_before
 from fintune_kit.train.preflight import preflight
 from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
 from fintune_kit.train.run_folder import identity_of, open_run
-from fintune_kit.train.trainer import PackTrainer, in_training_order, mean_loss, step_order, training_arguments
+from fintune_kit.train.trainer import PackTrainer, in_training_order, step_order, training_arguments
+from fintune_kit.train.validation import (
+    Validator,
+    load_best_adapter,
+    losses_of_packs,
+    mean_loss,
+    save_best_adapter,
+    tasks_of,
+    validation_schedule,
+)
 from fintune_kit.workspace import MANIFEST
 
 
@@ -109,9 +122,11 @@ def train(
 
     device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
     model = load_for_training(recipe, plan, base=base, device=device)
+    validator = make_validator(recipe, plan, model=model, packs=packs, run=run, device=device, processes=processes)
     order = step_order(
         packs.train.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
+    log = run / "log.jsonl"
     guard = NonFiniteGuard()
     trainer = PackTrainer(
         model=model,
@@ -124,25 +139,74 @@ def train(
         clock=clock,
         guard=guard,
         callbacks=[
-            step_log(run / "log.jsonl", split=packs.train, order=order, plan=plan, recipe=recipe, guard=guard),
-            FirstSteps(plan, read=partial(read_log, run / "log.jsonl")),
+            validator,
+            step_log(
+                log, packs.train, order=order, plan=plan, recipe=recipe, guard=guard, validation_of=validator.record_of
+            ),
+            FirstSteps(plan, read=partial(read_log, log)),
         ],
     )
-    checkpoint = newest_checkpoint(run / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    steps_done = _train_on(trainer, validator=validator, checkpoint=newest_checkpoint(run / "checkpoints"), log=log)
     check_dtypes(model, dtype=plan.dtype, quantization=recipe.train.quantization)
-
-    steps_done = trainer.state.global_step
-    log = read_log(run / "log.jsonl")
-    if steps_done < plan.optimizer_steps:
-        return Outcome(finished=False, steps_done=steps_done, plan=plan, log=log, validation_loss=None)
-    if not processes.is_main_process:
-        return Outcome(finished=True, steps_done=steps_done, plan=plan, log=log, validation_loss=None)
+    finished = validator.stopped_early or steps_done == plan.optimizer_steps
+    if not (finished and processes.is_main_process):
+        return Outcome(finished=finished, steps_done=steps_done, plan=plan, log=read_log(log), validation_loss=None)
+    if recipe.train.keep == "best":
+        load_best_adapter(model, run)
     loss, tokens = mean_loss(
         model, packs.validation.rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype
     )
     made = Made(write=partial(_write_peft, model), validation=(loss, tokens), machine=machine.name)
     return finish(made, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter)
+
+
+def _train_on(trainer: PackTrainer, *, validator: Validator, checkpoint: Path | None, log: Path) -> int:
+    """Trains from a checkpoint, or from the start; returns the optimizer steps that are done."""
+    if checkpoint is None:
+        trainer.train()
+        return trainer.state.global_step
+    done = step_of(checkpoint)
+    validator.resume([record for record in read_log(log) if record["step"] <= done])
+    if validator.stopped_early:  # the run was over, and was killed before its adapter was written
+        trainer.load_adapter_of(checkpoint)
+        return done
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    return trainer.state.global_step
+
+
+def make_validator(
+    recipe: Recipe,
+    plan: Plan,
+    *,
+    model: PeftModel,
+    packs: Packed,
+    run: Path,
+    device: str,
+    processes: PartialState,
+) -> Validator:
+    """What measures the held-out loss while the run trains; several processes measure some packs each."""
+    rank, count = processes.process_index, processes.num_processes
+
+    def losses_of(chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        found = np.zeros((2, len(chosen)))
+        found[:, rank::count] = losses_of_packs(
+            model, packs.validation.rows, chosen[rank::count], device=device, dtype=plan.dtype
+        )
+        if count > 1:
+            found = reduce(torch.from_numpy(found).to(device), "sum").cpu().numpy()
+        return found[0], found[1].astype(np.int64)
+
+    def save_best(step: int, loss: float) -> None:
+        if processes.is_main_process:
+            save_best_adapter(model, run, step=step, loss=loss)
+
+    return Validator(
+        validation_schedule(recipe.train, packed=packs, optimizer_steps=plan.optimizer_steps),
+        tasks=tasks_of(packs),
+        losses_of=losses_of,
+        save_best=save_best if recipe.train.keep == "best" else None,
+        patience=recipe.train.patience,
+    )
 
 
 def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: str) -> PeftModel:
@@ -159,7 +223,14 @@ def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: s
 
 
 def step_log(
-    path: Path, *, split: PackedSplit, order: np.ndarray, plan: Plan, recipe: Recipe, guard: NonFiniteGuard
+    path: Path,
+    split: PackedSplit,
+    *,
+    order: np.ndarray,
+    plan: Plan,
+    recipe: Recipe,
+    guard: NonFiniteGuard,
+    validation_of: Callable[[int], dict[str, Any]] = lambda _step: {},
 ) -> StepLog:
     """The step log of a run: what each optimizer step holds is known before it runs."""
     return StepLog(
@@ -168,6 +239,7 @@ def step_log(
         examples=_by_step(split.examples, order, plan.packs_per_step),
         positions=plan.packs_per_step * recipe.pack.max_length,
         guard=guard,
+        validation_of=validation_of,
     )
 
 

@@ -154,6 +154,10 @@ class PackTrainer(SFTTrainer):
         self._next_batch = 0
         self.pieces = 1
 
+    def load_adapter_of(self, checkpoint: Path) -> None:
+        """Puts the adapter of a checkpoint into the model, without training on."""
+        self._load_from_checkpoint(str(checkpoint))
+
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
@@ -251,24 +255,3 @@ class PackTrainer(SFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the model card is written from the manifests, after training (`evaluate.artifacts`)."""
-
-
-@torch.no_grad()
-def mean_loss(
-    model: nn.Module, rows: Dataset, *, micro_batch: int, device: str, dtype: str = "float32"
-) -> tuple[float, int]:
-    """Mean cross-entropy over all supervised tokens of some packs, in evaluation mode.
-
-    Returns:
-        (loss in nats per token, number of supervised tokens).
-    """
-    model.eval()
-    total, tokens = 0.0, 0
-    packs = rows.select_columns(list(COLUMNS)).with_format("numpy")
-    for start in range(0, len(packs), micro_batch):
-        batch = stack_packs([packs[i] for i in range(start, min(start + micro_batch, len(packs)))])
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        with torch.autocast(device.split(":")[0], dtype=getattr(torch, dtype), enabled=dtype != "float32"):
-            total += float(model(**batch).loss)
-        tokens += int((batch["shift_labels"] != IGNORE).sum())
-    return total / max(1, tokens), tokens
