@@ -1,9 +1,11 @@
-import argparse
 import json
+import subprocess
+import sys
 
 import pytest
 
-from fintune_kit.cli.main import build_parser, main, parse_mapping
+from fintune_kit.cli.data import parse_mapping
+from fintune_kit.cli.main import VERBS, build_app, main
 from fintune_kit.cli.train import parse_duration
 from fintune_kit.errors import UserError
 
@@ -26,10 +28,11 @@ def test_a_duration_is_hours_minutes_and_seconds(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "eleven", "11", "30m11h", "-5m"])
-def test_anything_else_is_no_duration(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="as in 11h30m"):
+@pytest.mark.parametrize("text", ["", "eleven", "11", "30m11h", "-5m", "0h", "1001h", "9" * 400 + "h", "\u0663h"])
+def test_anything_else_is_not_a_duration(text):
+    with pytest.raises(UserError, match="as in 11h30m") as refusal:
         parse_duration(text)
+    assert len(str(refusal.value)) < 160, "a long text is not repeated"
 
 
 def test_columns_are_mapped_by_role():
@@ -114,9 +117,62 @@ def test_doctor_always_answers(capsys):
     assert "accelerator" in capsys.readouterr().out
 
 
-def test_every_command_explains_itself(capsys):
-    for command in ("data", "pack", "plan", "train", "evaluate", "doctor", "transactions", "export"):
-        with pytest.raises(SystemExit) as exit_:
-            build_parser().parse_args([command, "--help"])
-        assert exit_.value.code == 0
-        assert len(capsys.readouterr().out) > 80
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_as_the_overview_does(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: fintune-kit {verb}" in shown
+    assert VERBS[verb] in " ".join(shown.split())
+
+
+def test_the_overview_imports_no_verb_and_none_of_what_they_need():
+    heavy = ("torch", "transformers", "datasets", "numpy", "pyarrow", "fintune_kit.cli.train", "fintune_kit.recipes")
+    code = f"import sys; from fintune_kit.cli.main import main; main(['--help']); print(sys.modules.keys() & {heavy})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert "Usage: fintune-kit" in done.stdout
+
+
+def test_the_package_itself_imports_nothing():
+    code = "import sys; before = set(sys.modules); import fintune_kit; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['fintune_kit']"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "no verb was given; expected one: see `fintune-kit --help`"),
+        (["kaggle"], "no verb was given; expected one: see `fintune-kit kaggle --help`"),
+        (["doctor", "loudly"], "'loudly' was not expected here (see `fintune-kit doctor --help`)"),
+        (["train", "--step", "1"], "Unknown option: --step. Did you mean --steps? (see `fintune-kit train --help`)"),
+        (["train", "--steps", "1", "--steps", "2"], "Parameter --steps specified multiple times"),
+        (["train", "--steps", "-5"], 'Invalid value "-5" for --steps. Must be >= 1'),
+        (["train", "--processes", "-3"], 'Invalid value "-3" for --processes. Must be >= 1'),
+        (["train", "--report-to", "x"], 'Invalid value "x" for --report-to. Choose from: "none", "tensorboard"'),
+        (["trian"], 'Unknown command "trian". Did you mean "train"?'),
+        (["export"], 'Command "export" parameter --out requires an argument'),
+    ],
+)
+def test_a_flag_that_is_not_understood_is_one_sentence_and_exit_code_2(arguments, sentence, capsys):
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith(f"error: {sentence}")
+
+
+def leaves(app):
+    """The verbs that do something: those of a group in place of the group."""
+    inner = [app[name] for name in app if not name.startswith("-")]
+    return [app] if app.default_command else [leaf for command in inner for leaf in leaves(command)]
+
+
+def test_every_flag_has_a_line_of_help():
+    found = [
+        (leaf.name[0], argument)
+        for leaf in leaves(build_app())
+        for argument in leaf.assemble_argument_collection(parse_docstring=True)
+        if argument.parameter.show is not False and argument.name != "*"
+    ]
+    assert len(found) > 60
+    assert not [f"{verb} {argument.name}" for verb, argument in found if not argument.parameter.help]

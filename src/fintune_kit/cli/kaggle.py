@@ -1,115 +1,133 @@
 """`fintune-kit kaggle build|push|status|fetch [NOTEBOOK ...]`: the notebooks as a chain of Kaggle kernels."""
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
+from cyclopts import App, Parameter
+
+from fintune_kit.cli.flags import FLAGS
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.delivery import WAYS, Delivery, deliver
+from fintune_kit.kaggle.delivery import Delivery, deliver
 from fintune_kit.kaggle.kernels import build_kernels
-from fintune_kit.kaggle.manifest import Chain, Kernel, read_chain
+from fintune_kit.kaggle.manifest import FILE, Chain, Kernel, read_chain
 
-BUILD = Path("build/kaggle")
-
-
-def add_kaggle(commands: Any) -> None:
-    """Adds the command with its own sub-commands."""
-    parser = commands.add_parser("kaggle", help="the notebooks as Kaggle kernels: build, push, status, fetch")
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-
-    build = _add(actions, "build", run_build, "a folder a kernel, checked, with the library in it")
-    _add_building(build)
-
-    push = _add(actions, "push", run_push, "build, check and push; with --wait the whole chain")
-    _add_building(push)
-    push.add_argument(
-        "--all", action="store_true", help="all notebooks of the manifest but the optional ones, in order"
-    )
-    push.add_argument(
-        "--wait", action="store_true", help="wait for each to end, show a failing cell, go on to the next"
-    )
-    push.add_argument("--resume", action="store_true", help="attach its own previous output, and go on from there")
-    push.add_argument("--until-done", action="store_true", help="push what was stopped again until it is done; waits")
-
-    _add(actions, "status", run_status, "each kernel with its times, and the week's quota")
-
-    fetch = _add(actions, "fetch", run_fetch, "outputs home, checked; goes on where it was interrupted")
-    fetch.add_argument("--out", type=Path, default=Path("runs/kaggle"), metavar="DIR", help="default: runs/kaggle")
+kaggle = App(
+    name="kaggle",
+    help="Run the notebooks as Kaggle kernels: build, push, status, fetch.",
+    help_format="markdown",
+    default_parameter=FLAGS,
+)
 
 
-def run_build(arguments: argparse.Namespace) -> None:
-    """`fintune-kit kaggle build`"""
-    chain, kernels, delivery = _prepare(arguments)
-    built = build_kernels(
-        chain, kernels, out=arguments.out, delivery=delivery, force_accelerator=arguments.force_accelerator
-    )
-    for made in built:
-        machine = made.kernel.accelerator or "CPU"
-        print(f"{made.folder}: {made.kernel.ref}, {machine}, {made.notebook_bytes:,} bytes")
+Manifest = Annotated[Path, Parameter(help="The chain's manifest.")]
+Owner = Annotated[str | None, Parameter(help="Your Kaggle user name. Default: the manifest's.")]
 
 
-def run_push(arguments: argparse.Namespace) -> None:
-    """`fintune-kit kaggle push`"""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Building:
+    """How the build folders are made; `build` and `push` share these flags."""
+
+    manifest: Manifest = Path(FILE)
+    owner: Owner = None
+    out: Path = Path("build/kaggle")
+    """The folder in which each kernel gets its own."""
+    deliver: Literal["embed", "dataset", "git"] = "embed"
+    """How the library gets there."""
+    after: str | None = None
+    """A notebook whose output is read in place of another's that writes the same, as in: push 04_evaluate --after
+    03_train_tpu_v5e8."""
+    force_accelerator: bool = False
+    """Ask for a retired or unknown accelerator all the same."""
+
+    def prepare(self, notebooks: tuple[str, ...]) -> tuple[Chain, tuple[Kernel, ...], Delivery]:
+        """The chain, the chosen kernels, and the library as it travels."""
+        chain = read_chain(self.manifest, owner=self.owner)
+        return chain, chain.chosen(notebooks, after=self.after), deliver(chain, way=self.deliver)
+
+
+AS_DEFAULT = Building()
+
+
+@kaggle.command
+def build(*notebook: str, building: Building = AS_DEFAULT) -> None:
+    """Write a folder for each kernel, checked, with the library in it.
+
+    Args:
+        notebook: As in 01_data. Default: all that are not optional.
+    """
+    chain, kernels, delivery = building.prepare(notebook)
+    for built in build_kernels(
+        chain, kernels, out=building.out, delivery=delivery, force_accelerator=building.force_accelerator
+    ):
+        machine = built.kernel.accelerator or "CPU"
+        print(f"{built.folder}: {built.kernel.ref}, {machine}, {built.notebook_bytes:,} bytes")
+
+
+@kaggle.command
+def push(
+    *notebook: str,
+    all_: Annotated[bool, Parameter(name="--all")] = False,
+    wait: bool = False,
+    resume: bool = False,
+    until_done: bool = False,
+    building: Building = AS_DEFAULT,
+) -> None:
+    """Build, check and push; with --wait the whole chain.
+
+    Args:
+        notebook: As in 01_data.
+        all_: Push all notebooks of the manifest that are not optional, in order.
+        wait: Wait for each to end, show a failing cell, go on to the next.
+        resume: Attach the kernel's own previous output, and go on from there.
+        until_done: Push a kernel that was stopped again until it is done; implies --wait.
+    """
     from fintune_kit.kaggle.chain import Pushing, push_chain
     from fintune_kit.kaggle.client import Kaggle
 
-    if arguments.all == bool(arguments.notebook):
+    if all_ == bool(notebook):
         raise UserError("push takes either the notebooks to push or --all, as in `fintune-kit kaggle push 01_data`")
-    chain, kernels, delivery = _prepare(arguments)
+    chain, kernels, delivery = building.prepare(notebook)
     how = Pushing(
-        out=arguments.out,
+        out=building.out,
         delivery=delivery,
-        wait=arguments.wait,
-        resume=arguments.resume,
-        until_done=arguments.until_done,
-        force_accelerator=arguments.force_accelerator,
+        wait=wait,
+        resume=resume,
+        until_done=until_done,
+        force_accelerator=building.force_accelerator,
     )
     push_chain(Kaggle(), chain, kernels, how=how)
 
 
-def run_status(arguments: argparse.Namespace) -> None:
-    """`fintune-kit kaggle status`"""
+@kaggle.command
+def status(*notebook: str, manifest: Manifest = Path(FILE), owner: Owner = None) -> None:
+    """Show each kernel with its times, and the week's quota.
+
+    Args:
+        notebook: As in 01_data. Default: all that are not optional.
+    """
     from fintune_kit.kaggle.client import Kaggle
     from fintune_kit.kaggle.overview import describe_chain
 
-    chain = read_chain(arguments.manifest, owner=arguments.owner)
-    print(describe_chain(Kaggle(), chain.chosen(arguments.notebook)))
+    chain = read_chain(manifest, owner=owner)
+    print(describe_chain(Kaggle(), chain.chosen(notebook)))
 
 
-def run_fetch(arguments: argparse.Namespace) -> None:
-    """`fintune-kit kaggle fetch`"""
+@kaggle.command
+def fetch(
+    *notebook: str, out: Path = Path("runs/kaggle"), manifest: Manifest = Path(FILE), owner: Owner = None
+) -> None:
+    """Fetch the outputs and check them; goes on where it was interrupted.
+
+    Args:
+        notebook: As in 01_data. Default: all that are not optional.
+        out: The folder to write.
+    """
     from fintune_kit.kaggle.client import Kaggle
     from fintune_kit.kaggle.fetching import fetch_kernel
 
-    chain = read_chain(arguments.manifest, owner=arguments.owner)
-    kaggle = Kaggle()
-    for kernel in chain.chosen(arguments.notebook):
-        fetch_kernel(kaggle, kernel, out=arguments.out)
-
-
-def _add(actions: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
-    parser.set_defaults(command=function)
-    parser.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="as in 01_data")
-    parser.add_argument("--manifest", type=Path, default=Path(), metavar="FILE", help="default: kaggle-metadata.json")
-    parser.add_argument("--owner", metavar="NAME", help="your Kaggle user name; default: the manifest's")
-    return parser
-
-
-def _add_building(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=BUILD, metavar="DIR", help=f"default: {BUILD}")
-    parser.add_argument("--deliver", choices=WAYS, default="embed", help="how the library gets there")
-    parser.add_argument(
-        "--after",
-        metavar="NOTEBOOK",
-        help="read its output in place of another's that writes the same, as in: push 04_evaluate --after "
-        "03_train_tpu_v5e8",
-    )
-    parser.add_argument(
-        "--force-accelerator", action="store_true", help="ask for a retired or unknown one all the same"
-    )
-
-
-def _prepare(arguments: argparse.Namespace) -> tuple[Chain, tuple[Kernel, ...], Delivery]:
-    chain = read_chain(arguments.manifest, owner=arguments.owner)
-    return chain, chain.chosen(arguments.notebook, after=arguments.after), deliver(chain, way=arguments.deliver)
+    chain = read_chain(manifest, owner=owner)
+    client = Kaggle()
+    for kernel in chain.chosen(notebook):
+        fetch_kernel(client, kernel, out=out)

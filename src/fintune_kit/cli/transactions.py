@@ -3,121 +3,155 @@
 Prints counts and file names only: no row of a person's file appears on the terminal.
 """
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cyclopts import App, Parameter
+
+from fintune_kit.cli.flags import FLAGS
 from fintune_kit.errors import MissingInputError, UserError
 
-
-def add_transactions(commands: Any) -> None:
-    """Adds the command with its own sub-commands."""
-    parser = commands.add_parser("transactions", help="bank statements: generate, import, anonymise, conversations")
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-
-    generate = _add(actions, "generate", run_generate, "labelled statements of made-up people")
-    generate.add_argument("--count", type=int, required=True, metavar="N")
-    generate.add_argument("--seed", type=int, default=0, metavar="S")
-    generate.add_argument("--out", type=Path, required=True, metavar="DIR")
-
-    read = _add(actions, "import", run_import, "a bank's CSV, OFX, MT940 or CAMT export into one plain form")
-    _add_reading(read)
-
-    hide = _add(actions, "anonymise", run_anonymise, "replace what identifies people and accounts")
-    _add_reading(hide)
-    hide.add_argument("--jitter", type=float, default=0.0, metavar="SHARE", help="of each amount, for example 0.05")
-    hide.add_argument("--jitter-days", type=int, default=0, metavar="DAYS", help="of each date; their order is kept")
-    hide.add_argument("--key-file", type=Path, metavar="FILE", help="16 bytes or more; the same key, the same names")
-    hide.add_argument("--name", action="append", default=[], metavar="TEXT", help="a person to hide; may be repeated")
-    hide.add_argument("--also", action="append", default=[], metavar="TEXT", help="any other text to hide")
-    hide.add_argument("--keep", action="append", default=[], metavar="TEXT", help="a merchant that must stay")
-
-    talk = _add(actions, "conversations", run_conversations, "a labelled statement into rows to train and evaluate on")
-    talk.add_argument("statement", type=Path)
-    talk.add_argument("--out", type=Path, required=True, metavar="DIR")
-    talk.add_argument("--seed", type=int, default=0, metavar="S")
-    talk.add_argument("--batch-share", type=float, default=0.25, metavar="SHARE", help="asked for several at a time")
-    talk.add_argument("--evaluation-rows", type=int, default=2_000, metavar="N")
+transactions = App(
+    name="transactions",
+    help="Work with bank statements: generate, import, anonymise, conversations.",
+    help_format="markdown",
+    default_parameter=FLAGS,
+)
 
 
-def run_generate(arguments: argparse.Namespace) -> None:
-    """`fintune-kit transactions generate`"""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a statement is read."""
+
+    map: tuple[str, ...] = ()
+    """ROLE=COLUMN: which column is which; may be repeated."""
+    date_order: Literal["dmy", "mdy", "ymd"] | None = None
+    """The order of day and month, where the file leaves it open."""
+    encoding: str | None = None
+    """Of the file's text. Default: found out."""
+    currency: str = ""
+    """Three letters, for amounts that name no currency."""
+    charges_positive: bool = False
+    """The file writes money out with a plus sign."""
+
+    def as_arguments(self) -> dict[str, Any]:
+        """What the readers take."""
+        from fintune_kit.bank.statements.load import parse_mapping
+
+        return {
+            "mapping": parse_mapping(self.map) or None,
+            "date_order": self.date_order,
+            "encoding": self.encoding,
+            "currency": self.currency,
+            "charges_positive": self.charges_positive,
+        }
+
+
+@transactions.command
+def generate(*, count: int, out: Path, seed: int = 0) -> None:
+    """Write labelled statements of made-up people.
+
+    Args:
+        count: How many transactions.
+        out: The folder to write.
+        seed: The same seed gives the same statements.
+    """
     from fintune_kit.bank.transactions import generate_statements
 
-    manifest = generate_statements(count=arguments.count, seed=arguments.seed, out=arguments.out)
+    manifest = generate_statements(count=count, seed=seed, out=out)
     counts = manifest["counts"]
-    print(f"{arguments.out}: {counts['transactions']:,} transactions of {counts['accounts']:,} accounts")
+    print(f"{out}: {counts['transactions']:,} transactions of {counts['accounts']:,} accounts")
 
 
-def run_import(arguments: argparse.Namespace) -> None:
-    """`fintune-kit transactions import`"""
+@transactions.command(name="import")
+def import_(file: Path, /, *, out: Path, reading: Reading | None = None) -> None:
+    """Read a bank's CSV, OFX, MT940 or CAMT export into one plain form.
+
+    Args:
+        file: The bank's file.
+        out: The CSV file to write.
+    """
     from fintune_kit.bank.statements.load import import_statement
 
-    _say(arguments.out, import_statement(arguments.file, out=arguments.out, **_reading(arguments)))
+    say(out, import_statement(file, out=out, **(reading or Reading()).as_arguments()))
 
 
-def run_anonymise(arguments: argparse.Namespace) -> None:
-    """`fintune-kit transactions anonymise`"""
-    from fintune_kit.bank.privacy.anonymise import anonymise
+@transactions.command
+def anonymise(
+    file: Path,
+    /,
+    *,
+    out: Path,
+    jitter: float = 0.0,
+    jitter_days: int = 0,
+    key_file: Path | None = None,
+    name: tuple[str, ...] = (),
+    also: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
+    reading: Reading | None = None,
+) -> None:
+    """Replace what identifies people and accounts.
 
-    report = anonymise(
-        arguments.file,
-        out=arguments.out,
-        key=_key(arguments.key_file),
-        jitter=arguments.jitter,
-        jitter_days=arguments.jitter_days,
-        names=arguments.name,
-        also=arguments.also,
-        keep=arguments.keep,
-        **_reading(arguments),
+    Args:
+        file: The bank's file.
+        out: The CSV file to write.
+        jitter: Change each amount by up to this share, for example 0.05.
+        jitter_days: Move each date by up to this many days; their order is kept.
+        key_file: A key of 16 bytes or more: the same key gives the same placeholders.
+        name: A person to hide; may be repeated.
+        also: Any other text to hide; may be repeated.
+        keep: A merchant that must stay; may be repeated.
+    """
+    from fintune_kit.bank.privacy.anonymise import anonymise as hide
+
+    report = hide(
+        file,
+        out=out,
+        key=read_key(key_file),
+        jitter=jitter,
+        jitter_days=jitter_days,
+        names=name,
+        also=also,
+        keep=keep,
+        **(reading or Reading()).as_arguments(),
     )
-    _say(arguments.out, report)
+    say(out, report)
 
 
-def run_conversations(arguments: argparse.Namespace) -> None:
-    """`fintune-kit transactions conversations`"""
+@transactions.command
+def conversations(
+    statement: Path,
+    /,
+    *,
+    out: Path,
+    seed: int = 0,
+    batch_share: float = 0.25,
+    evaluation_rows: int = 2_000,
+) -> None:
+    """Turn a labelled statement into rows to train and evaluate on.
+
+    Args:
+        statement: A CSV file that `generate`, `import` or `anonymise` wrote.
+        out: The folder to write.
+        seed: The seed of the wordings and of the split.
+        batch_share: Share of the transactions that are asked for several at a time.
+        evaluation_rows: How many transactions of unseen merchants are kept for the evaluation.
+    """
     from fintune_kit.bank.conversations import to_conversations
 
-    manifest = to_conversations(
-        arguments.statement,
-        out=arguments.out,
-        seed=arguments.seed,
-        batch_share=arguments.batch_share,
-        evaluation_rows=arguments.evaluation_rows,
-    )
+    manifest = to_conversations(statement, out=out, seed=seed, batch_share=batch_share, evaluation_rows=evaluation_rows)
     counts = manifest["counts"]
-    print(f"{arguments.out}: {counts['train']:,} conversations, {counts['evaluation']:,} rows of unseen merchants")
+    print(f"{out}: {counts['train']:,} conversations, {counts['evaluation']:,} rows of unseen merchants")
 
 
-def _add(actions: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
-    parser.set_defaults(command=function)
-    return parser
+def read_key(path: Path | None) -> bytes | None:
+    """The bytes of the key file; None where none was named.
 
-
-def _add_reading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv")
-    parser.add_argument("--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is which")
-    parser.add_argument("--date-order", choices=("dmy", "mdy", "ymd"), help="where the file leaves it open")
-    parser.add_argument("--encoding", metavar="NAME")
-    parser.add_argument("--currency", default="", metavar="XXX", help="of amounts that name none")
-    parser.add_argument("--charges-positive", action="store_true", help="the file writes money out with a plus sign")
-
-
-def _reading(arguments: argparse.Namespace) -> dict[str, Any]:
-    from fintune_kit.bank.statements.load import parse_mapping
-
-    return {
-        "mapping": parse_mapping(arguments.map) or None,
-        "date_order": arguments.date_order,
-        "encoding": arguments.encoding,
-        "currency": arguments.currency,
-        "charges_positive": arguments.charges_positive,
-    }
-
-
-def _key(path: Path | None) -> bytes | None:
+    Raises:
+        UserError: the file is missing, or shorter than 16 bytes.
+    """
     if path is None:
         return None
     if not path.is_file():
@@ -128,7 +162,8 @@ def _key(path: Path | None) -> bytes | None:
     return key
 
 
-def _say(out: Path, report: dict[str, Any]) -> None:
+def say(out: Path, report: dict[str, Any]) -> None:
+    """Prints the counts of a report, and where the file lies."""
     counts = {name: value for name, value in report.items() if isinstance(value, int)}
     words = [f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items()]
     print(f"{out}: {', '.join(words)}")

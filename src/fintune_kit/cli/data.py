@@ -1,0 +1,71 @@
+"""`fintune-kit data`: rows of any dataset into conversations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fintune_kit.cli.opening import RecipeName, open_recipe
+from fintune_kit.errors import UserError
+
+
+def data(
+    *,
+    source: tuple[str, ...] = (),
+    out: Path | None = None,
+    examples: int | None = None,
+    seed: int | None = None,
+    hold_out: tuple[str, ...] = (),
+    map: tuple[str, ...] = (),  # noqa: A002 - the flag's name
+    recipe: RecipeName = None,
+) -> None:
+    """Turn rows of any dataset into conversations/.
+
+    Args:
+        source: Hub id, file or folder; may be repeated. SRC=COUNT takes that many of the chosen conversations from it,
+            SRC*WEIGHT a share in proportion to the weights.
+        out: The folder to write. Default: conversations/ in the workspace.
+        examples: How many conversations to choose.
+        seed: The seed of the choice.
+        hold_out: A file whose texts are kept out of training; may be repeated.
+        map: ROLE=COLUMN, where the columns are not recognised; may be repeated. The roles are user and assistant (with
+            context, system), or messages, or text and label; and task_type, conversation_id, origin beside any of
+            these.
+    """
+    from fintune_kit.chat.encoder import ChatEncoder
+    from fintune_kit.data.recipe_sources import sources_of
+    from fintune_kit.data.stage import prepare_conversations
+    from fintune_kit.tiny import tokenizer_of
+
+    chosen, workspace = open_recipe(recipe)
+    mapping = parse_mapping(map)
+    folder = out or workspace.folder("conversations")
+    report = prepare_conversations(
+        sources=source or sources_of(chosen, workspace),
+        out=folder,
+        examples=chosen.data.examples if examples is None else examples,
+        validation_share=chosen.data.validation_share,
+        seed=chosen.seed if seed is None else seed,
+        encoder=ChatEncoder.load(tokenizer_of(chosen, workspace)),
+        max_length=chosen.pack.max_length,
+        hold_out=hold_out,
+        mapping=mapping,
+        system_prompt=chosen.data.system_prompt,
+        finance_only=chosen.data.finance_only,
+    )
+    for step in report["funnel"]:
+        print(f"{step['left']:>9,} left  {-step['refused']:>9,}  {step['says']}")
+    print(f"{folder}: {report['train']:,} conversations to train on, {report['validation']:,} held out")
+
+
+def parse_mapping(pairs: Sequence[str]) -> dict[str, str] | None:
+    """`["user=question", "assistant=answer"]` as a dictionary; None where there is no pair.
+
+    Raises:
+        UserError: a pair has no `=`, or a role is named twice.
+    """
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        role, equals, column = pair.partition("=")
+        if not (role and equals and column) or role in mapping:
+            raise UserError(f"--map {pair!r} is not understood; expected ROLE=COLUMN, each role once: user=question")
+        mapping[role] = column
+    return mapping or None

@@ -1,0 +1,17 @@
+"""How flags look and what several verbs have in common; imports nothing of the package, so `--help` is fast."""
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter, validators
+
+
+def shown_default(value: Any) -> Any:
+    """A default as the help shows it; an empty one is not shown."""
+    return None if value in (None, False, (), "") else value
+
+
+FLAGS = Parameter(negative=(), show_default=shown_default)
+"""No flag has a `--no-` twin unless it says so."""
+
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+"""A whole number of 1 or more."""
