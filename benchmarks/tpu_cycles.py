@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
 
-    from fintune_kit.plan.cost import Recompute
+    from fintune_kit.plan.memory import Recompute
     from fintune_kit.recipes import tpu_v5e8
     from fintune_kit.tpu.model import make_model
 

@@ -71,10 +71,12 @@ def measure(folder: Path, *, mesh: Any, recomputed: str, micro_batch: int, split
     """One way: XLA's peak, the planner's, and how long compiling took."""
     import jax
 
-    from fintune_kit.plan.cost import GIB, ModelShape, Recompute
-    from fintune_kit.plan.fit import HEAD_CHUNK
+    from fintune_kit.plan.cards import HEAD_CHUNK
+    from fintune_kit.plan.devices import GIB
+    from fintune_kit.plan.memory import Recompute
+    from fintune_kit.plan.shapes import ModelShape
     from fintune_kit.recipes import tpu_v5e8
-    from fintune_kit.tpu.cost import memory_on_tpu
+    from fintune_kit.tpu.memory import memory_on_tpu
     from fintune_kit.tpu.model import make_model
 
     recipe, config = tpu_v5e8(), config_of(folder)

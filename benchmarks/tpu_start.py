@@ -28,7 +28,8 @@ def main() -> None:
     from tpu_world import config_of, described_mesh, lower_step
 
     from fintune_kit.pack.store import open_packed
-    from fintune_kit.plan.cost import ModelShape, Recompute
+    from fintune_kit.plan.memory import Recompute
+    from fintune_kit.plan.shapes import ModelShape
     from fintune_kit.recipes import tpu_v5e8
     from fintune_kit.tpu import stage  # noqa: F401 - all that training imports
     from fintune_kit.tpu.adapter import first_values

@@ -25,7 +25,7 @@ def lower_step(model: Any, *, recipe: Any, micro_batch: int, accumulation: int) 
     import numpy as np
 
     from fintune_kit.pack.tree import COLUMNS
-    from fintune_kit.plan.fit import HEAD_CHUNK
+    from fintune_kit.plan.cards import HEAD_CHUNK
     from fintune_kit.tpu.step import adam, everywhere, make_step, spread
 
     def placed(leaf: Any) -> Any:

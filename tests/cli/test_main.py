@@ -107,7 +107,7 @@ def test_the_plan_is_machine_readable(capsys):
 
 def test_a_number_of_processes_is_refused_on_a_tpu(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("FINTUNE_WORKSPACE", str(tmp_path))
-    assert main(["train", "--recipe", "tpu_v5e8", "--processes", "2"]) == 2
+    assert main(["train", "--tpu", "--processes", "2"]) == 2
     said = "--processes 2 is for cards; expected none on a TPU, where one process drives all devices: leave it out"
     assert capsys.readouterr().err == f"error: {said}\n"
 

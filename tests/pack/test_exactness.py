@@ -11,8 +11,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.examples import IGNORE
 from fintune_kit.pack.drawing import stretches
-from fintune_kit.pack.mask import tree_mask
 from fintune_kit.pack.tree import arrange, write_columns
+from fintune_kit.train.attention import tree_mask
 from tests.pack.world import THREE_LEVELS, examples
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}

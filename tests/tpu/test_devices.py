@@ -15,8 +15,27 @@ from fintune_kit.tpu.devices import (
     count_devices,
     doctor,
     find_devices,
+    is_tpu_machine,
 )
 from tests.conftest import REPOSITORY
+
+
+@pytest.mark.parametrize(
+    ("vendor", "device", "found"),
+    [("0x1ae0", "0x0063", True), ("0x1ae0", "0x0042", False), ("0x10de", "0x0063", False)],
+    ids=["v5e", "Google's network card", "another vendor"],
+)
+def test_a_tpu_is_known_by_its_pci_ids(tmp_path, monkeypatch, vendor, device, found):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    (tmp_path / "0000:00:04.0").mkdir()
+    (tmp_path / "0000:00:04.0" / "vendor").write_text(f"{vendor}\n")
+    (tmp_path / "0000:00:04.0" / "device").write_text(f"{device}\n")
+    assert is_tpu_machine(pci=tmp_path) is found
+
+
+def test_a_tpu_without_tunix_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    assert not is_tpu_machine(pci=tmp_path)
 
 
 def test_eight_tpu_devices_are_fine():

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
-from fintune_kit.plan.cost import ModelShape, Recompute
+from fintune_kit.plan.memory import Recompute
+from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.tpu.adapter import first_values, from_jax, to_jax
 from fintune_kit.tpu.attention import make_kernels

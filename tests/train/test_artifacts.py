@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fintune_kit.errors import UserError
-from fintune_kit.plan.cost import ModelShape
+from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.train.artifacts import check_adapter, expected_shapes
 from fintune_kit.train.model import load_config
 from fintune_kit.workspace import MANIFEST, sha256_of

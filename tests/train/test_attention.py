@@ -1,12 +1,14 @@
 import random
 
+import numpy as np
 import pytest
 import torch
 
-from fintune_kit.pack.mask import tree_mask
+from fintune_kit.pack.tree import arrange, write_columns
 from fintune_kit.train import attention
-from fintune_kit.train.attention import KEYS_TOGETHER, TREE_ATTENTION, attention_inputs, query_chunks
+from fintune_kit.train.attention import KEYS_TOGETHER, TREE_ATTENTION, attention_inputs, query_chunks, tree_mask
 from fintune_kit.train.loss import read_packs
+from tests.pack.world import THREE_LEVELS, examples
 
 DRAWN = [12, 12, 5, 5, 5, 9, 9, 9, 9, 12, 12, 12]
 """`subtree_end` of the tree in the module's drawing."""
@@ -36,6 +38,31 @@ def seen_by(chunks, row: int, length: int) -> torch.Tensor:
             assert len(visible) == len(set(visible)), "a key that counts twice would weigh twice"
             seen[query, visible] = True
     return seen
+
+
+def test_mask_of_two_branches_on_one_prefix():
+    mask = tree_mask(torch.tensor([[5, 5, 3, 5, 5, 6]]))
+    assert mask.shape == (1, 1, 6, 6)
+    assert mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 1, 0, 0],
+        [1, 1, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 1],  # padding sees itself: a query without keys would give NaN
+    ]
+
+
+def test_each_position_sees_its_own_example_and_nothing_else():
+    some = examples(*THREE_LEVELS)
+    columns = write_columns(some, arrange(some, max_length=40), first=0, last=1, max_length=40, pad_id=0)
+    mask = tree_mask(torch.from_numpy(columns["subtree_end"]))[0, 0].numpy()
+    seen = {tuple(columns["input_ids"][0][np.flatnonzero(keys)].tolist()) for keys in mask[:34]}
+    prefixes = {
+        tuple((prompt + answer)[: n + 1]) for prompt, answer in THREE_LEVELS for n in range(len(prompt + answer))
+    }
+    assert columns["input_ids"][0][33:36].tolist() == [39, 0, 0], "the six examples are written in 34 positions"
+    assert seen == prefixes
 
 
 def test_a_chunk_takes_the_ancestors_of_its_first_token_and_its_own():

@@ -5,17 +5,19 @@ import torch
 
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import find_machine
-from fintune_kit.plan.cost import GIB
-from fintune_kit.plan.plan import find_device, make_plan
+from fintune_kit.plan.devices import GIB
+from fintune_kit.plan.engines import find_device
+from fintune_kit.plan.plan import make_plan
+from fintune_kit.plan.shapes import SHAPES
 from fintune_kit.recipes import p100, smoke
 from fintune_kit.train.preflight import check_room, check_step, preflight
-from tests.plan.test_plan import QWEN_3B, SHARED
+from tests.plan.test_plan import SHARED
 
 CPU = torch.device("cpu")
 
 
 def plan():
-    return make_plan(p100(), shape=QWEN_3B, counts=SHARED, device=find_device("t4"))
+    return make_plan(p100(), shape=SHAPES["Qwen2.5-3B"], counts=SHARED, device=find_device("t4"))
 
 
 def test_the_real_layer_and_the_real_optimizer_run_here():

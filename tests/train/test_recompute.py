@@ -4,7 +4,8 @@ from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from fintune_kit.plan.cost import ModelShape, Recompute, bytes_a_position
+from fintune_kit.plan.memory import Recompute, bytes_a_position
+from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.loss import read_packs

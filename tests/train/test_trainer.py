@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
-from fintune_kit.plan.cost import Recompute
+from fintune_kit.plan.memory import Recompute
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer

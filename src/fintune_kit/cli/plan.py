@@ -7,6 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fintune_kit.cli.opening import RecipeName, open_recipe
+from fintune_kit.plan.shapes import ModelShape, find_shape
+from fintune_kit.recipes import Recipe
+from fintune_kit.workspace import Workspace, read_manifest
 
 
 def plan(
@@ -23,18 +26,16 @@ def plan(
         packed: The real packs. Default: typical ones are assumed.
         as_json: Print the plan as JSON.
     """
+    import fintune_kit.tpu  # noqa: F401 - from here on the planner knows a TPU
     from fintune_kit.hardware import find_machine
-    from fintune_kit.pack.store import open_packed
-    from fintune_kit.plan.cost import ModelShape
-    from fintune_kit.plan.plan import device_of, find_device, make_plan, stock_hours, typical_counts
-    from fintune_kit.tiny import base_of
-    from fintune_kit.train.model import load_config
-    from fintune_kit.train.stage import pack_counts
+    from fintune_kit.plan.counts import PackCounts, typical_counts
+    from fintune_kit.plan.devices import device_of
+    from fintune_kit.plan.engines import find_device
+    from fintune_kit.plan.plan import make_plan, stock_hours
 
     chosen, workspace = open_recipe(recipe)
-    length = chosen.pack.max_length
-    counts = pack_counts(open_packed(packed).train, max_length=length) if packed else typical_counts(chosen)
-    shape = ModelShape.of(load_config(base_of(chosen, workspace)))
+    counts = PackCounts.of_manifest(read_manifest(packed, stage="packed")) if packed else typical_counts(chosen)
+    shape = shape_of(chosen, workspace)
     card = find_device(device) if device else device_of(find_machine())
     made = make_plan(chosen, shape=shape, counts=counts, device=card)
     low, high = stock_hours(chosen, shape=shape, device=card)
@@ -45,3 +46,13 @@ def plan(
         f"{made.describe()}\nstock trainer    {low:.2f} to {high:.2f} h, estimated: ordinary packs, dense attention, "
         "every block checkpointed"
     )
+
+
+def shape_of(recipe: Recipe, workspace: Workspace) -> ModelShape:
+    """The sizes of the recipe's base. Only a model without an entry in the planner's table needs transformers."""
+    if recipe.base != "tiny" and (found := find_shape(recipe.base)):
+        return found
+    from fintune_kit.tiny import base_of
+    from fintune_kit.train.model import load_config
+
+    return ModelShape.of(load_config(base_of(recipe, workspace)))

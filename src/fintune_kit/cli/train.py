@@ -41,17 +41,17 @@ def train(
         steps: Stop after this many optimizer steps, with a checkpoint.
         fresh: Start over.
         processes: How many processes train. Default: one a card.
-        tpu: Train on a TPU, as the recipe tpu_v5e8 does by itself.
+        tpu: Train on a TPU. Default: where this machine has one.
         worker: Be one of the processes that a launcher has started.
         report_to: Who else is given the numbers of the log.
     """
     from fintune_kit.hardware import find_machine
     from fintune_kit.tiny import base_of
-    from fintune_kit.train.engine import train_function, wants_tpu
+    from fintune_kit.tpu.devices import is_tpu_machine
 
     chosen, workspace = open_recipe(recipe)
     seconds = None if time_budget is None else parse_duration(time_budget)
-    on_tpu = tpu or wants_tpu(chosen)
+    on_tpu = tpu or is_tpu_machine()
     if on_tpu and processes:
         raise UserError(
             f"--processes {processes} is for cards; expected none on a TPU, where one process drives all devices: "
@@ -65,7 +65,7 @@ def train(
         flags = {"packed": packs, "time-budget": time_budget, "steps": steps, "fresh": fresh, "report-to": report_to}
         launch(chosen, flags, base=base, home=home, processes=processes, cards=cards)
         return
-    outcome = train_function(chosen, tpu=on_tpu)(
+    outcome = _train_function(tpu=on_tpu)(
         chosen,
         packed=packs,
         base=base,
@@ -77,6 +77,17 @@ def train(
         report_to=report_to,
     )
     print(outcome.describe())
+
+
+def _train_function(*, tpu: bool) -> Any:
+    """`train`, or `train_on_tpu`, which takes the same arguments and writes the same files."""
+    if tpu:
+        from fintune_kit.tpu.stage import train_on_tpu
+
+        return train_on_tpu
+    from fintune_kit.train.stage import train
+
+    return train
 
 
 def launch(

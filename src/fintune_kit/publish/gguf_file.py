@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fintune_kit.errors import UserError
-from fintune_kit.plan.cost import ModelShape
+from fintune_kit.plan.shapes import ModelShape
 
 ARCHITECTURES = {"qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
 

@@ -1,1 +1,9 @@
-"""Training on a TPU: the same packs, log, checkpoints and adapter as in `train`, computed by JAX and Tunix."""
+"""Training on a TPU: JAX and Tunix compute the same packs into the same log, checkpoints and adapter as `train`.
+
+Importing this room tells the planner about TPUs. JAX itself is imported inside functions.
+"""
+
+from fintune_kit.plan.engines import register
+from fintune_kit.tpu.plan import TPU_ENGINE
+
+register(TPU_ENGINE)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from fintune_kit.plan.cost import ModelShape
+from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.train.model import peft_config
 

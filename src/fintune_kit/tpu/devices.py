@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from packaging.version import Version
@@ -25,6 +26,9 @@ from fintune_kit.hardware import Finding
 DEVICES_OF_A_V5E8 = 8
 LIBTPU = "0.0.42"
 """The first one that we compiled for; the one that Kaggle's image brings (0.0.17) is too old for this JAX."""
+_GOOGLE = "0x1ae0"
+_TPUS = ("0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076")
+"""PCI ids of a vendor and of its TPUs (v3 to 7x), as `jax._src.hardware_utils` lists them. Network cards differ."""
 _COUNT = (
     "import json; from fintune_kit.tpu.devices import find_devices; found = find_devices();"
     "print(json.dumps([found[0].device_kind, len(found)]))"
@@ -58,6 +62,15 @@ def find_devices() -> list[Any]:
         raise UserError(f"{no_tpu('none')} ({str(error).splitlines()[0]})") from error
     check_devices([device.platform for device in devices], rehearsal=os.environ.get("JAX_PLATFORMS") == "cpu")
     return list(devices)
+
+
+def is_tpu_machine(*, pci: Path = Path("/sys/bus/pci/devices")) -> bool:
+    """Whether this machine has a TPU, and Tunix to train on it. The devices are looked up on the PCI bus, not taken."""
+    if importlib.util.find_spec("tunix") is None:
+        return False
+    vendors = pci.glob("*/vendor")
+    google = [path.parent for path in vendors if path.read_text(encoding="utf-8").strip() == _GOOGLE]
+    return any((folder / "device").read_text(encoding="utf-8").strip() in _TPUS for folder in google)
 
 
 def check_devices(platforms: Sequence[str], *, rehearsal: bool) -> None:

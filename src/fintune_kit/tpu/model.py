@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.plan.cost import Recompute
+from fintune_kit.plan.memory import Recompute
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.tpu.attention import ATTENDED, attend_over_packs, block_of, make_kernels, tree_mask
 from fintune_kit.tpu.base import AXIS, load_weights, one_block, to_tunix

@@ -1,37 +1,108 @@
-"""A plan for the devices that JAX has: `train/plan.py`, for a TPU or the CPU devices of a rehearsal."""
+"""Planning for a TPU: its engine, and the plan for the devices that JAX has.
 
+A TPU differs from a card. There is no quantization, and AdamW's moments are float32. All blocks are one to the
+compiler. A block's weights may be split over the devices.
+"""
+
+from collections.abc import Iterator
 from dataclasses import replace
 
-from fintune_kit.pack.store import PackedSplit
-from fintune_kit.plan.cost import DEVICES, ModelShape
+from fintune_kit.plan.cards import HEAD_CHUNK
+from fintune_kit.plan.counts import PackCounts
+from fintune_kit.plan.devices import CPU, Device, KaggleSession
+from fintune_kit.plan.layouts import Dtype, Engine, StepLayout, Workload, first_that_fits
+from fintune_kit.plan.memory import Recompute
 from fintune_kit.plan.plan import Plan, make_plan
+from fintune_kit.plan.shapes import ModelShape
+from fintune_kit.plan.time import operations
 from fintune_kit.recipes import Recipe
-from fintune_kit.tpu.cost import SPLIT
-from fintune_kit.train.stage import pack_counts
+from fintune_kit.tpu.attention import block_of
+from fintune_kit.tpu.memory import memory_on_tpu
+
+V5E8 = Device(
+    name="v5e8",
+    kind="tpu",
+    cards=8,
+    memory_gib=15.75,
+    capability=None,
+    peak_tflops=197.0,
+    reached=(0.20, 0.40),
+    assumption="eight v5e; XLA's cost model says 0.43 without attention and noise (results/tpu-cycles.md)",
+    kaggle=KaggleSession(hours=9.0, hours_a_week=20, quota="TPU"),
+)
 
 
-def plan_on(kind: str, count: int, *, recipe: Recipe, shape: ModelShape, split: PackedSplit) -> Plan:
+def plan_on(kind: str, count: int, *, recipe: Recipe, shape: ModelShape, counts: PackCounts) -> Plan:
     """The plan for JAX devices: those of a v5e-8, or CPU devices in a rehearsal.
 
     Args:
         kind, count: as `devices.count_devices` gives them, `TPU v5 lite` and 8.
     """
-    known = DEVICES["v5e8"] if "tpu" in kind.lower() else DEVICES["cpu"]
-    device = replace(known, cards=count, memory_gib=known.memory_gib if known.kind == "tpu" else 2.0)
-    return make_plan(
-        on_tpu(recipe),
-        shape=shape,
-        counts=pack_counts(split, max_length=recipe.pack.max_length),
-        device=device,
-    )
+    known = V5E8 if "tpu" in kind.lower() else replace(CPU, memory_gib=2.0)
+    return make_plan(on_tpu(recipe), shape=shape, counts=counts, device=replace(known, cards=count))
 
 
 def on_tpu(recipe: Recipe) -> Recipe:
-    """The recipe as a TPU can carry it out: there is no bitsandbytes, so the base stays in the compute dtype instead of
-    NF4, and AdamW's state in float32 instead of 8 bit."""
+    """The recipe as a TPU can carry it out. There is no bitsandbytes, so the base stays in the compute dtype instead of
+    NF4, and AdamW's state is float32 instead of 8 bit."""
     return replace(recipe, train=replace(recipe.train, quantization="none", optimizer="adamw_torch"))
 
 
-def splits_weights(plan: Plan) -> bool:
-    """Whether each device holds a part of the weights only (FSDP)."""
-    return SPLIT in plan.memory
+def keys_per_query(*, max_length: int, head_dim: int) -> int:
+    """Keys that a query is multiplied with, measured on a stand-in for Sujet in packs of 2,048.
+
+    In blocks of 512 (`tpu.attention`) they are 1,191; in blocks of 256 they would be 818, in blocks of 128 561. Where
+    heads are too small for the kernel they are all keys.
+    """
+    by_blocks = block_of(length=max_length, head_dim=head_dim, platform="tpu") is not None
+    return min(max_length, 1_191) if by_blocks else max_length
+
+
+def candidates(workload: Workload, device: Device, *, micro_batch: int, split_weights: bool) -> Iterator[StepLayout]:
+    """The layouts with this micro-batch, from the least work to the most.
+
+    The cheap parts are always recomputed: keeping them as well takes 29.8 GiB for the 3B and saves no product.
+    """
+    recipe, shape = workload.recipe, workload.shape
+    length = recipe.pack.max_length
+    for recompute in (Recompute(cheap_parts=True), Recompute(blocks=shape.layers)):
+        memory = memory_on_tpu(
+            shape,
+            lora=recipe.lora,
+            max_length=length,
+            micro_batch=micro_batch,
+            recompute=recompute,
+            devices=device.cards,
+            split_weights=split_weights,
+            head_chunk=HEAD_CHUNK,
+        )
+        work = operations(
+            shape,
+            lora=recipe.lora,
+            positions=workload.packs * length,
+            supervised=workload.supervised_tokens,
+            keys=keys_per_query(max_length=length, head_dim=shape.head_dim),
+            recompute=recompute,
+        )
+        yield StepLayout(
+            micro_batch=micro_batch, recompute=recompute, split_weights=split_weights, memory=memory, work=work
+        )
+
+
+def _layouts(workload: Workload, device: Device) -> list[StepLayout]:
+    """With whole weights where any such layout fits, else with split ones."""
+    for split_weights in (False, True)[: 1 + (device.cards > 1)]:
+        found: list[StepLayout] = []
+        for size in workload.micro_batches:
+            of_size = candidates(workload, device, micro_batch=size, split_weights=split_weights)
+            found += first_that_fits(of_size, device)
+        if found:
+            return found
+    return []
+
+
+def _precision(_device: Device) -> tuple[Dtype, str]:
+    return "bfloat16", "a TPU multiplies in bfloat16 and adds in float32"
+
+
+TPU_ENGINE = Engine(kind="tpu", devices=(V5E8,), precision=_precision, layouts=_layouts)

@@ -19,8 +19,10 @@ from transformers import TrainerControl, TrainerState
 
 from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
-from fintune_kit.plan.cost import ModelShape
+from fintune_kit.plan.counts import PackCounts
+from fintune_kit.plan.devices import GIB
 from fintune_kit.plan.plan import Plan
+from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import Recipe, TrainRecipe
 from fintune_kit.tpu import checkpoints
 from fintune_kit.tpu.adapter import first_values, from_jax, to_jax, write_peft
@@ -28,12 +30,12 @@ from fintune_kit.tpu.base import make_mesh, weights_folder
 from fintune_kit.tpu.batches import stack_columns, step_batches
 from fintune_kit.tpu.devices import find_devices
 from fintune_kit.tpu.model import TpuModel, load_model
-from fintune_kit.tpu.plan import on_tpu, plan_on, splits_weights
+from fintune_kit.tpu.plan import on_tpu, plan_on
 from fintune_kit.tpu.step import StepShape, adam, compile_step, everywhere, make_loss, make_step, spread
-from fintune_kit.train.callbacks import GIB, Clock, StepLog, read_log
+from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import load_config
-from fintune_kit.train.outcome import Made, Outcome, finish, finished_before
+from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
 from fintune_kit.train.run_folder import identity_of, open_run
 from fintune_kit.train.stage import open_inputs, step_log
 from fintune_kit.train.trainer import in_training_order, step_order
@@ -41,7 +43,7 @@ from fintune_kit.workspace import MANIFEST
 
 
 @dataclass
-class _Learned:
+class _Progress:
     """What a checkpoint holds: the adapter and AdamW's moments, on the devices, and the steps that made them."""
 
     adapter: Any
@@ -76,7 +78,13 @@ def train_on_tpu(
     devices = find_devices()
     encoder, packs = open_inputs(recipe, packed=packed, base=base)
     config = load_config(base)
-    plan = plan_on(devices[0].device_kind, len(devices), recipe=recipe, shape=ModelShape.of(config), split=packs.train)
+    plan = plan_on(
+        devices[0].device_kind,
+        len(devices),
+        recipe=recipe,
+        shape=ModelShape.of(config),
+        counts=PackCounts.of_manifest(packs.manifest),
+    )
     open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
     if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
         return finished_before(run, plan=plan)
@@ -88,28 +96,30 @@ def train_on_tpu(
         mesh=make_mesh(devices[: plan.processes]),
         dtype=plan.dtype,
         recompute=plan.recompute,
-        split_weights=splits_weights(plan),
+        split_weights=plan.split_weights,
     )
-    learned = _start(run, model=model, config=config, recipe=recipe)
+    progress = _start(run, model=model, config=config, recipe=recipe)
     order = step_order(
         packs.train.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
     )
     guard = NonFiniteGuard()
     log = step_log(run / "log.jsonl", packs.train, order=order, plan=plan, recipe=recipe, guard=guard)
     rows = in_training_order(packs.train.rows, order)
-    _run_steps(learned, model=model, rows=rows, plan=plan, recipe=recipe, clock=clock, log=log, guard=guard, run=run)
-    if learned.steps_done < plan.optimizer_steps:
-        steps, records = learned.steps_done, read_log(run / "log.jsonl")
+    _run_steps(progress, model=model, rows=rows, plan=plan, recipe=recipe, clock=clock, log=log, guard=guard, run=run)
+    if progress.steps_done < plan.optimizer_steps:
+        steps, records = progress.steps_done, read_log(run / "log.jsonl")
         return Outcome(finished=False, steps_done=steps, plan=plan, log=records, validation_loss=None)
-    made = Made(
-        write=partial(write_peft, from_jax(learned.adapter), lora=recipe.lora),
-        validation=mean_loss(model, learned.adapter, packs.validation.rows, plan=plan),
+    trained = TrainedAdapter(
+        write=partial(write_peft, from_jax(progress.adapter), lora=recipe.lora),
+        validation=mean_loss(model, progress.adapter, packs.validation.rows, plan=plan),
         machine=f"{plan.processes} x {devices[0].device_kind}",
     )
-    return finish(made, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter)
+    return finish(
+        trained, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter
+    )
 
 
-def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Learned:
+def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Progress:
     """The newest checkpoint, or the adapter's first values."""
     import jax
 
@@ -118,16 +128,16 @@ def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Learn
     if found is None:
         first = first_values(ModelShape.of(config), lora=recipe.lora, seed=recipe.seed)
         adapter = to_jax(first, model.adapter_shapes, sharding=place)
-        return _Learned(adapter=adapter, moments=jax.device_put(adam().init(adapter), place), steps_done=0)
+        return _Progress(adapter=adapter, moments=jax.device_put(adam().init(adapter), place), steps_done=0)
     adapter, mean, square = (
         to_jax(matrices, model.adapter_shapes, sharding=place) for matrices in (found.adapter, found.mean, found.square)
     )
     moments = adam().init(adapter)._replace(count=np.int32(found.updates), mu=mean, nu=square)
-    return _Learned(adapter=adapter, moments=jax.device_put(moments, place), steps_done=found.step)
+    return _Progress(adapter=adapter, moments=jax.device_put(moments, place), steps_done=found.step)
 
 
 def _run_steps(
-    learned: _Learned,
+    progress: _Progress,
     *,
     model: TpuModel,
     rows: Any,
@@ -139,25 +149,25 @@ def _run_steps(
     run: Path,
 ) -> None:
     """All steps that are left, or those that the clock allows; saved where the clock says so and at the end."""
-    if learned.steps_done == plan.optimizer_steps:
+    if progress.steps_done == plan.optimizer_steps:
         return
     shape = StepShape(
         accumulation=plan.accumulation, packs=plan.micro_batch * plan.processes, length=recipe.pack.max_length
     )
     began = time.monotonic()
-    step = _compiled_step(learned, model=model, plan=plan, recipe=recipe, shape=shape)
+    step = _compiled_step(progress, model=model, plan=plan, recipe=recipe, shape=shape)
     of_first_step = {"compile_seconds": round(time.monotonic() - began, 2)}
     rates = learning_rates(recipe.train, steps=plan.optimizer_steps)
-    state, control = TrainerState(global_step=learned.steps_done, is_world_process_zero=True), TrainerControl()
+    state, control = TrainerState(global_step=progress.steps_done, is_world_process_zero=True), TrainerControl()
     watchers = (clock, log)
     for watcher in watchers:
         watcher.on_train_begin(None, state, control)
-    for packs, waited in step_batches(rows, first=learned.steps_done, shape=shape, mesh=model.mesh):
+    for packs, waited in step_batches(rows, first=progress.steps_done, shape=shape, mesh=model.mesh):
         for watcher in watchers:
             watcher.on_step_begin(None, state, control)
         rate, number = rates[state.global_step], np.int32(state.global_step)
-        learned.adapter, learned.moments, measured = step(
-            learned.adapter, learned.moments, model.base, packs, np.float32(rate), number
+        progress.adapter, progress.moments, measured = step(
+            progress.adapter, progress.moments, model.base, packs, np.float32(rate), number
         )
         norm = float(measured["grad_norm"])
         guard.accepts(norm, scaled=False)
@@ -170,31 +180,31 @@ def _run_steps(
             **of_first_step,
         }
         of_first_step = {}
-        learned.steps_done = state.global_step = state.global_step + 1
+        progress.steps_done = state.global_step = state.global_step + 1
         clock.on_step_end(None, state, control)
         log.on_log(None, state, control, logs=logs)
-        if control.should_save or learned.steps_done == plan.optimizer_steps:
+        if control.should_save or progress.steps_done == plan.optimizer_steps:
             control.should_save = False
-            _save(learned, run, clock=clock)
+            _save(progress, run, clock=clock)
             clock.on_save(None, state, control)
         if control.should_training_stop:
             return
 
 
-def _compiled_step(learned: _Learned, *, model: TpuModel, plan: Plan, recipe: Recipe, shape: StepShape) -> Any:
+def _compiled_step(progress: _Progress, *, model: TpuModel, plan: Plan, recipe: Recipe, shape: StepShape) -> Any:
     """The optimizer step as a program for these devices."""
     step = make_step(
         model, recipe=recipe.train, head_chunk=plan.head_chunk, seed=recipe.seed, dropout=recipe.lora.dropout
     )
     return compile_step(
-        step, mesh=model.mesh, adapter=learned.adapter, moments=learned.moments, base=model.base, shape=shape
+        step, mesh=model.mesh, adapter=progress.adapter, moments=progress.moments, base=model.base, shape=shape
     )
 
 
-def _save(learned: _Learned, run: Path, *, clock: Clock) -> None:
+def _save(progress: _Progress, run: Path, *, clock: Clock) -> None:
     """A checkpoint; the clock is told how long it took."""
     began = time.monotonic()
-    checkpoints.save(run / "checkpoints", step=learned.steps_done, adapter=learned.adapter, moments=learned.moments)
+    checkpoints.save(run / "checkpoints", step=progress.steps_done, adapter=progress.adapter, moments=progress.moments)
     clock.note_save(time.monotonic() - began)
 
 

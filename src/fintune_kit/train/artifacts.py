@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from fintune_kit.errors import UserError
-from fintune_kit.plan.cost import ModelShape
+from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.workspace import check_files, read_manifest
 
 FILES = ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json",

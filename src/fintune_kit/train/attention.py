@@ -25,8 +25,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from fintune_kit.pack.mask import tree_mask
-
 TREE_ATTENTION = "tree_sdpa"
 """Its name in a model's config."""
 QUERY_CHUNK = 256
@@ -65,6 +63,19 @@ def attention_inputs(subtree_end: Tensor, *, implementation: str) -> dict[str, A
         lowest = torch.finfo(torch.float32).min
         allowed = torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, lowest)
     return {"attention_mask": allowed}
+
+
+def tree_mask(subtree_end: Tensor) -> Tensor:
+    """The mask of whole packs: bool `[B, 1, L, L]`, True where query (row) attends to key (column).
+
+    A query sees a key exactly when `key <= query < subtree_end[key]`. PyTorch's kernel takes it as it is.
+
+    Args:
+        subtree_end: `[B, L]` integers, on any device.
+    """
+    position = torch.arange(subtree_end.shape[-1], device=subtree_end.device)
+    query, key = position[:, None], position[None, :]
+    return ((key <= query) & (query < subtree_end[:, None, :])).unsqueeze(1)
 
 
 def query_chunks(subtree_end: Tensor, *, size: int) -> list[QueryChunk]:

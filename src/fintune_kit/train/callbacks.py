@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from fintune_kit.plan.devices import GIB
 from fintune_kit.train.guards import NonFiniteGuard
-
-GIB = 2**30
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fintune_kit.errors import UserError
+from fintune_kit.plan.devices import GIB
 from fintune_kit.workspace import MANIFEST, sha256_of, write_json
 
 log = logging.getLogger(__name__)
 
 KEPT = 2
-GIB = 2**30
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _NEVER_READ = ("training_args.bin",)  # a pickle that transformers writes; we load none, so we keep none
 

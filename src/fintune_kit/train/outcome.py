@@ -1,6 +1,6 @@
-"""How a run ends: with its artifacts in `adapter/` and a manifest, or stopped, to go on later.
+"""How a run ends: finished, with its artifacts in `adapter/` and a manifest, or stopped, to go on later.
 
-What trained (PyTorch or JAX) hands over what it `Made`; the files are the same.
+PyTorch and JAX both hand over a `TrainedAdapter`, and the files are the same.
 """
 
 from collections.abc import Callable
@@ -49,18 +49,18 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """What the last step left to be written."""
+class TrainedAdapter:
+    """The adapter after the last step, before its files are written."""
 
     write: Callable[[Path, str], int]
-    """Leaves PEFT's two files in a folder, for a base of this name, and says how many parameters they hold."""
+    """Writes PEFT's two files into a folder, for a base of this name. Returns how many parameters they hold."""
     validation: tuple[float, int]
     """Mean loss over the validation packs' supervised tokens, and how many these are."""
     machine: str
 
 
 def finish(
-    made: Made,
+    trained: TrainedAdapter,
     *,
     recipe: Recipe,
     plan: Plan,
@@ -72,9 +72,9 @@ def finish(
 ) -> Outcome:
     """Leaves the artifacts in `adapter`, and the run's manifest: the last step is done."""
     name = base_name(base)  # no path of this machine leaves it
-    loss, _ = made.validation
+    loss, _ = trained.validation
     with replacing_folder(adapter) as folder:
-        parameters = made.write(folder, name)
+        parameters = trained.write(folder, name)
         save_tokenizer(encoder.tokenizer, folder)
         write_manifest(
             folder,
@@ -86,7 +86,7 @@ def finish(
             validation_loss=loss,
         )
     log = read_log(run / "log.jsonl")
-    finish_run(run, packed=packed, log=log, validation=made.validation, machine=made.machine)
+    finish_run(run, packed=packed, log=log, validation=trained.validation, machine=trained.machine)
     return Outcome(finished=True, steps_done=log[-1]["step"], plan=plan, log=log, validation_loss=loss)
 
 

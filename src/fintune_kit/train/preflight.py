@@ -11,7 +11,7 @@ from torch import nn
 
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Finding, Machine, check_machine
-from fintune_kit.plan.cost import GIB
+from fintune_kit.plan.devices import GIB
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import TrainRecipe
 

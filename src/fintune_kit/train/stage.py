@@ -23,15 +23,17 @@ from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import find_machine
 from fintune_kit.pack.store import Packed, PackedSplit, open_packed
-from fintune_kit.plan.cost import ModelShape
-from fintune_kit.plan.plan import PackCounts, Plan, device_of, make_plan
+from fintune_kit.plan.counts import PackCounts
+from fintune_kit.plan.devices import device_of
+from fintune_kit.plan.plan import Plan, make_plan
+from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder, step_of
 from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
-from fintune_kit.train.outcome import Made, Outcome, finish, finished_before
+from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
 from fintune_kit.train.preflight import preflight
 from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
 from fintune_kit.train.run_folder import identity_of, open_run
@@ -54,21 +56,9 @@ def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path, processes: in
     Args:
         processes: how many are to run; None for one a card.
     """
-    counts = pack_counts(packed.train, max_length=recipe.pack.max_length)
+    counts = PackCounts.of_manifest(packed.manifest)
     device = device_of(find_machine(), processes=processes)
     return make_plan(recipe, shape=ModelShape.of(load_config(base)), counts=counts, device=device)
-
-
-def pack_counts(split: PackedSplit, *, max_length: int) -> PackCounts:
-    """What the planner needs to know of a split."""
-    packs = len(split.rows)
-    plain_sequences = float(np.sum(split.plain_tokens)) / max_length
-    return PackCounts(
-        packs=packs,
-        supervised_tokens=int(np.sum(split.supervised_tokens)),
-        # Ordinary packing fills its rows to 99 % and more, so below 1 there is nothing to translate.
-        plain_sequences_per_pack=max(1.0, plain_sequences / max(1, packs)),
-    )
 
 
 def train(
@@ -156,8 +146,10 @@ def train(
     loss, tokens = mean_loss(
         model, packs.validation.rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype
     )
-    made = Made(write=partial(_write_peft, model), validation=(loss, tokens), machine=machine.name)
-    return finish(made, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter)
+    trained = TrainedAdapter(write=partial(_write_peft, model), validation=(loss, tokens), machine=machine.name)
+    return finish(
+        trained, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter
+    )
 
 
 def _train_on(trainer: PackTrainer, *, validator: Validator, checkpoint: Path | None, log: Path) -> int:

@@ -1,17 +1,11 @@
-"""What a step takes on one TPU device, by part: the arithmetic of `train/cost.py` for JAX.
+"""Bytes on one TPU device, by what takes them.
 
-What differs from a card: no quantization, AdamW's moments in float32, and blocks' weights that may be split over the
-devices. Checked against what XLA's compiler assigns for a v5e (`benchmarks/tpu_memory.py`).
+Checked against what XLA's compiler assigns for a v5e (`benchmarks/tpu_memory.py`).
 """
 
-from typing import Literal
-
-from fintune_kit.plan.cost import ModelShape, Recompute
+from fintune_kit.plan.memory import Recompute
+from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import LoraRecipe
-
-SPLIT = "weights_split"
-"""Instead of `weights`, where each device holds a part of each block's (FSDP)."""
-TPU_DTYPE: tuple[Literal["bfloat16"], str] = ("bfloat16", "a TPU multiplies in bfloat16 and adds in float32")
 
 
 def memory_on_tpu(
@@ -37,8 +31,8 @@ def memory_on_tpu(
     adapters = shape.adapter_parameters(lora)
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     blocks = width * shape.linear_parameters
-    ends = width * shape.vocab * shape.hidden * (1 if shape.tied else 2)
-    split = {SPLIT: blocks // devices, "gathered": 2 * blocks // shape.layers, "embeddings": ends}
+    ends = width * shape.embedding_parameters
+    split = {"weights": blocks // devices, "gathered": 2 * blocks // shape.layers, "embeddings": ends}
     products = q + 2 * kv + shape.hidden + 2 * shape.ffn + q  # and what attention gives
     everything = products + 3 * shape.hidden + q + 2 * kv + 3 * shape.ffn
     everything += sum(inputs for inputs, _ in shape.projections.values()) * (1 if lora.dropout else 0)
