@@ -1,0 +1,313 @@
+"""What one block of a model costs in a training step: kernel launches, bytes through memory, operations, host time.
+
+    python benchmarks/step_cost.py --config ../shared/data/qwen-configs/Qwen2.5-3B-Instruct [--out results/step-cost]
+
+Counted, not timed on a card. The block runs forward and backward with float16 weights in NF4, adapters and dropout, as
+on a T4. No number is computed (PyTorch's fake tensors), so real sizes take seconds: a dispatch mode sees every operator
+with its tensors. One block is the difference between a model of two blocks and one of a single block.
+
+    launches   operators that start a kernel; views do not. Operators that start several are counted so (`KERNELS`)
+    bytes      tensors read and written by these operators, each tensor of an operator once
+    host       milliseconds of Python and dispatch (processor time of one thread), by running a tiny block on this CPU
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+LENGTH = 2048
+RANK = 64
+KERNELS = {
+    "gemm_4bit": 4,  # the scales' own scales, their offset, the weights, and the product
+    "dequantize_4bit": 1,
+    "dequantize_blockwise": 1,
+    "sort": 3,
+    "_scaled_dot_product_flash_attention_for_cpu_backward": 4,
+    "nonzero": 3,
+}
+"""Operators that start more than one kernel on a card; all others start one."""
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "gemm_4bit")
+
+
+@dataclass
+class Cost:
+    """Sums over the operators that were seen."""
+
+    launches: int = 0
+    flops: float = 0.0
+    bytes_by_kind: Counter[str] = field(default_factory=Counter)
+    launches_by_operator: Counter[str] = field(default_factory=Counter)
+    bytes_by_operator: Counter[str] = field(default_factory=Counter)
+
+    def minus(self, other: "Cost") -> "Cost":
+        """What this one has more."""
+        return Cost(
+            launches=self.launches - other.launches,
+            flops=self.flops - other.flops,
+            bytes_by_kind=difference(self.bytes_by_kind, other.bytes_by_kind),
+            launches_by_operator=difference(self.launches_by_operator, other.launches_by_operator),
+            bytes_by_operator=difference(self.bytes_by_operator, other.bytes_by_operator),
+        )
+
+
+def difference(ours: Counter[str], theirs: Counter[str]) -> Counter[str]:
+    """Counts that are left, zero and negative ones included where they are not zero."""
+    return Counter({key: ours[key] - theirs[key] for key in {*ours, *theirs} if ours[key] != theirs[key]})
+
+
+class Count(TorchDispatchMode):
+    """Counts every operator below autograd."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cost = Cost()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.name().split("::")[1].split(".")[0]
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        made = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        if not starts_a_kernel(func, name, given, made):
+            return out
+        kernels = KERNELS.get(name, 1)
+        moved = sum(bytes_of(t) for t in {id(t): t for t in given}.values()) + sum(bytes_of(t) for t in made)
+        self.cost.launches += kernels
+        self.cost.launches_by_operator[name] += kernels
+        self.cost.bytes_by_kind[kind_of(name)] += moved
+        self.cost.bytes_by_operator[name] += moved
+        self.cost.flops += operations(name, given, made)
+        return out
+
+
+def starts_a_kernel(func: Any, name: str, given: list[Tensor], made: list[Tensor]) -> bool:
+    """Whether an operator does any work: views and allocations do not."""
+    if func.is_view or not made or name.startswith(("empty", "new_empty")):
+        return False
+    if name in ("_unsafe_view", "_reshape_alias", "alias", "set_", "detach", "lift_fresh"):
+        return False
+    if name in ("zeros", "ones", "full", "zeros_like", "arange", "scalar_tensor", "full_like", "new_zeros"):
+        return sum(t.numel() for t in made) > 1
+    return any(t.numel() > 1 for t in [*given, *made])
+
+
+def bytes_of(tensor: Tensor) -> int:
+    """Bytes that a kernel touches: a dimension that is expanded is read once."""
+    count = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        count *= size if stride or size == 1 else 1
+    return count * tensor.element_size()
+
+
+def kind_of(name: str) -> str:
+    """What an operator is for."""
+    if "attention" in name:
+        return "attention"
+    if "dequantize" in name:
+        return "dequantization"
+    return "products" if name in PRODUCTS or name.rstrip("_") in PRODUCTS else "elementwise"
+
+
+def operations(name: str, given: list[Tensor], made: list[Tensor]) -> float:
+    """Multiplications and additions of products; attention's are left out."""
+    name = name.rstrip("_")
+    if name in ("mm", "bmm", "addmm", "baddbmm"):
+        left = given[1] if name in ("addmm", "baddbmm") else given[0]
+        return 2.0 * left.shape[-1] * made[0].numel()
+    return 2.0 * given[0].shape[-1] * made[0].numel() if name == "gemm_4bit" else 0.0
+
+
+def a_pack() -> dict[str, Tensor]:
+    """A pack as the stand-in's are: one system prompt, and twelve texts of unequal length below it."""
+    ends, position = torch.zeros(LENGTH, dtype=torch.long), torch.zeros(LENGTH, dtype=torch.long)
+    borders = [0, 30, 200, 420, 560, 700, 1000, 1130, 1400, 1500, 1760, 1900, LENGTH]
+    for first, last in pairwise(borders):
+        depth = 0 if first == 0 else 30
+        ends[first:last] = LENGTH if first == 0 else last
+        position[first:last] = torch.arange(depth, depth + last - first)
+    return {"position_ids": position[None], "subtree_end": ends[None]}
+
+
+def make_model(config: Any, folder: Path, *, layers: int, dtype: str) -> Any:
+    """A base of so many random blocks with the recipe's adapter, as training loads it."""
+    from transformers import AutoModelForCausalLM
+
+    from fintune_kit.recipes import LoraRecipe
+    from fintune_kit.train.model import add_adapter, load_base
+    from fintune_kit.train.recompute import recompute_cheap_parts
+
+    config.num_hidden_layers, config.vocab_size = layers, 256
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:1] * layers
+    AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(folder)
+    base = load_base(folder, dtype=dtype, quantization="nf4", device="cpu")
+    rank = min(RANK, config.hidden_size // 2)
+    model = add_adapter(base, LoraRecipe(rank=rank, alpha=2 * rank, dropout=0.05), seed=0).train()
+    recompute_cheap_parts(model)
+    return model
+
+
+def dropout_of_a_card(values: Tensor, p: float = 0.5, training: bool = True, **_: Any) -> Tensor:
+    """The operator that a card uses; a CPU would take three others."""
+    return torch.native_dropout(values, p, training)[0]
+
+
+def run_once(model: Any, pack: dict[str, Tensor], tree: dict[str, Any], *, dtype: str) -> None:
+    """The backbone forward and backward on one pack."""
+    tokens = torch.zeros_like(pack["position_ids"])
+    with torch.autocast("cpu", dtype=getattr(torch, dtype), enabled=dtype != "float32"):
+        hidden = (
+            model.get_base_model()
+            .model(input_ids=tokens, position_ids=pack["position_ids"], use_cache=False, **tree)
+            .last_hidden_state
+        )
+    hidden.backward(torch.ones_like(hidden))
+
+
+def count(config: Any, *, layers: int) -> Cost:
+    """The cost of a model with so many blocks, in float16."""
+    from fintune_kit.train.attention import TREE_ATTENTION, attention_inputs
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = make_model(config, Path(folder), layers=layers, dtype="float16")
+    pack = a_pack()
+    tree = attention_inputs(pack["subtree_end"], implementation=TREE_ATTENTION)
+    with FakeTensorMode(allow_non_fake_inputs=True), Count() as counted:
+        run_once(model, pack, tree, dtype="float16")
+    return counted.cost
+
+
+def host_milliseconds(config: Any, *, repeats: int = 30) -> float:
+    """Host time of one block, forward and backward.
+
+    All sizes are tiny, so that kernels take next to no time. The dtype is float32, since this CPU has slow kernels for
+    half precision: so the casts of a card are not in it.
+    """
+    from fintune_kit.train import attention
+
+    config.hidden_size, config.intermediate_size, config.head_dim = 128, 128, 128 // config.num_attention_heads
+    chunks = LENGTH // attention.QUERY_CHUNK
+    attention.QUERY_CHUNK = 8
+    length = chunks * attention.QUERY_CHUNK
+    position = torch.arange(length)
+    pack = {"position_ids": position[None] % 16, "subtree_end": (position // 16 + 1)[None] * 16}
+    tree = attention.attention_inputs(pack["subtree_end"], implementation=attention.TREE_ATTENTION)
+    seconds = {}
+    for layers in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            model = make_model(config, Path(folder), layers=layers, dtype="float32")
+        for _ in range(5):
+            run_once(model, pack, tree, dtype="float32")
+        taken = []
+        for _ in range(repeats):
+            began = time.process_time()
+            run_once(model, pack, tree, dtype="float32")
+            taken.append(time.process_time() - began)
+        seconds[layers] = min(taken)
+    return 1000 * (seconds[2] - seconds[1])
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would make the host wait for a card: values that Python reads, and results of unknown size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().split("::")[1].split(".")[0]
+        by_mask = name == "index" and any(t is not None and t.dtype is torch.bool for t in args[1])
+        self.count += name in ("_local_scalar_dense", "nonzero") or by_mask
+        return func(*args, **(kwargs or {}))
+
+
+def waits_of_a_micro_batch(config: Any) -> int:
+    """How often the host waits in one micro-batch, from the columns of a pack to the gradients."""
+    from fintune_kit.chat.examples import IGNORE
+
+    config.hidden_size, config.intermediate_size, config.head_dim = 128, 128, 128 // config.num_attention_heads
+    with tempfile.TemporaryDirectory() as folder:
+        model = make_model(config, Path(folder), layers=1, dtype="float32")
+    pack = a_pack()
+    tokens = torch.zeros_like(pack["position_ids"])
+    labels = torch.where(pack["position_ids"] % 8 == 0, tokens, IGNORE)
+    tolist = Tensor.tolist
+    with Waits() as waits:
+
+        def counted(tensor: Tensor) -> Any:
+            waits.count += 1
+            return tolist(tensor)
+
+        Tensor.tolist = counted
+        try:
+            model(input_ids=tokens, shift_labels=labels, **pack).loss.backward()
+        finally:
+            Tensor.tolist = tolist
+    return waits.count
+
+
+def as_table(name: str, cost: Cost, host: float, waits: int, *, layers: int) -> str:
+    """What was counted, of one block and of the whole model."""
+    kinds = ("elementwise", "products", "attention", "dequantization")
+    moved = {kind: cost.bytes_by_kind[kind] / 1e9 for kind in kinds}
+    lines = [
+        f"# What a pack of {LENGTH:,} costs in one block of {name}, forward and backward",
+        "",
+        "| | one block | all blocks |",
+        "|---|---|---|",
+        f"| kernel launches | {cost.launches} | {cost.launches * layers:,} |",
+        *(f"| bytes, {kind} | {moved[kind]:.2f} GB | {moved[kind] * layers:.0f} GB |" for kind in kinds),
+        f"| bytes, all | {sum(moved.values()):.2f} GB | {sum(moved.values()) * layers:.0f} GB |",
+        f"| operations of products | {cost.flops / 1e12:.2f} T | {cost.flops * layers / 1e12:.0f} T |",
+        f"| host time, tiny sizes on this CPU | {host:.1f} ms | {host * layers:.0f} ms |",
+        f"| the host waits in a micro-batch, loss included | | {waits} |",
+        "",
+        "| operator | launches | GB |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {operator} | {cost.launches_by_operator[operator]} | {moved / 1e9:.3f} |"
+        for operator, moved in cost.bytes_by_operator.most_common()
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the cost of a block."""
+    from transformers import AutoConfig
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="folder with the model's config.json")
+    parser.add_argument("--out", type=Path, help="results, without suffix: .json and .md are written")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.nn.functional.dropout = dropout_of_a_card
+
+    def config() -> Any:
+        return AutoConfig.from_pretrained(arguments.config)
+
+    layers = config().num_hidden_layers
+    block = count(config(), layers=2).minus(count(config(), layers=1))
+    host = host_milliseconds(config())
+    waits = waits_of_a_micro_batch(config())
+    text = as_table(arguments.config.name, block, host, waits, layers=layers)
+    print(text)
+    if arguments.out:
+        found = asdict(block) | {"host_milliseconds": host, "layers": layers, "waits": waits}
+        arguments.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        arguments.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
