@@ -210,7 +210,7 @@ def test_word_by_word_gives_the_tokens_of_the_whole_text(encoder, text):
     lists = []
     for by_words in (True, False):
         pool, layout = TextPool(encoder._plain, by_words=by_words), TextLayout()
-        layout.add(pool.number(text), 0, 0)
+        layout.add(pool.index_of(text), 0, 0)
         layout.end_example()
         lists.append(pool.gather(layout).tokens.tolist())
     assert lists[0] == lists[1]
@@ -245,7 +245,7 @@ def test_each_distinct_text_is_encoded_once_over_all_batches(encoder):
     for _ in range(2):
         layout = TextLayout()
         for text in ("Revenue rose", "Costs rose", "Revenue rose"):
-            layout.add(pool.number(text), 0, 0)
+            layout.add(pool.index_of(text), 0, 0)
             layout.end_example()
         results.append(pool.gather(layout))
     assert counting.texts == ["Revenue", " rose", "Costs"]
@@ -302,7 +302,7 @@ def test_faults_are_named(messages, fault):
     ("chat_template", "reason"),
     [
         (None, "it has no chat template"),
-        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "does not part its neighbours"),
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "has no control token between"),
         ("<|im_start|>{{ messages[-1].content }}<|im_end|>", "it leaves out or rewrites a message of role system"),
         (
             "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | upper }}<|im_end|>\n{% endfor %}",
@@ -377,4 +377,3 @@ def test_show_colours_supervised_text(encoder):
     assert str(shown).endswith("<|im_start|>assistant\n[[Hi there<|im_end|>]]\n")
     assert "1 &lt; 2 &amp; 3" in shown._repr_html_()
     assert 'underline">Hi there&lt;|im_end|&gt;</span>' in shown._repr_html_()
-    assert "\033[4;32mHi there<|im_end|>\033[0m" in shown.ansi()

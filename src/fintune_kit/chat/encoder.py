@@ -1,8 +1,7 @@
-"""Conversations: their rules, their tokens, which of these are supervised, and how all that looks.
+"""Conversations become tokens, and each token is supervised or not.
 
-`ChatEncoder` fills the slots of a tokenizer's own chat template with token ids. It equals `apply_chat_template` for
-Qwen2.5 (which inserts a system message) and Qwen3 (which inserts an empty think block), with two differences that are
-meant: control tokens are off in content, and it runs at the speed of the Rust tokenizer.
+`ChatEncoder` writes the tokens that the tokenizer's own `apply_chat_template` writes. Two things differ on purpose:
+text from data never becomes a control token, and the Rust tokenizer encodes all conversations together.
 
     <|im_start|> user \n What is an ETF? <|im_end|> \n <|im_start|> assistant \n A fund ... <|im_end|> \n
                                                                                ^^^^^^^^^^^^^^^^^^^^^ supervised
@@ -19,27 +18,30 @@ from numpy.typing import NDArray
 
 from fintune_kit.chat.examples import Example, Examples
 from fintune_kit.chat.pool import TextLayout, TextPool
-from fintune_kit.chat.template import places, read_template, unknown_template
+from fintune_kit.chat.template import read_template, slots_of, unknown_template
 from fintune_kit.conversations import Message
 from fintune_kit.errors import UserError
 from fintune_kit.qwen import SPLIT_RULE
 
 _ALL = 1 << 30
+"""More tokens than any text has: all of them are supervised."""
 
 
 class ChatEncoder:
-    """Conversations into tokens and supervised masks, exactly as `tokenizer.apply_chat_template` writes them.
+    """Turns conversations into tokens and supervised masks.
 
-    Supervised are each answer's content and the control token that closes it. What the template writes by itself is
-    not, so neither is Qwen3's empty think block: at inference it is part of the prompt (`enable_thinking=False`). A
-    token that begins in the header and ends in the content (blank lines merge) is not supervised either.
+    The content of each answer is supervised, and so is the control token that closes it. Text that the template adds is
+    not. So Qwen3's empty think block is not supervised: at inference it belongs to the prompt
+    (`enable_thinking=False`). Blank lines may merge the end of the header with the start of the content into one token;
+    that token is not supervised.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         """Reads the template and checks it on small conversations.
 
         Raises:
-            UserError: the template is unknown, or the pad token is the end token (the model would never learn to stop).
+            UserError: the template is unknown, or the pad token is the end token. With the latter the model would never
+                learn to stop.
         """
         self.tokenizer = tokenizer
         self.template = read_template(tokenizer)
@@ -63,7 +65,7 @@ class ChatEncoder:
 
     @classmethod
     def load(cls, source: str | Path) -> "ChatEncoder":
-        """The encoder of a hub id's or folder's tokenizer; no remote code runs.
+        """The encoder for the tokenizer of a hub id or a folder. No remote code runs.
 
         Raises:
             UserError: no tokenizer is there, or its template is unknown.
@@ -89,39 +91,40 @@ class ChatEncoder:
         return next(self.encode_batches([conversations])).lengths()
 
     def encode_batches(self, batches: Iterable[Sequence[Sequence[Message]]]) -> Iterator[Examples]:
-        """Encodes batch after batch; a text that an earlier batch held is not encoded again."""
+        """Encodes batch after batch. A text that stood in an earlier batch is not encoded again."""
         pool = TextPool(self._plain, by_words=self._by_words)
-        leads = {place: pool.add_tokens(slot.lead) for place, slot in self.template.slots.items()}
+        leads = {name: pool.add_tokens(slot.lead) for name, slot in self.template.slots.items()}
         tail = pool.add_tokens(self.template.tail)
         for conversations in batches:
             layout = TextLayout()
             for messages in conversations:
                 answered = False
-                for message, place in zip(messages, places(messages), strict=True):
-                    layout.add(leads[place], 0, int(answered))  # a lead begins with the token that closes an answer
+                for message, slot in zip(messages, slots_of(messages), strict=True):
+                    layout.add(leads[slot], 0, int(answered))  # a lead begins with the token that closes an answer
                     answered = message["role"] == "assistant"
-                    self._lay_out(message, place, layout=layout, pool=pool)
+                    self._lay_out(message, slot, layout=layout, pool=pool)
                 layout.add(tail, 0, 1)
                 layout.end_example()
             yield pool.gather(layout)
 
-    def _lay_out(self, message: Message, place: str, *, layout: TextLayout, pool: TextPool) -> None:
-        slot = self.template.slots[place]
+    def _lay_out(self, message: Message, slot_name: str, *, layout: TextLayout, pool: TextPool) -> None:
+        slot = self.template.slots[slot_name]
         content = slot.trim(message["content"])
-        taught = _ALL if message["role"] == "assistant" else 0
+        supervised = _ALL if message["role"] == "assistant" else 0
         if pool.splits(slot.header, content):
-            layout.add(pool.number(slot.header), 0, 0)
-            layout.add(pool.number(content), 0, taught)
+            layout.add(pool.index_of(slot.header), 0, 0)
+            layout.add(pool.index_of(content), 0, supervised)
         else:
             text = slot.header + content
-            layout.add(pool.number(text), pool.tokens_begun(text, len(slot.header)) if taught else 0, taught)
+            first = pool.tokens_begun(text, len(slot.header)) if supervised else 0
+            layout.add(pool.index_of(text), first, supervised)
 
     def _check_against_template(self) -> None:
-        """Compares a few conversations with the template's own rendering, text edges included."""
+        """Compares a few conversations with the template's own rendering; their texts have blanks at both ends."""
         contents = ["Hello, world 12.5%", "  two\n\nlines\n", "\n\n- é ünï\r\n\r\n", "\tx\n y"]
         for system in (None, "", *contents):
             for turns in (1, 2, 3):
-                texts = [contents[(turns + number) % len(contents)] for number in range(2 * turns)]
+                texts = [contents[(turns + index) % len(contents)] for index in range(2 * turns)]
                 roles = ["user", "assistant"] * turns
                 if system is not None:
                     roles, texts = ["system", *roles], [system, *texts]
@@ -132,7 +135,7 @@ class ChatEncoder:
 
 
 def _follows_qwen(description: dict[str, Any]) -> bool:
-    """Whether a text may be cut into words: the rule is Qwen's, and nothing else joins across a space."""
+    """Whether a text may be cut into words: the tokenizer splits by Qwen's rule, and joins nothing across a space."""
     steps = (description["pre_tokenizer"] or {}).get("pretokenizers", [])
     rules = [step.get("pattern", {}).get("Regex") for step in steps if step["type"] == "Split"]
     normalizer = (description["normalizer"] or {"type": "NFC"})["type"]
@@ -141,9 +144,9 @@ def _follows_qwen(description: dict[str, Any]) -> bool:
 
 
 def _fingerprint(description: dict[str, Any], tokenizer: Any) -> str:
-    """SHA-256 of all that decides which tokens a conversation becomes."""
+    """SHA-256 of everything that decides which tokens a conversation becomes."""
     decisive = {key: description[key] for key in ("added_tokens", "normalizer", "pre_tokenizer")}
-    # Saving and loading turns some absent settings of the model into empty ones, which mean the same.
+    # Saving and loading turns some absent settings of the model into empty ones. Both mean the same.
     decisive["model"] = {key: value for key, value in description["model"].items() if value}
     special = [tokenizer.chat_template, tokenizer.pad_token, tokenizer.eos_token]
     return hashlib.sha256(json.dumps([decisive, special], sort_keys=True).encode()).hexdigest()

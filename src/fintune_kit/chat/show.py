@@ -1,4 +1,4 @@
-"""An example as text, with the tokens that the model learns coloured: for notebooks and terminals."""
+"""An example as text, with the tokens that the model learns coloured: for notebooks."""
 
 import html
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fintune_kit.chat.examples import Example
 
 @dataclass(frozen=True)
 class Colored:
-    """Pieces of text, supervised or not: green and underlined in a notebook and a terminal, in brackets elsewhere."""
+    """Pieces of text. Supervised ones are green and underlined in a notebook, and in brackets elsewhere."""
 
     pieces: tuple[tuple[str, bool], ...]
 
@@ -22,16 +22,12 @@ class Colored:
         )
         return f'<pre style="white-space:pre-wrap">{body}</pre>'
 
-    def ansi(self) -> str:
-        """For a terminal."""
-        return "".join(f"\033[4;32m{text}\033[0m" if on else text for text, on in self.pieces)
-
     def __str__(self) -> str:
         return "".join(f"[[{text}]]" if on else text for text, on in self.pieces)
 
 
 def show(example: Example, encoder: ChatEncoder) -> Colored:
-    """An example's text with its supervised tokens coloured; a notebook renders the value."""
+    """The text of an example with its supervised tokens coloured. A notebook renders the returned value."""
     borders = np.flatnonzero(np.diff(example.supervised)) + 1
     runs = np.split(example.tokens, borders)
     flags = [bool(part[0]) for part in np.split(example.supervised, borders) if len(part)]
