@@ -175,7 +175,7 @@ def tree(name: str, *, data: Path, work: Path) -> Result:
         **times,
         "arrange_seconds": arranged,
         "packs": len(arrangement),
-        "fewest_packs": arrangement.fewest,
+        "min_packs": arrangement.min_packs,
         "big_tree_packs": big_tree_tokens(examples) / MAX_LENGTH,
         "fill": written / (len(arrangement) * MAX_LENGTH),
         "examples": len(examples),
@@ -264,7 +264,7 @@ def as_table(found: Result) -> str:
         share = ours["packs"] / found[f"trl-packs:{name}"]["packs"]
         return (
             f"| packs, {name} ({ours['examples']:,} examples) | {found[f'trl-packs:{name}']['packs']:,} "
-            f"| {ours['packs']:,} ({share:.3f}); proven least {ours['fewest_packs']:,}, one big tree "
+            f"| {ours['packs']:,} ({share:.3f}); proven least {ours['min_packs']:,}, one big tree "
             f"{ours['big_tree_packs']:,.0f} |"
         )
 

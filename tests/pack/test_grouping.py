@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fintune_kit.pack.grouping import build_trie, cluster, fewest_packs, group, refill
+from fintune_kit.pack.grouping import build_trie, cluster, group, min_packs, refill
 
 
 @st.composite
@@ -39,7 +39,7 @@ def test_a_subtree_that_fits_stays_whole():
 def test_a_subtree_that_does_not_fit_pays_its_path_again():
     trie = build_trie([6, 6, 6, 6], [0, 4, 4, 4])  # 4 shared and 2 of each: 12 in all
     assert sorted(map(len, group(trie, 8))) == [2, 2]
-    assert fewest_packs(trie, 8) == 2
+    assert min_packs(trie, 8) == 2
 
 
 def test_holes_are_filled_with_what_loses_least():
@@ -57,7 +57,7 @@ def test_without_shares_it_is_best_fit_decreasing():
 
 def test_no_examples_make_no_packs():
     assert group(build_trie([], []), 10) == []
-    assert fewest_packs(build_trie([], []), 10) == 0
+    assert min_packs(build_trie([], []), 10) == 0
 
 
 @given(tries())
@@ -67,7 +67,7 @@ def test_every_example_lies_in_one_pack_that_does_not_overflow(drawn):
     packs = group(trie, 40)
     assert sorted(leaf for pack in packs for leaf in pack) == list(range(len(lengths)))
     assert max(tokens_of(pack, lengths, shared) for pack in packs) <= 40
-    assert fewest_packs(trie, 40) <= len(packs)
+    assert min_packs(trie, 40) <= len(packs)
 
 
 @given(tries())
@@ -89,7 +89,7 @@ def test_refilling_never_adds_a_pack(drawn):
 def test_the_bound_holds_for_the_best_arrangement_there_is(drawn):
     lengths, shared = (column[:6] for column in drawn)
     trie = build_trie(lengths, shared)
-    assert fewest_packs(trie, 8) <= fewest_by_trying(lengths, shared, 8)
+    assert min_packs(trie, 8) <= fewest_by_trying(lengths, shared, 8)
 
 
 def fewest_by_trying(lengths, shared, max_length):

@@ -1,15 +1,15 @@
-"""Which examples share a pack.
+"""Dense packs: which examples share a pack, so that there are as few packs as possible.
 
-The objective is the fewest packs of `max_length` positions; what a pack costs is the tokens of the prefix tree over its
-examples. Two forces pull: every pack that holds a part of a subtree writes the path to it again, and every position
-left empty is lost. So subtrees are kept together first, and holes are filled afterwards:
+A pack takes as many positions as the prefix tree over its examples has tokens. Positions are lost in two ways. A pack
+that holds a part of a subtree writes the path to it again, and a pack may have positions that stay empty. So subtrees
+are first kept together, and then the holes are filled:
 
-1. `cluster`, from the leaves up. A subtree that fits into a pack beside its path stays whole. One that does not is cut
-   into bins of `max_length - depth` by best-fit decreasing, and its bins go up as the parent's items.
-2. `refill`. Packs are dissolved, those that lose least first: their subtrees, or the parts of these, go where the
-   deepest ancestor already lies and the hole is tightest. A pack that does not dissolve whole stays as it was.
+1. `cluster` works from the leaves up. A subtree that fits into a pack beside its path stays whole. A larger one is cut
+   into bins of `max_length - depth` by best-fit decreasing, and its bins become items of the parent.
+2. `refill` dissolves packs, beginning with those that lose least. Their subtrees, or parts of these, go to the pack
+   that already holds their deepest ancestor and has the tightest hole. A pack that cannot be dissolved whole stays.
 
-Distance to the bound is what remains: `fewest_packs` is a proven lower bound on the packs of any arrangement.
+`min_packs` is a proven lower bound on the packs of any arrangement, so the distance to it says what could be gained.
 Related: packing with shared pages, Sindelar, Sitaraman and Shenoy, "Sharing-aware algorithms for virtual machine
 colocation", SPAA 2011; best fit by a table of gaps, as in TRL's `bfd`.
 """
@@ -25,14 +25,14 @@ Bin = tuple[int, list[int]]
 
 @dataclass(frozen=True)
 class Trie:
-    """A compressed prefix tree: node v < `leaves` is example v in prefix order, the others are branchings.
+    """A compressed prefix tree. Node v < `leaves` is example v in prefix order; the other nodes are branchings.
 
         depth    tokens from the root to the node's end (an example's length, for a leaf)
         total    tokens below the node, each written once (0 for a leaf)
         parent   -1 for the root
         inner    the branchings, children before parents; the last one is the root
 
-    A subtree hung under node a costs `depth + total - depth[a]`.
+    The subtree at v takes `depth[v] + total[v] - depth[a]` positions in a pack that already holds its ancestor a.
     """
 
     leaves: int
@@ -64,7 +64,12 @@ class Trie:
 
 
 def build_trie(lengths: Sequence[int], shared: Sequence[int]) -> Trie:
-    """The tree of examples of `lengths` in prefix order, each sharing `shared` tokens with the one before it."""
+    """The tree of examples in prefix order.
+
+    Args:
+        lengths: tokens of each example.
+        shared: tokens that each shares with the one before it.
+    """
     leaves = len(lengths)
     depth, parent, total = list(lengths), [-1] * leaves, [0] * leaves
     children: list[list[int]] = [[] for _ in range(leaves)]
@@ -97,28 +102,29 @@ def build_trie(lengths: Sequence[int], shared: Sequence[int]) -> Trie:
     return Trie(leaves, depth, total, parent, children, [*inner, path[0]])
 
 
-def fewest_packs(trie: Trie, max_length: int) -> int:
+def min_packs(trie: Trie, max_length: int) -> int:
     """A lower bound on the packs of any arrangement that never splits an example.
 
-    Packs that hold a part of child c's subtree are at least `need[c] / (max_length - depth[c])`, and each of them
-    writes the edge to c; so the tokens that all packs hold below a node are at least the sum of both over its children.
+    Let `need[v]` be the positions that all packs together spend below node v. At least
+    `need[c] / (max_length - depth[c])` packs hold a part of the subtree of child c, and each of them writes the edge to
+    c. So `need[v]` is at least the sum over its children of `need[c]` and these edges.
     """
     need = [0] * len(trie.depth)
     for node in trie.inner:
         for child in trie.children[node]:
-            copies = max(1, _divide_up(need[child], max_length - trie.depth[child])) if need[child] else 1
+            copies = max(1, _ceil_divide(need[child], max_length - trie.depth[child])) if need[child] else 1
             need[node] += need[child] + copies * (trie.depth[child] - trie.depth[node])
-    return _divide_up(need[trie.root], max_length)
+    return _ceil_divide(need[trie.root], max_length)
 
 
 def group(trie: Trie, max_length: int) -> list[list[int]]:
-    """Packs, each the ascending numbers of its examples in prefix order."""
+    """Packs, each the ascending indices of its examples in prefix order."""
     bins = refill(trie, cluster(trie, max_length), max_length)
     return [sorted(leaf for node in nodes for leaf in trie.examples(node)) for _, nodes in bins]
 
 
 def cluster(trie: Trie, max_length: int) -> list[Bin]:
-    """Cuts the tree into packs from the leaves up, subtrees whole where they fit."""
+    """Cuts the tree into packs, from the leaves up. Subtrees stay whole where they fit."""
     waiting: dict[int, list[Bin]] = {}
     for node in trie.inner:
         depth = trie.depth[node]
@@ -136,19 +142,19 @@ def cluster(trie: Trie, max_length: int) -> list[Bin]:
 
 
 def refill(trie: Trie, bins: Sequence[Bin], max_length: int) -> list[Bin]:
-    """Dissolves packs into the holes of others, those with the least to lose first, and returns fewer, fuller ones.
+    """Dissolves packs into the holes of others, and returns fewer, fuller ones.
 
-    A pack that shares little has little to lose: it is known by its few plain tokens.
+    A pack that shares little loses little. It is known by how few tokens its examples have, each counted alone.
     """
     packs = _Packs(trie, bins, max_length)
     plain = [sum(trie.depth[leaf] for node in nodes for leaf in trie.examples(node)) for _, nodes in bins]
-    for number in sorted(range(len(bins)), key=lambda b: (plain[b], b)):
-        packs.dissolve(number)
+    for index in sorted(range(len(bins)), key=lambda b: (plain[b], b)):
+        packs.dissolve(index)
     return packs.filled()
 
 
 def _best_fit(items: list[Bin], capacity: int) -> list[Bin]:
-    """Best-fit decreasing: each item, largest first, goes where the least room is left."""
+    """Best-fit decreasing: the largest item comes first, and each goes where the least room is left."""
     holes = _Holes()
     bins: list[list[int]] = []
     sizes: list[int] = []
@@ -167,11 +173,11 @@ def _best_fit(items: list[Bin], capacity: int) -> list[Bin]:
 
 
 class _Holes:
-    """Packs by the room that is left in them. Bit s of `_sizes` is set where some pack has room for s tokens."""
+    """Packs by the room that is left in them. Bit s of `_sizes` is set if some pack has room for exactly s tokens."""
 
     def __init__(self) -> None:
         self._sizes = 0
-        self._packs: dict[int, dict[int, None]] = {}  # a dict keeps the order of insertion, a set would not
+        self._packs: dict[int, dict[int, None]] = {}  # a dict keeps the order of insertion; a set would not
 
     def add(self, size: int, pack: int) -> None:
         self._sizes |= 1 << size
@@ -183,7 +189,7 @@ class _Holes:
             self._sizes ^= 1 << size
 
     def tightest(self, size: int) -> int | None:
-        """A pack with room for `size` tokens and the least beyond, if there is one."""
+        """The pack with the least room among those that have room for `size` tokens; None if there is none."""
         enough = self._sizes >> size
         if not enough:
             return None
@@ -192,7 +198,7 @@ class _Holes:
 
 @dataclass
 class _Pack:
-    """The subtrees in a pack, all their ancestors, and the tokens that still have room."""
+    """The subtrees in a pack, all their ancestors, and how many tokens still fit."""
 
     nodes: list[int]
     path: set[int]
@@ -203,25 +209,25 @@ class _Pack:
 
 
 class _Packs:
-    """Packs whose holes are known by the tree nodes that already lie in them."""
+    """Packs, and for each tree node the holes of the packs that already hold it."""
 
     def __init__(self, trie: Trie, bins: Sequence[Bin], max_length: int) -> None:
         self._trie, self._max_length = trie, max_length
         self._packs: list[_Pack] = []
         self._holes: defaultdict[int, _Holes] = defaultdict(_Holes)
-        for number, (_, nodes) in enumerate(bins):
+        for index, (_, nodes) in enumerate(bins):
             self._packs.append(_Pack([], set(), max_length))
-            self._fill(number, nodes)
+            self._fill(index, nodes)
 
-    def dissolve(self, number: int) -> None:
-        """Moves a pack's subtrees, largest first, into the holes of others, in parts where they do not fit whole.
+    def dissolve(self, index: int) -> None:
+        """Moves the subtrees of a pack into the holes of others, the largest first; what does not fit goes in parts.
 
-        If one part finds no place, nothing has moved: the pack stays, and its subtrees stay together.
+        If one part finds no hole, everything is put back: the pack stays as it was.
         """
         trie = self._trie
-        before = {number: self._packs[number]}
-        self._replace(number, _Pack([], set(), self._max_length))
-        moving = [(-trie.cost(node, trie.parent[node]), node) for node in before[number].nodes]
+        before = {index: self._packs[index]}
+        self._replace(index, _Pack([], set(), self._max_length))
+        moving = [(-trie.cost(node, trie.parent[node]), node) for node in before[index].nodes]
         heapq.heapify(moving)
         while moving:
             _, node = heapq.heappop(moving)
@@ -238,11 +244,11 @@ class _Packs:
                 return
 
     def filled(self) -> list[Bin]:
-        """The packs that hold anything."""
+        """The packs that are not empty."""
         return [(self._max_length - pack.room, pack.nodes) for pack in self._packs if pack.nodes]
 
     def _target(self, node: int) -> int | None:
-        """The pack that already holds the deepest ancestor of `node` and has the tightest hole for the rest."""
+        """The pack that holds the deepest ancestor of `node` and has the tightest hole for the rest of it."""
         above = self._trie.parent[node]
         while above >= 0:
             holes = self._holes.get(above)
@@ -252,9 +258,9 @@ class _Packs:
             above = self._trie.parent[above]
         return None
 
-    def _fill(self, number: int, nodes: Sequence[int]) -> None:
-        trie, pack = self._trie, self._packs[number]
-        self._close_holes(number)
+    def _fill(self, index: int, nodes: Sequence[int]) -> None:
+        trie, pack = self._trie, self._packs[index]
+        self._close_holes(index)
         for node in nodes:
             above = trie.parent[node]
             pack.room -= trie.cost(node, above)
@@ -264,21 +270,21 @@ class _Packs:
                     pack.room -= trie.depth[above] - trie.depth[trie.parent[above]]
                 above = trie.parent[above]
         pack.nodes += nodes
-        self._open_holes(number)
+        self._open_holes(index)
 
-    def _replace(self, number: int, pack: _Pack) -> None:
-        self._close_holes(number)
-        self._packs[number] = pack
-        self._open_holes(number)
+    def _replace(self, index: int, pack: _Pack) -> None:
+        self._close_holes(index)
+        self._packs[index] = pack
+        self._open_holes(index)
 
-    def _close_holes(self, number: int) -> None:
-        for node in self._packs[number].path:
-            self._holes[node].remove(self._packs[number].room, number)
+    def _close_holes(self, index: int) -> None:
+        for node in self._packs[index].path:
+            self._holes[node].remove(self._packs[index].room, index)
 
-    def _open_holes(self, number: int) -> None:
-        for node in self._packs[number].path:
-            self._holes[node].add(self._packs[number].room, number)
+    def _open_holes(self, index: int) -> None:
+        for node in self._packs[index].path:
+            self._holes[node].add(self._packs[index].room, index)
 
 
-def _divide_up(number: int, by: int) -> int:
-    return -(-number // by)
+def _ceil_divide(value: int, by: int) -> int:
+    return -(-value // by)

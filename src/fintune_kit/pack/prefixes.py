@@ -1,7 +1,7 @@
-"""What examples share: the prefix of each that may be written once, their order, and what neighbours have in common.
+"""Shared prefixes: how much of each example may be shared, the order of the examples, and what neighbours share.
 
-In lexicographic order of their prefixes the examples are the leaves of a prefix tree, and the tree is known from the
-lengths that neighbours share:
+Sorted by their prefixes, the examples are the leaves of a prefix tree. The numbers of tokens that neighbours share
+describe the whole tree:
 
     order  prefix (its private rest is not compared)      shared
     0      system A, report X, question 1                 0
@@ -19,9 +19,9 @@ _PAIRS_AT_ONCE = 4096
 
 
 def shareable_lengths(examples: Examples) -> NDArray[np.int64]:
-    """Tokens of each example that may be shared, int64 [n]: those before the first that is supervised, less one.
+    """Tokens of each example that may be shared, int64 [n]: those before its first supervised token, less one.
 
-    A shared position has neither a supervised token nor a supervised next token, so it never has two targets.
+    So a shared position is not supervised, and the next one is not either: no position ever has two targets.
     """
     supervised = np.flatnonzero(examples.supervised)
     starts, ends = examples.offsets[:-1], examples.offsets[1:]
@@ -31,7 +31,7 @@ def shareable_lengths(examples: Examples) -> NDArray[np.int64]:
 
 
 def prefix_order(examples: Examples, shareable: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices of the examples in lexicographic order of their shareable prefixes; equal ones keep their order."""
+    """Indices of the examples, sorted by their shareable prefixes; equal ones keep their order."""
     # Big-endian bytes compare as the numbers do, and Python compares bytes at the speed of memcmp.
     data = memoryview(examples.tokens.astype(">u4").tobytes())
     starts = (4 * examples.offsets[:-1]).tolist()
@@ -42,7 +42,7 @@ def prefix_order(examples: Examples, shareable: NDArray[np.int64]) -> NDArray[np
 def shared_with_previous(
     examples: Examples, shareable: NDArray[np.int64], order: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Tokens that each example, taken in `order`, shares with the one before it, int64 [n]; 0 for the first."""
+    """Tokens that each example shares with the one before it in `order`, int64 [n]; 0 for the first."""
     shared = np.zeros(len(order), np.int64)
     limits = np.minimum(shareable[order[1:]], shareable[order[:-1]])
     starts = examples.offsets[order]
@@ -61,7 +61,7 @@ def shared_with_previous(
 
 
 class RangeMinimum:
-    """Least value of any stretch of an array, for many stretches at once (a sparse table, n log n integers)."""
+    """The least value in any stretch of an array, from a sparse table of n log n integers."""
 
     def __init__(self, values: NDArray[np.int64]) -> None:
         self._levels = [values.astype(np.int32)]
@@ -73,10 +73,10 @@ class RangeMinimum:
         """Minimum of `values[first[i] : last[i] + 1]` for each i, int64; needs first <= last."""
         level = np.frexp(last - first + 1)[1] - 1
         result = np.zeros(len(first), np.int64)
-        for number in np.unique(level):
-            chosen = level == number
-            table = self._levels[number]
-            result[chosen] = np.minimum(table[first[chosen]], table[last[chosen] - 2**number + 1])
+        for one in np.unique(level):
+            chosen = level == one
+            table = self._levels[one]
+            result[chosen] = np.minimum(table[first[chosen]], table[last[chosen] - 2**one + 1])
         return result
 
     def of(self, first: int, last: int) -> int:

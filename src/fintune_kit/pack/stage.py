@@ -230,7 +230,7 @@ def _count(read: _Split, arrangement: Arrangement, *, max_length: int) -> dict[s
         "plain_tokens": len(examples.tokens),
         "written_tokens": written,
         "packs": packs,
-        "fewest_packs": arrangement.fewest,
+        "min_packs": arrangement.min_packs,
         "plain_packs": plain_packs,
         "fill": round(written / (packs * max_length), 6) if packs else 0.0,
         "plain_sequences_per_pack": round(plain_packs / packs, 6) if packs else 0.0,

@@ -1,4 +1,4 @@
-"""Packs as prefix trees: four integers a position say what is read, where it stands, who sees it and what it predicts.
+"""Packs as prefix trees: four integers for each position.
 
 Two examples, `a b c x X` and `a b c y Y`, whose answers X and Y are supervised, in one pack of 10 positions:
 
@@ -16,28 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fintune_kit.chat.examples import IGNORE, Examples
-from fintune_kit.pack.grouping import build_trie, fewest_packs, group
+from fintune_kit.pack.grouping import build_trie, group, min_packs
 from fintune_kit.pack.mix import compose, even_order, mixed_packs
 from fintune_kit.pack.prefixes import RangeMinimum, prefix_order, shareable_lengths, shared_with_previous
 
 COLUMNS = ("input_ids", "position_ids", "subtree_end", "shift_labels")
-"""The columns of a packed row, each int32 [max_length]."""
+"""The columns of a pack, each int32 [max_length]."""
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Which examples lie in which pack, and what each shares with the one before it there.
+    """Which examples lie in which pack, and what each shares with the one before it.
 
-    members  int64 [n]  indices of examples, pack after pack, in prefix order within a pack
-    shared   int64 [n]  tokens shared with the previous member of the pack (0 for its first)
-    ends     int64 [p]  where each pack ends among the members
-    fewest   proven lower bound on the number of packs
+    members    int64 [n]  indices of examples, pack after pack, in prefix order within a pack
+    shared     int64 [n]  tokens shared with the previous member of the pack (0 for its first)
+    ends       int64 [p]  where each pack ends among the members
+    min_packs  proven lower bound on the number of packs
     """
 
     members: NDArray[np.int64]
     shared: NDArray[np.int64]
     ends: NDArray[np.int64]
-    fewest: int
+    min_packs: int
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -52,7 +52,7 @@ class Arrangement:
             np.concatenate([nothing, *members]),
             np.concatenate([nothing, *(part.shared for _, part in parts)]),
             np.concatenate([nothing, *(part.ends + begin for (_, part), begin in zip(parts, begins, strict=False))]),
-            sum(part.fewest for _, part in parts),
+            sum(part.min_packs for _, part in parts),
         )
 
     def packs(self) -> list[list[int]]:
@@ -75,7 +75,7 @@ def arrange(
 ) -> Arrangement:
     """Groups examples of at most `max_length` tokens into packs, and puts the packs in order.
 
-    An example of a single token teaches nothing and is not packed by anyone here: it would read as padding.
+    An example of one token is never packed: it teaches nothing, and it would read as padding.
 
     Args:
         examples: of 2 to `max_length` tokens each.
@@ -110,7 +110,7 @@ def arrange(
     in_pack = np.zeros(len(ranks), np.int64)
     follows = np.setdiff1d(np.arange(len(ranks)), np.concatenate([[0], ends]))
     in_pack[follows] = RangeMinimum(shared).over(ranks[follows - 1] + 1, ranks[follows])
-    return Arrangement(order[ranks], in_pack, ends, fewest_packs(trie, max_length))
+    return Arrangement(order[ranks], in_pack, ends, min_packs(trie, max_length))
 
 
 def write_columns(
@@ -138,7 +138,9 @@ def write_columns(
     rows = np.repeat(np.arange(last - first), used)
     columns = {name: np.zeros((last - first, max_length), np.int32) for name in COLUMNS}
     columns["input_ids"][:] = pad_id
-    columns["subtree_end"][:] = np.arange(1, max_length + 1)  # padding sees itself, so that no row of the mask is empty
+    columns["subtree_end"][:] = np.arange(
+        1, max_length + 1
+    )  # padding sees itself: an empty row of the mask would give NaN
     columns["shift_labels"][:] = IGNORE
     columns["input_ids"][rows, within] = examples.tokens[source]
     columns["position_ids"][rows, within] = depth
@@ -148,7 +150,7 @@ def write_columns(
 
 
 def _subtree_ends(starts: list[int], shared: list[int], lengths: list[int], total: int) -> NDArray[np.int64]:
-    """For each position of members written end to end, the first one after all that continue it.
+    """For each position of members written end to end, the first position that does not continue it.
 
     An open stretch is the part of a member, from depth `top` to `bottom`, that the next member may still continue.
     """
@@ -167,16 +169,16 @@ def _subtree_ends(starts: list[int], shared: list[int], lengths: list[int], tota
     return np.repeat(table[:, 2], table[:, 1])
 
 
-def unpack(row: Mapping[str, NDArray[np.int32]]) -> list[tuple[list[int], list[int]]]:
-    """The examples of a packed row, as (tokens, shifted labels), by walking its tree; padding is left out.
+def unpack(pack: Mapping[str, NDArray[np.int32]]) -> list[tuple[list[int], list[int]]]:
+    """The examples of a pack, as (tokens, shifted labels), by walking its tree; padding is left out.
 
-    Written to check the packs, so it knows nothing of how they are made: a position is under another while it lies
-    before that one's `subtree_end`, and an example ends where nothing continues.
+    This checks packs, so it does not use the code that makes them. A position lies under another one if it comes before
+    that one's `subtree_end`. An example ends where nothing continues it.
 
     Raises:
         ValueError: the columns do not describe a tree.
     """
-    tokens, depths, ends, labels = (np.asarray(row[name]).tolist() for name in COLUMNS)
+    tokens, depths, ends, labels = (np.asarray(pack[name]).tolist() for name in COLUMNS)
     found: list[tuple[list[int], list[int]]] = []
     path: list[int] = []
     for position in range(len(tokens)):
