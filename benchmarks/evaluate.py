@@ -21,8 +21,8 @@ import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.evaluate.declared import load_task
 from fintune_kit.evaluate.scoring import Compute, score_choices
+from fintune_kit.evaluate.sets.named import load_task
 from fintune_kit.evaluate.tasks import Task, evenly_chosen
 from fintune_kit.train.model import load_base
 from fintune_kit.workspace import versions, write_json
@@ -48,7 +48,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         make_model(model, arguments)
-        chosen = {name: list(evenly_chosen(len(task.questions), limit=PEER_ROWS[name])) for name, task in tasks.items()}
+        chosen = {
+            name: list(evenly_chosen(len(task.questions), max_chosen=PEER_ROWS[name])) for name, task in tasks.items()
+        }
         ours = score_all(model, tasks, length=arguments.length)
         peer = run_peer(arguments.peer, model, tasks, chosen, Path(folder))
     record = compare(tasks, chosen, ours, peer)

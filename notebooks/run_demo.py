@@ -14,7 +14,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from fintune_kit.evaluate.results import format_table
+from fintune_kit.evaluate.tables import format_table
 from fintune_kit.workspace import Workspace, read_json
 
 HERE = Path(__file__).parent

@@ -88,6 +88,11 @@ def time_budget(on_kaggle_at_most: str = "11h30m") -> list[str]:
     return ["--time-budget", budget] if budget else []
 
 
+def named_base_id() -> str | None:
+    """The hub id of the base model as `FINTUNE_BASE_ID` says it, for a base that lies in a folder of another name."""
+    return os.environ.get("FINTUNE_BASE_ID") or None
+
+
 def on_kaggle() -> bool:
     """Whether this is a Kaggle kernel (Kaggle sets the variable; the folder alone proves nothing)."""
     return "KAGGLE_KERNEL_RUN_TYPE" in os.environ

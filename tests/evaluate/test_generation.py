@@ -50,7 +50,7 @@ def test_an_answer_ends_at_its_closing_token_and_says_whether_it_came(make_model
     assert (closed.text, closed.finished) == ("", True)
 
 
-def test_batches_hold_every_row_once_the_longest_first() -> None:
-    found = list(batches([5, 90, 40, 45, 7], new=10, budget=110))
+def test_batches_hold_every_question_once_the_longest_first() -> None:
+    found = list(batches([5, 90, 40, 45, 7], max_new_tokens=10, max_tokens=110))
     assert found == [[1], [3, 2], [4, 0]]
-    assert list(batches([500], new=10, budget=100)) == [[0]]
+    assert list(batches([500], max_new_tokens=10, max_tokens=100)) == [[0]]

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.evaluate import stage
-from fintune_kit.evaluate.results import before_after, read_answers
+from fintune_kit.evaluate import models, stage
+from fintune_kit.evaluate.results import read_answers
 from fintune_kit.evaluate.stage import evaluate
-from fintune_kit.workspace import MANIFEST
+from fintune_kit.evaluate.tables import before_after
+from fintune_kit.workspace import MANIFEST, Workspace
 from tests.evaluate.world import World
 
 
@@ -18,9 +19,9 @@ def run(world: World, out: Path, **changes: object) -> dict:
         "adapter": world.adapter,
         "conversations": world.conversations,
         "packed": world.packed,
-        "most_generated": 2,
+        "max_generated": 2,
     }
-    return evaluate(world.recipe, out=out, **{**values, **changes})  # type: ignore[arg-type]
+    return evaluate(world.recipe, Workspace(out.parent), out=out, **{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,10 @@ def done(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, 
 def test_every_default_task_is_there_with_both_models(done: tuple[dict, Path]) -> None:
     scores, _ = done
     assert [(t["name"], t["metric"], t["n"], t["of_total"]) for t in scores["tasks"]] == [
-        ("heldout_sentiment_analysis", "accuracy", 12, 12),
-        ("heldout_qa_text", "rouge_l", 2, 4),
-        ("general_knowledge", "accuracy", 20, 20),
-        ("general_arithmetic", "accuracy", 20, 20),
+        ("validation_sentiment_analysis", "accuracy", 12, 12),
+        ("validation_qa_text", "rouge_l", 2, 4),
+        ("general_knowledge", "accuracy", 20, 121),
+        ("general_arithmetic", "accuracy", 20, 200),
     ]
     assert set(scores["tasks"][0]["labels"]) == {"positive", "neutral", "negative"}
 
@@ -82,7 +83,7 @@ def test_the_same_run_gives_the_same_bytes(done: tuple[dict, Path], world: World
 def test_a_killed_run_goes_on_with_the_tasks_that_are_left(
     done: tuple[dict, Path], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, asked = stage.answer_task, []
+    answer, asked = models.answer_task, []
 
     def killed(model: object, task: object, *, label: str, **rest: object) -> object:
         asked.append(label)
@@ -90,7 +91,7 @@ def test_a_killed_run_goes_on_with_the_tasks_that_are_left(
             raise KeyboardInterrupt
         return answer(model, task, label=label, **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stage, "answer_task", killed)
+    monkeypatch.setattr(models, "answer_task", killed)
     out = tmp_path / "evaluation"
     with pytest.raises(KeyboardInterrupt):
         run(world, out)
@@ -113,8 +114,8 @@ def test_answers_of_another_adapter_are_not_taken_for_this_ones(
     for file in files:
         file.write_text(file.read_text().replace('"of": "', '"of": "0'))
     asked = []
-    answer = stage.answer_task
-    monkeypatch.setattr(stage, "answer_task", lambda *a, **k: asked.append(k["label"]) or answer(*a, **k))
+    answer = models.answer_task
+    monkeypatch.setattr(models, "answer_task", lambda *a, **k: asked.append(k["label"]) or answer(*a, **k))
     run(world, tmp_path / "evaluation")
     assert len(asked) == 8
 

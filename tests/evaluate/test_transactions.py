@@ -13,16 +13,17 @@ from fintune_kit.bank.conversations import TASK_TYPE, batch_answer, to_conversat
 from fintune_kit.bank.transactions import generate_statements
 from fintune_kit.conversations import Conversation
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.evaluate.declared import load_tasks
 from fintune_kit.evaluate.generation import Generated
 from fintune_kit.evaluate.judging import judge
 from fintune_kit.evaluate.records import task_record
-from fintune_kit.evaluate.results import Answer, format_table
+from fintune_kit.evaluate.results import Answer
+from fintune_kit.evaluate.sets.named import load_tasks
 from fintune_kit.evaluate.stage import evaluate
+from fintune_kit.evaluate.tables import format_table
 from fintune_kit.evaluate.tasks import Task
 from fintune_kit.evaluate.transactions import format_totals, transactions_tasks
 from fintune_kit.publish.model_card import write_model_card
-from fintune_kit.workspace import MANIFEST, sha256_of, write_json
+from fintune_kit.workspace import MANIFEST, Workspace, sha256_of, write_json
 from tests.evaluate.world import World
 
 ROWS = [  # two currencies; the shop gave some of it back
@@ -55,7 +56,7 @@ def write(folder: Path, rows: Sequence[dict], batches: Sequence[dict]) -> Path:
 
 
 def tasks_of(folder: Path, train: Sequence[Conversation] = ()) -> list[Task]:
-    return transactions_tasks(folder, train=train, most_generated=100)
+    return transactions_tasks(folder, train=train, max_generated=100)
 
 
 def chosen(task: Task, labels: Sequence[str]) -> list[Answer]:
@@ -85,7 +86,7 @@ def test_totals_are_exact_sums_by_currency_of_each_sides_labels(folder: Path) ->
     single, _ = tasks_of(folder)
     base = chosen(single, ["Shopping"] * 5)
     adapter = chosen(single, ["Food & Dining", "Food & Dining", "Shopping", "Shopping", "Travel"])
-    record = task_record(single, base, adapter, seen=[False] * 5, seed=0)
+    record = task_record(single, {"base": base, "adapter": adapter}, seen=[False] * 5, seed=0)
     assert record["totals"] == {
         "true": {"EUR": {"Transport": "-2.10"}, "USD": {"Food & Dining": "-9.75", "Shopping": "-59.90"}},
         "base": {"EUR": {"Shopping": "-2.10"}, "USD": {"Shopping": "-69.65"}},
@@ -108,7 +109,7 @@ def test_batches_are_counted_by_their_json_and_transactions_by_the_answers_that_
     one_wrong = first.replace('"Shopping"', '"Travel"')
     base = judge(batches, [Generated("Food & Dining, I think", True), Generated(f"```json\n{second}\n```", True)])
     adapter = judge(batches, [Generated(one_wrong, True), Generated(second[:-1], False)])
-    record = task_record(batches, base, adapter, seen=[False] * 2, seed=0)
+    record = task_record(batches, {"base": base, "adapter": adapter}, seen=[False] * 2, seed=0)
     assert record["base"]["json_valid"]["share"] == 0.0
     assert record["base"]["transactions"] == {"n": 5, "readable": 0, "accuracy": 0.0, "macro_f1": 0.0}
     assert record["adapter"]["json_valid"]["share"] == 0.5
@@ -127,7 +128,7 @@ def test_no_answer_of_a_model_breaks_the_judging(folder: Path, answer: str) -> N
 
 
 def test_at_most_so_many_batches_are_generated(folder: Path) -> None:
-    _, batches = transactions_tasks(folder, train=(), most_generated=1)
+    _, batches = transactions_tasks(folder, train=(), max_generated=1)
     assert (len(batches.questions), batches.of_total) == (1, 2)
     assert 1 <= batches.max_new_tokens <= 1024
 
@@ -135,9 +136,9 @@ def test_at_most_so_many_batches_are_generated(folder: Path) -> None:
 def test_without_the_folder_the_error_says_which_command_writes_it(folder: Path, tmp_path: Path) -> None:
     for missing in (None, tmp_path / "nothing"):
         with pytest.raises(MissingInputError, match="`fintune-kit transactions conversations`"):
-            load_tasks(["transactions"], train=[], transactions=missing, most_generated=1)
-    assert len(load_tasks(["transactions"], train=[], transactions=folder, most_generated=1)) == 2
-    assert load_tasks([], train=[], transactions=folder, most_generated=1) == []
+            load_tasks(["transactions"], train=[], transactions=missing, max_generated=1)
+    assert len(load_tasks(["transactions"], train=[], transactions=folder, max_generated=1)) == 2
+    assert load_tasks([], train=[], transactions=folder, max_generated=1) == []
 
 
 def test_a_changed_file_is_named_and_none_of_its_rows_is_shown(folder: Path) -> None:
@@ -158,8 +159,9 @@ def test_evaluated_and_reported_from_the_folder_that_stage_1_writes(world: World
     to_conversations(tmp_path / "statements", out=tmp_path / "transactions", seed=3)
     adapter = Path(shutil.copytree(world.adapter, tmp_path / "adapter"))
     scores = evaluate(
-        world.recipe, base=world.base, adapter=adapter, conversations=world.conversations, packed=world.packed,
-        out=tmp_path / "evaluation", tasks=["transactions"], transactions=tmp_path / "transactions", most_generated=1,
+        world.recipe, Workspace(tmp_path), base=world.base, adapter=adapter, conversations=world.conversations,
+        packed=world.packed,
+        out=tmp_path / "evaluation", tasks=["transactions"], transactions=tmp_path / "transactions", max_generated=1,
     )  # fmt: skip
     by_name = {task["name"]: task for task in scores["tasks"]}
     true = by_name["transactions"]["totals"]["true"]
@@ -167,13 +169,13 @@ def test_evaluated_and_reported_from_the_folder_that_stage_1_writes(world: World
     amounts = [Decimal(json.loads(line)["amount"]) for line in lines]
     assert sum(Decimal(x) for sums in true.values() for x in sums.values()) == sum(amounts)
     table = format_table(scores)
-    assert f"transactions in batches, JSON valid {1:>6}" in table
-    assert "their transactions, right" in table
+    assert "transactions in batches, JSON: " in table
+    assert "valid JSON, " in table
     manifest = json.loads((tmp_path / "evaluation" / MANIFEST).read_text())
     assert manifest["inputs"]["transactions"] == sha256_of(tmp_path / "transactions" / MANIFEST)
     card = write_model_card(
         adapter, run=world.run, packed=world.packed, conversations=world.conversations,
         evaluation=tmp_path / "evaluation",
     ).read_text()  # fmt: skip
-    assert "share of the answers that are the strict JSON asked for: base 0.000 [0.000 to 0.000], and" in card
+    assert "transactions in batches, JSON, base: 0.000 [0.000 to 0.793] of the answers are the strict JSON" in card
     assert "| currency | category | true | base | adapter |" in card

@@ -45,7 +45,7 @@ def test_layout_of_two_rows_that_share_their_instruction() -> None:
     assert pack.subtree_end.tolist() == [8, 8, 5, 4, 5, 8, 7, 8]
     assert pack.parent.tolist() == [2, 3, 2, 4, 5, 6, 5, 7]
     assert pack.target.tolist() == [7, 9, 8, 9, 7, 9, 8, 9]
-    assert pack.rows.tolist() == [0, 1]
+    assert pack.questions.tolist() == [0, 1]
 
 
 def test_each_option_attends_to_its_own_prompt_and_nothing_else() -> None:
@@ -56,7 +56,7 @@ def test_each_option_attends_to_its_own_prompt_and_nothing_else() -> None:
     for pack in build_packs(prompts, tries, length=24):
         assert len(pack) <= 24
         seen, at = paths(pack), 0
-        for row in pack.rows:
+        for row in pack.questions:
             trie = tries[row]
             for target in range(len(trie.targets)):
                 parent = pack.parent[at + target]
@@ -72,7 +72,7 @@ def test_every_row_is_in_exactly_one_pack() -> None:
     prompts = [prompt(1, 2, n) for n in range(50)]
     packs = list(build_packs(prompts, [YES_NO] * 50, length=16))
     assert len(packs) > 3, "one pack could not lose a row"
-    assert sorted(row for pack in packs for row in pack.rows) == list(range(50))
+    assert sorted(row for pack in packs for row in pack.questions) == list(range(50))
 
 
 def test_a_row_longer_than_a_pack_gets_its_own() -> None:
@@ -81,6 +81,6 @@ def test_a_row_longer_than_a_pack_gets_its_own() -> None:
 
 
 def test_a_row_longer_than_the_model_reads_is_refused_in_a_sentence() -> None:
-    with pytest.raises(UserError, match="task 'fpb' has a row of 6 tokens, the model reads at most 5"):
-        check_depth([prompt(*range(5))], [YES_NO], most=5, task="fpb")
-    check_depth([prompt(*range(5))], [YES_NO], most=6, task="fpb")
+    with pytest.raises(UserError, match="task 'fpb' has a question of 6 tokens, the model reads at most 5"):
+        check_depth([prompt(*range(5))], [YES_NO], max_depth=5, task="fpb")
+    check_depth([prompt(*range(5))], [YES_NO], max_depth=6, task="fpb")

@@ -7,9 +7,10 @@ from huggingface_hub import ModelCard
 
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.evaluate.stage import evaluate
+from fintune_kit.evaluate.tables import verdict
 from fintune_kit.publish.licences import base_licence, source_licences
 from fintune_kit.publish.model_card import metadata, write_model_card
-from fintune_kit.workspace import MANIFEST
+from fintune_kit.workspace import MANIFEST, Workspace
 from tests.evaluate.world import World
 
 
@@ -30,10 +31,9 @@ def adapter(world: World, tmp_path: Path) -> Path:
 def test_the_card_is_written_with_the_evaluation_and_quotes_its_scores(
     world: World, adapter: Path, tmp_path: Path
 ) -> None:
-    scores = evaluate(
-        world.recipe, base=world.base, adapter=adapter, conversations=world.conversations, packed=world.packed,
-        out=tmp_path / "evaluation", run=world.run, most_generated=1,
-    )  # fmt: skip
+    stages = {"conversations": world.conversations, "packed": world.packed}
+    scores = evaluate(world.recipe, Workspace(tmp_path), base=world.base, adapter=adapter, max_generated=1, **stages)
+    write_model_card(adapter, run=world.run, evaluation=tmp_path / "evaluation", **stages)
     card = ModelCard.load(adapter / "README.md")
     assert (card.data.library_name, card.data.license, card.data.pipeline_tag) == (
         "peft",
@@ -46,7 +46,15 @@ def test_the_card_is_written_with_the_evaluation_and_quotes_its_scores(
         t["name"]: round(t["adapter"]["accuracy"], 4) for t in scores["tasks"] if t["metric"] == "accuracy"
     }
     for record in scores["tasks"]:
-        assert f"| {record['title']} | {record['n']} |" in card.text
+        assert f"| {record['title']} | {record['n']}" in card.text
+        assert verdict(record) in card.text
+    first = scores["tasks"][0]
+    entry = card.data.eval_results[0]
+    assert entry.dataset_args == {"questions": 12, "seen_in_training": first["contamination"]["seen"]}
+    assert entry.metric_args == {
+        "interval_95": [round(bound, 4) for bound in first["adapter"]["accuracy_interval"]],
+        "base_model_value": round(first["base"]["accuracy"], 4),
+    }
     manifest = json.loads((adapter / MANIFEST).read_text())
     assert manifest["files"]["adapter_model.safetensors"] in card.text
     assert "30 optimizer steps on a machine in float32" in card.text
@@ -56,6 +64,7 @@ def test_a_card_before_the_evaluation_says_so(world: World, adapter: Path) -> No
     path = write_model_card(adapter, run=world.run, packed=world.packed, conversations=world.conversations)
     text = path.read_text()
     assert "Not evaluated yet." in text
+    assert 'from_pretrained("PATH/OF/THE/BASE")' in text, "a folder of this machine is no base for others"
     assert "model-index" not in text
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fintune_kit.train.run_folder import base_identity, base_name
+from fintune_kit.train.run_folder import base_identity
 
 
 @pytest.fixture
@@ -29,11 +29,4 @@ def test_another_config_or_other_weights_are_another_base(base):
 
 
 def test_a_hub_id_stays_as_it_is():
-    assert base_identity("Qwen/Qwen2.5-3B-Instruct") == base_name("Qwen/Qwen2.5-3B-Instruct")
-
-
-def test_an_adapter_names_its_base_without_this_machines_path(base):
-    assert base_name(base) == "small-model"
-    version = base / "1"
-    version.mkdir()
-    assert base_name(version) == "small-model"
+    assert base_identity("Qwen/Qwen2.5-3B-Instruct") == "Qwen/Qwen2.5-3B-Instruct"

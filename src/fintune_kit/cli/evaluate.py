@@ -1,5 +1,6 @@
 """`fintune-kit evaluate`: scores of the base and of the adapter."""
 
+import os
 from pathlib import Path
 
 from fintune_kit.cli.flags import Count
@@ -28,22 +29,22 @@ def evaluate(
         most_generated: How many questions of a task are answered in free text.
         task: A task's name or a file of questions; may be repeated.
     """
-    from fintune_kit.evaluate.results import format_table
     from fintune_kit.evaluate.stage import evaluate as score
-    from fintune_kit.tiny import base_of
+    from fintune_kit.evaluate.tables import format_table
+    from fintune_kit.publish.model_card import write_model_card
 
     chosen, workspace = open_recipe(recipe)
     folder = out or workspace.folder("evaluation")
-    scores = score(
-        chosen,
-        base=base_of(chosen, workspace),
-        adapter=folder_of(adapter, workspace, "adapter"),
-        conversations=folder_of(conversations, workspace, "conversations"),
-        packed=folder_of(packed, workspace, "packed"),
-        out=folder,
+    stages = {
+        "adapter": folder_of(adapter, workspace, "adapter"),
+        "conversations": folder_of(conversations, workspace, "conversations"),
+        "packed": folder_of(packed, workspace, "packed"),
+    }
+    scores = score(chosen, workspace, **stages, out=folder, tasks=task, max_generated=most_generated)
+    card = write_model_card(
+        **stages,
         run=folder_of(run, workspace, "run"),
-        tasks=task,
-        transactions=workspace.existing("transactions") if "transactions" in task else None,
-        most_generated=most_generated,
+        evaluation=folder,
+        out=None if os.access(stages["adapter"], os.W_OK) else folder / "README.md",  # Kaggle's inputs are read-only
     )
-    print(f"{format_table(scores)}\n{folder}")
+    print(f"{format_table(scores)}\n{folder}\n{card}")

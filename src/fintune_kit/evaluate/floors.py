@@ -1,7 +1,12 @@
-"""What needs no language model: the training split's majority label, and TF-IDF with logistic regression.
+"""Scores that need no language model: always the same answer, and TF-IDF with logistic regression.
 
-A result that does not clear these says nothing for the model. Where training showed no labels of this kind, both are
-taken from the evaluated rows themselves (the majority as it is, the regression by cross-validation), and say so.
+A result that does not beat these says nothing good about the model. The floors of a choice task:
+
+    majority               the best constant answer, which is the most frequent label of the test questions themselves
+    majority_of_training   the most frequent label of training: weaker where training's labels are balanced
+    tfidf                  a regression on the same training rows that the adapter learned from
+
+Where training shows no labels of this kind, the regression is cross-validated on the test questions, and says so.
 """
 
 from collections import Counter
@@ -17,39 +22,47 @@ from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from fintune_kit.evaluate.metrics import classification
 from fintune_kit.evaluate.tasks import Question, Task
 
-MOST_TEXTS = 20_000
-"""Training texts of one regression; more of them moved no floor by 0.005."""
+MAX_TEXTS = 20_000
+"""Training texts of one regression. More of them moved no floor by 0.005."""
 FOLDS = 5
+FROM_TRAINING = "the training conversations"
+FROM_TEST = "the test questions, cross-validated"
 
 
 def floors(task: Task, *, seed: int) -> dict[str, Any]:
-    """Majority and TF-IDF floors of a choice task, each with the scores of `metrics.classification`."""
-    majority: list[str | None] = [None] * len(task.questions)
-    regression: list[str | None] = [None] * len(task.questions)
+    """The floors of a choice task, each with the scores of `metrics.classification`, and `chance` as a share."""
+    predictions: dict[str, list[str]] = {name: [""] * len(task.questions) for name in ("majority", "training", "tfidf")}
     learned_from: set[str] = set()
     for group in dict.fromkeys(question.group for question in task.questions):
-        rows = [number for number, question in enumerate(task.questions) if question.group == group]
-        questions = [task.questions[number] for number in rows]
+        indices = [index for index, question in enumerate(task.questions) if question.group == group]
+        questions = [task.questions[index] for index in indices]
         texts, labels = task.labelled.get(group, ((), ()))
-        learned_from.add("the training conversations" if labels else "the evaluated rows, cross-validated")
-        most_common = Counter(labels or [q.target for q in questions]).most_common(1)[0][0]
-        predicted = learn(texts, labels, questions) if labels else cross_validate(questions)
-        for number, label in zip(rows, predicted, strict=True):
-            majority[number], regression[number] = most_common, label
+        learned_from.add(FROM_TRAINING if labels else FROM_TEST)
+        majority = _most_frequent([question.target for question in questions])
+        of_training = _most_frequent(labels) if labels else majority
+        learned = learn(texts, labels, questions) if labels else cross_validate(questions)
+        for index, label in zip(indices, learned, strict=True):
+            predictions["majority"][index] = majority
+            predictions["training"][index] = of_training
+            predictions["tfidf"][index] = label
     targets = [question.target for question in task.questions]
+    scores = {name: classification(targets, labels, seed=seed) for name, labels in predictions.items()}
     return {
         "chance": float(np.mean([1 / len(question.options) for question in task.questions])),
         "learned_from": " and ".join(sorted(learned_from)),
-        "majority": classification(targets, majority, seed=seed),
-        "tfidf": classification(targets, regression, seed=seed),
+        "majority": scores["majority"],
+        "majority_of_training": scores["training"],
+        "tfidf": scores["tfidf"],
     }
 
 
 def learn(texts: Sequence[str], labels: Sequence[str], questions: Sequence[Question]) -> list[str]:
-    """Labels of questions from a regression on training texts; the only label where there is one."""
+    """Labels of questions from a regression on training texts, or the only label where there is just one."""
     if len(set(labels)) == 1:
         return [labels[0]] * len(questions)
-    step = -(-len(texts) // MOST_TEXTS)
+    step = -(-len(texts) // MAX_TEXTS)
+    if len(set(labels[::step])) == 1:
+        step = 1
     model = regression(len(texts[::step]))
     model.fit(texts[::step], labels[::step])
     return [str(label) for label in model.predict([question.text for question in questions])]
@@ -61,17 +74,22 @@ def cross_validate(questions: Sequence[Question]) -> list[str]:
     counts = Counter(targets)
     folds = min(FOLDS, min(counts.values()))
     if len(counts) < 2 or folds < 2:
-        return [counts.most_common(1)[0][0]] * len(questions)
+        return [_most_frequent(targets)] * len(questions)
     splitter = StratifiedKFold(folds, shuffle=True, random_state=0)
     texts = [question.text for question in questions]
     return [str(label) for label in cross_val_predict(regression(len(texts)), texts, targets, cv=splitter)]
 
 
 def regression(texts: int) -> Pipeline:
-    """TF-IDF of words and pairs and of character 3- to 5-grams, then logistic regression."""
+    """TF-IDF of words, word pairs and character 3- to 5-grams, then logistic regression."""
     rarest = 2 if texts >= 1000 else 1
     features = make_union(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=rarest, dtype=np.float32),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=rarest, dtype=np.float32),
     )
     return make_pipeline(features, LogisticRegression(C=10.0, max_iter=1000))
+
+
+def _most_frequent(labels: Sequence[str]) -> str:
+    """The most frequent label; of equally frequent ones the first."""
+    return Counter(labels).most_common(1)[0][0]

@@ -1,40 +1,48 @@
-"""Judging generated text: a value from 0 to 1, whether it is right, and whether it could be read at all.
+"""Judging generated text: a value from 0 to 1, whether the answer is right, and whether it could be read at all.
 
-An answer that the metric cannot read is wrong, and is counted apart: to read it as some default label (FinGPT takes
-"neutral") rewards silence.
+    exact        the same label, whatever its case
+    exact_match  the same characters, as FLARE scores FinQA and ConvFinQA
+    numeric      the same number, where the whole target is one number; else as `spans`
+    spans        lists as sets of spans: exact match and F1, as TAT-QA's own scorer
+    token_f1     words, as SQuAD
+    rouge_l      longest common subsequence, as Google's rouge_score
+    json         the share of right fields of a JSON object
+    entities, mentions, tokens    entity F1 (see `entities`)
+    categories   the share of right categories in a batch of transactions
+
+An answer that the metric cannot read is wrong, and is counted as unreadable. To read it as "neutral", as FinGPT does,
+rewards silence.
 """
 
 import json
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, cast
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from fintune_kit.bank.conversations import parse_batch_answer
 from fintune_kit.conversations import fold_label
+from fintune_kit.evaluate import entities
 from fintune_kit.evaluate.generation import Generated
+from fintune_kit.evaluate.numbers import Number, same_number, scale_at_end, stated_number, whole_number
 from fintune_kit.evaluate.results import Answer
-from fintune_kit.evaluate.tasks import Task
+from fintune_kit.evaluate.tasks import Metric, Task
 
-TOLERANCE = 0.005
-"""Relative; a number rounded to three digits is the same number."""
-_SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6, "bn": 1e9, "b": 1e9, "billion": 1e9}
-_SCALES |= {"trillion": 1e12, "tn": 1e12}
-_NUMBER = re.compile(
-    r"(?P<open>\()?(?P<sign>[-−])?\s?[$€£]?\s?(?P<sign2>[-−])?(?P<digits>\d[\d,]*\.?\d*|\.\d+)\s?(?P<close>\))?"
-    r"\s?(?:(?P<percent>%|percent\b)|(?P<scale>thousand|million|billion|trillion|mn|bn|tn|k|m|b)\b)?",
-    re.IGNORECASE,
-)
-_VERDICT = re.compile(r"(?:answer(?: is)?\s*:?|=)\s*(?=[-−(]?\s?[$€£]?[-−]?\s?\d)", re.IGNORECASE)
-_PAIR = re.compile(r"^\s*(?:[-*]\s*)?(?P<name>[^:\n]+?)\s*:\s*(?P<label>[A-Za-z]+)\s*\.?\s*$")
+ENTITY_FORMS: dict[Metric, entities.Form] = {"entities": "pairs", "mentions": "mentions", "tokens": "tokens"}
+_BETWEEN_SPANS = re.compile(r";\s*|\n+|,\s+(?:and\s+)?|\s+and\s+(?=[$€£]?\d)")
+_OUTER = string.punctuation.replace("-", "").replace("$", "").replace("%", "")
+_ARTICLES = ("a", "an", "the")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a metric says about one answer."""
+    """The judgement of one answer."""
 
     value: float
     right: bool
@@ -43,15 +51,7 @@ class Verdict:
 
 def judge(task: Task, generated: Sequence[Generated]) -> list[Answer]:
     """The answers to a task, judged by its metric."""
-    metric = {
-        "exact": exact,
-        "numeric": numeric,
-        "token_f1": token_f1,
-        "rouge_l": rouge_l,
-        "json": strict_json,
-        "entities": entities,
-        "categories": categories,
-    }[task.metric]
+    metric = _METRICS[task.metric]
     answers = []
     for question, given in zip(task.questions, generated, strict=True):
         verdict = metric(given.text, question.target) if given.text else Verdict(0.0, False, readable=False)
@@ -68,45 +68,53 @@ def judge(task: Task, generated: Sequence[Generated]) -> list[Answer]:
 
 
 def exact(given: str, target: str) -> Verdict:
-    """The same label, but for case, outer blanks and a full stop."""
+    """The same label, apart from case, outer blanks and a final full stop."""
     same = fold_label(given) == fold_label(target)
     return Verdict(float(same), same)
 
 
-def numeric(given: str, target: str) -> Verdict:
-    """The same number to half a percent: with separators, currency, percent and scale (`$1.2 million` = 1,200,000).
-
-    FinQA writes percentages sometimes as shares: where only one side says `%`, 5 % equals 0.05 and 5.
-    """
-    found, wanted = read_number(given), read_number(target)
-    if wanted is None:
-        return exact(given, target)
-    if found is None:
-        return Verdict(0.0, False, readable=False)
-    (value, is_percent), (right, right_is_percent) = found, wanted
-    candidates = [value] if is_percent == right_is_percent else [value, value * 100, value / 100]
-    same = any(abs(candidate - right) <= TOLERANCE * abs(right) + 1e-12 for candidate in candidates)
+def exact_match(given: str, target: str) -> Verdict:
+    """The same characters, apart from outer blanks: the published rule of FLARE's question answering (EmAcc)."""
+    same = given.strip() == target.strip()
     return Verdict(float(same), same)
 
 
-def read_number(text: str) -> tuple[float, bool] | None:
-    """The number that a text gives, and whether as a percentage: behind `answer` or `=` where these stand, else the
-    first one; None where there is none. Parentheses mean minus, as in accounts."""
-    verdicts = list(_VERDICT.finditer(text))
-    match = _NUMBER.search(text, verdicts[-1].end() if verdicts else 0)
-    if match is None:
-        return None
-    value = float(match["digits"].replace(",", "").rstrip("."))
-    if match["scale"]:
-        value *= _SCALES[match["scale"].lower()]
-    minus = bool(match["sign"] or match["sign2"]) != bool(match["open"] and match["close"])
-    return (-value if minus else value), bool(match["percent"])
+def numeric(given: str, target: str) -> Verdict:
+    """The same number, where the whole target is one number; any other target is judged as `spans`.
+
+    Separators, currency, per cent and scale are read: `$1.2 million` is 1,200,000. An answer that holds several
+    different numbers and does not say which one it means cannot be read.
+    """
+    wanted = whole_number(target)
+    if wanted is None:
+        return spans(given, target)
+    found = stated_number(given)
+    if found is None:
+        return Verdict(0.0, False, readable=False)
+    same = same_number(found, wanted)
+    return Verdict(float(same), same)
+
+
+def spans(given: str, target: str) -> Verdict:
+    """Exact match of two sets of spans, and their F1 after the best pairing (TAT-QA, arXiv 2105.07624).
+
+    A scale word at the end belongs to every number: `346, 411 thousand` are 346,000 and 411,000. Order does not count;
+    a span too few or too many does.
+    """
+    found, wanted = _spans_of(given), _spans_of(target)
+    overlap = np.array([[_overlap(span, other) for other in found] for span in wanted])
+    rows, columns = linear_sum_assignment(-overlap)
+    best = overlap[rows, columns]
+    right = len(found) == len(wanted) and bool((best == 1).all())
+    return Verdict(float(best.sum() / max(len(found), len(wanted))), right)
 
 
 def token_f1(given: str, target: str) -> Verdict:
     """F1 over words without case, punctuation and articles (SQuAD, arXiv 1606.05250)."""
     found, wanted = _words(given), _words(target)
-    return Verdict(_f1(Counter(found), Counter(wanted)), found == wanted)
+    common = (Counter(found) & Counter(wanted)).total()
+    value = 2 * common / (len(found) + len(wanted)) if common else float(found == wanted)
+    return Verdict(value, found == wanted)
 
 
 def rouge_l(given: str, target: str) -> Verdict:
@@ -123,17 +131,23 @@ def strict_json(given: str, target: str) -> Verdict:
     except (ValueError, RecursionError):
         return Verdict(0.0, False, readable=False)
     if isinstance(wanted, dict) and isinstance(found, dict) and wanted:
-        hits = sum(key in found and found[key] == value for key, value in wanted.items())
-        return Verdict(hits / len(set(wanted) | set(found)), found == wanted)
-    return Verdict(float(found == wanted), found == wanted)
+        hits = sum(key in found and _same_json(found[key], value) for key, value in wanted.items())
+        return Verdict(hits / len(set(wanted) | set(found)), _same_json(found, wanted))
+    same = _same_json(found, wanted)
+    return Verdict(float(same), same)
 
 
-def entities(given: str, target: str) -> Verdict:
-    """F1 over (name, label) pairs of lists like `Halden Foods: neutral; Farrowby Dairy: positive`."""
-    found, wanted = read_pairs(given), read_pairs(target)
-    if not found:
+def entity_list(given: str, target: str, *, form: entities.Form) -> Verdict:
+    """F1 over the entities of one answer."""
+    found, wanted = entities.found_and_wanted(given, target, form=form)
+    if not found and wanted:
         return Verdict(0.0, False, readable=False)
-    return Verdict(_f1(found, wanted), found == wanted)
+    return Verdict(entities.f1(found, wanted), found == wanted)
+
+
+def entity_f1(metric: Metric, pairs: Sequence[tuple[str, str]]) -> float:
+    """Entity F1 over all (answer, target) pairs of a task."""
+    return entities.f1_over_all(pairs, form=ENTITY_FORMS[metric])
 
 
 def categories(given: str, target: str) -> Verdict:
@@ -146,20 +160,58 @@ def categories(given: str, target: str) -> Verdict:
     return Verdict(hits / len(wanted), hits == len(wanted))
 
 
-def read_pairs(text: str) -> Counter[tuple[str, str]]:
-    """Names and labels, folded; parts that are no pair are left out."""
-    parts = (_PAIR.match(part) for part in re.split(r"[;\n]", text))
-    return Counter((part["name"].casefold().strip(), part["label"].casefold()) for part in parts if part)
+_METRICS: dict[Metric, Callable[[str, str], Verdict]] = {
+    "exact": exact,
+    "exact_match": exact_match,
+    "numeric": numeric,
+    "spans": spans,
+    "token_f1": token_f1,
+    "rouge_l": rouge_l,
+    "json": strict_json,
+    "categories": categories,
+    **{metric: partial(entity_list, form=form) for metric, form in ENTITY_FORMS.items()},
+}
+
+
+def _spans_of(text: str) -> list[str | Number]:
+    """The spans of an answer: numbers where a span is one, else its words."""
+    scale = scale_at_end(text)
+    parts = [part for part in _BETWEEN_SPANS.split(text.strip()) if part.strip()] or [text]
+    found: list[str | Number] = []
+    for part in parts:
+        number = whole_number(part)
+        if number is not None and scale and scale_at_end(f" {part}") != scale:
+            number = whole_number(f"{part.strip()} {scale}")
+        found.append(number if number is not None else " ".join(_span_words(part)))
+    return found
+
+
+def _overlap(span: str | Number, other: str | Number) -> float:
+    """F1 of two spans' words; of numbers 1 where they are the same, else 0."""
+    if isinstance(span, Number) or isinstance(other, Number):
+        both = isinstance(span, Number) and isinstance(other, Number)
+        return float(both and same_number(cast("Number", other), cast("Number", span)))
+    wanted, found = set(span.split()), set(other.split())
+    common = len(wanted & found)
+    return 1.0 if span == other else min(0.99, 2 * common / (len(wanted) + len(found))) if common else 0.0
+
+
+def _same_json(found: Any, wanted: Any) -> bool:
+    """Equal values of equal types: Python alone takes `true` for 1."""
+    return json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True)
+
+
+def _span_words(text: str) -> list[str]:
+    """Words without case, punctuation and articles; a word with a digit keeps its sign and its decimal point."""
+    words = (
+        word.strip(_OUTER) if any(map(str.isdigit, word)) else "".join(_words(word)) for word in text.casefold().split()
+    )
+    return [word for word in words if word and word not in _ARTICLES]
 
 
 def _words(text: str) -> list[str]:
     bare = text.casefold().translate(str.maketrans("", "", string.punctuation))
-    return [word for word in bare.split() if word not in ("a", "an", "the")]
-
-
-def _f1(found: Counter[Any], wanted: Counter[Any]) -> float:
-    common = (found & wanted).total()
-    return 2 * common / (found.total() + wanted.total()) if common else float(found == wanted)
+    return [word for word in bare.split() if word not in _ARTICLES]
 
 
 @cache

@@ -1,7 +1,12 @@
-"""How well, and how sure: F1, bootstrap intervals, McNemar's test, calibration; after scikit-learn and scipy.
+"""How good and how certain: accuracy, F1, MCC, calibration, confidence intervals and paired tests.
 
-A bootstrap over rows of a classification is a multinomial draw over the cells of its confusion grid: the same
-distribution, in milliseconds.
+    accuracy        Wilson interval (Wilson 1927), sound near 0 and 1 too
+    F1, means       bootstrap interval over questions
+    two models      McNemar's exact test on right and wrong; a paired permutation test on shares
+    many tasks      Holm's correction (Holm 1979)
+
+Scores are scikit-learn's, tests are scipy's. A bootstrap over questions of a classification draws cell counts of its
+confusion table: the same distribution as drawing questions, in milliseconds.
 """
 
 from collections.abc import Sequence
@@ -9,58 +14,63 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
-from sklearn.metrics import f1_score, precision_recall_fscore_support
+from scipy.stats import binomtest, norm, permutation_test
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, precision_recall_fscore_support
 
 RESAMPLES = 2000
+PERMUTATIONS = 9999
 BINS = 10
+UNREADABLE = ""
+"""Stands for an answer that is no label. It is wrong, and has no F1 of its own."""
 Floats = NDArray[np.float64]
 
 
 def confusion(targets: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> NDArray[np.int64]:
-    """Counts `[labels, labels + 1]`: rows are targets, columns answers, the last column what was no label at all."""
-    index = {label: number for number, label in enumerate(labels)}
-    grid = np.zeros((len(labels), len(labels) + 1), np.int64)
-    for target, answer in zip(targets, answers, strict=True):
-        if target in index:  # a label that training never showed has no row; it counts as wrong elsewhere
-            grid[index[target], index.get(answer, len(labels)) if answer is not None else len(labels)] += 1
-    return grid
+    """Counts as int64 `[labels, labels + 1]`: targets by answers; the last column counts all other answers.
+
+    A target that is not among the labels (training never showed it) has no line; it counts as wrong elsewhere.
+    """
+    known = set(labels)
+    pairs = [(t, a if a in known else UNREADABLE) for t, a in zip(targets, answers, strict=True) if t in known]
+    if not pairs:
+        return np.zeros((len(labels), len(labels) + 1), np.int64)
+    wanted, given = zip(*pairs, strict=True)
+    counts = confusion_matrix(wanted, given, labels=[*labels, UNREADABLE])
+    return counts[:-1].astype(np.int64)
 
 
 def classification(targets: Sequence[str], answers: Sequence[str | None], *, seed: int) -> dict[str, Any]:
-    """Accuracy, weighted and macro F1, each with its 95 % interval.
+    """Accuracy, weighted and macro F1 with their 95 % intervals, and Matthews' correlation (MCC).
+
+    F1 is scikit-learn's, over the labels that are a target or an answer.
 
     Args:
         targets: right labels.
         answers: given labels; None for an unreadable answer, which is wrong.
         seed: of the resampling.
     """
-    given = ["" if answer is None else answer for answer in answers]
-    labels = sorted(set(targets))  # an unreadable answer is no label with an F1 of its own
-    grid = _cells(targets, given)
-    names = sorted({label for pair in grid for label in pair})
-    table = np.zeros((len(names), len(names)), np.int64)
-    for (target, answer), count in grid.items():
-        table[names.index(target), names.index(answer)] = count
+    given = [UNREADABLE if answer is None else answer for answer in answers]
+    scored = sorted({*targets, *given} - {UNREADABLE})
+    names = sorted({*targets, *given, UNREADABLE})
+    table = confusion_matrix(targets, given, labels=names)
     draws = np.random.default_rng(seed).multinomial(table.sum(), table.ravel() / table.sum(), size=RESAMPLES)
-    samples = np.concatenate([table[None], draws.reshape(-1, *table.shape)])
-    accuracy, weighted, macro = _scores(samples.astype(np.float64), np.array([name in labels for name in names]))
-    assert np.isclose(
-        weighted[0], f1_score(targets, given, labels=labels, average="weighted", zero_division=0), atol=1e-9
-    )
+    weighted, macro = _f1_of_tables(draws.reshape(-1, *table.shape), is_label=np.isin(names, scored))
+    hits = int(np.diagonal(table).sum())
     return {
         "n": len(targets),
-        "accuracy": float(accuracy[0]),
-        "accuracy_interval": _interval(accuracy[1:]),
-        "weighted_f1": float(weighted[0]),
-        "weighted_f1_interval": _interval(weighted[1:]),
-        "macro_f1": float(macro[0]),
-        "macro_f1_interval": _interval(macro[1:]),
+        "accuracy": hits / len(targets),
+        "accuracy_interval": share_interval(hits, len(targets)),
+        "weighted_f1": _f1(targets, given, labels=scored, average="weighted"),
+        "weighted_f1_interval": _percentiles(weighted),
+        "macro_f1": _f1(targets, given, labels=scored, average="macro"),
+        "macro_f1_interval": _percentiles(macro),
+        "mcc": float(matthews_corrcoef(targets, given)) if len({*targets, *given}) > 1 else 0.0,
     }
 
 
 def by_label(targets: Sequence[str], answers: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Precision, recall and F1 of each label that is a target, with its number of rows `n`."""
+    """Precision, recall and F1 of each label that is a target, with its number of questions `n`."""
     labels = sorted(set(targets))
     columns = precision_recall_fscore_support(targets, answers, labels=labels, zero_division=0)
     return {
@@ -69,71 +79,127 @@ def by_label(targets: Sequence[str], answers: Sequence[str]) -> dict[str, dict[s
     }
 
 
+def share_interval(hits: int, n: int) -> list[float]:
+    """Wilson's 95 % interval of a share: 12 of 12 is 0.757 to 1, not 1 to 1."""
+    interval = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return [float(interval.low), float(interval.high)]
+
+
 def mean_with_interval(values: Sequence[float], *, seed: int) -> dict[str, Any]:
-    """A mean over rows and its 95 % bootstrap interval."""
+    """A mean over questions and its 95 % interval: Wilson's where all values are 0 or 1, else the bootstrap's."""
     array = np.asarray(values, np.float64)
-    assert len(array), "no rows"
+    assert len(array), "no questions"
     distinct, counts = np.unique(array, return_counts=True)
+    if set(distinct.tolist()) <= {0.0, 1.0}:
+        return {"mean": float(array.mean()), "interval": share_interval(int(array.sum()), len(array))}
     draws = np.random.default_rng(seed).multinomial(len(array), counts / len(array), size=RESAMPLES)
-    return {"mean": float(array.mean()), "interval": _interval(draws @ distinct / len(array))}
+    return {"mean": float(array.mean()), "interval": _percentiles(draws @ distinct / len(array))}
 
 
-def paired(before: Sequence[bool], after: Sequence[bool], *, seed: int) -> dict[str, Any]:
-    """Base and adapter on the same rows: the exact McNemar test, and the difference with its 95 % interval.
+def paired(before: Sequence[bool], after: Sequence[bool]) -> dict[str, Any]:
+    """Two models on the same questions, right or wrong: McNemar's exact test, and the difference with its interval.
 
-    The test is the two-sided binomial over the rows on which they disagree (McNemar 1947; exact, so for any count).
+    The test is the two-sided binomial test over the questions on which the models disagree (McNemar 1947). The
+    interval is that of Agresti and Min (2005), which holds for few disagreements too.
     """
     first, second = np.asarray(before, bool), np.asarray(after, bool)
     lost, gained = int((first & ~second).sum()), int((~first & second).sum())
-    n = len(first)
-    cells = np.array([lost, gained, n - lost - gained])
-    draws = np.random.default_rng(seed).multinomial(n, cells / n, size=RESAMPLES)
     return {
         "only_base_right": lost,
         "only_adapter_right": gained,
-        "difference": (gained - lost) / n,
-        "difference_interval": _interval((draws[:, 1] - draws[:, 0]) / n),
+        "difference": (gained - lost) / len(first),
+        "difference_interval": _paired_interval(lost, gained, n=len(first)),
+        "test": "McNemar, exact",
         "p_value": float(binomtest(gained, lost + gained, 0.5).pvalue) if lost + gained else 1.0,
     }
+
+
+def paired_values(before: Sequence[float], after: Sequence[float], *, seed: int) -> dict[str, Any]:
+    """Two models on the same questions, with a share for each answer: a paired permutation test on the mean difference.
+
+    Under the null hypothesis the two answers to a question could be exchanged, so the sign of each difference is
+    random. Small samples are tested over all signs, larger ones over `PERMUTATIONS` draws.
+    """
+    differences = np.asarray(after, np.float64) - np.asarray(before, np.float64)
+    difference = mean_with_interval(differences.tolist(), seed=seed)
+    p_value = 1.0
+    if differences.any():
+        random = np.random.default_rng(seed)
+        test = permutation_test(
+            (differences,), np.mean, permutation_type="samples", n_resamples=PERMUTATIONS, rng=random
+        )
+        p_value = float(test.pvalue)
+    return {
+        "difference": difference["mean"],
+        "difference_interval": difference["interval"],
+        "test": "paired permutation",
+        "p_value": p_value,
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given: they hold for all tasks of a table together."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = largest
+    return adjusted
 
 
 def calibration(confidence: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
     """Expected calibration error over ten equal bins (Guo et al. 2017, arXiv 1706.04599), and the bins.
 
     Args:
-        confidence: of each row, the probability of the chosen option among the options.
+        confidence: for each question, the probability of the chosen option among the options.
         right: whether it was the right one.
     """
-    sure, hit = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
-    which = np.minimum((sure * BINS).astype(int), BINS - 1)
+    accuracy, mean_confidence = calibration_curve(right, np.clip(confidence, 0, 1), n_bins=BINS, strategy="uniform")
+    which = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)  # as calibration_curve cuts its bins
     counts = np.bincount(which, minlength=BINS)
-    filled = counts > 0
-    mean_sure = np.bincount(which, weights=sure, minlength=BINS)[filled] / counts[filled]
-    mean_hit = np.bincount(which, weights=hit, minlength=BINS)[filled] / counts[filled]
-    error = float((np.abs(mean_sure - mean_hit) * counts[filled]).sum() / len(sure))
+    filled = np.flatnonzero(counts)
     bins = [
-        {"from": number / BINS, "to": (number + 1) / BINS, "n": int(n), "confidence": float(c), "accuracy": float(a)}
-        for number, n, c, a in zip(np.flatnonzero(filled).tolist(), counts[filled], mean_sure, mean_hit, strict=True)
+        {"from": b / BINS, "to": (b + 1) / BINS, "n": int(counts[b]), "confidence": float(c), "accuracy": float(a)}
+        for b, c, a in zip(filled.tolist(), mean_confidence, accuracy, strict=True)
     ]
+    error = float((np.abs(mean_confidence - accuracy) * counts[filled]).sum() / counts.sum())
     return {"expected_error": error, "bins": bins}
 
 
-def _cells(targets: Sequence[str], answers: Sequence[str]) -> dict[tuple[str, str], int]:
-    cells: dict[tuple[str, str], int] = {}
-    for pair in zip(targets, answers, strict=True):
-        cells[pair] = cells.get(pair, 0) + 1
-    return cells
+def over_runs(values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard deviation (n - 1) of one score over runs that differ in their seed."""
+    array = np.asarray(values, np.float64)
+    spread = float(array.std(ddof=1)) if len(array) > 1 else 0.0
+    low, high = float(array.min()), float(array.max())
+    return {"runs": len(array), "mean": float(array.mean()), "sd": spread, "min": low, "max": high}
 
 
-def _scores(tables: Floats, is_label: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-    """Accuracy, weighted F1, macro F1 of confusion grids `[S, labels, labels]`, over the labels that are targets."""
+def _f1(targets: Sequence[str], given: Sequence[str], *, labels: Sequence[str], average: str) -> float:
+    return float(f1_score(targets, given, labels=labels, average=average, zero_division=0))
+
+
+def _f1_of_tables(tables: NDArray[np.int64], *, is_label: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Weighted and macro F1 of confusion tables `[S, labels, labels]`, as scikit-learn counts them.
+
+    A label without target and answer in a table does not count there.
+    """
     hits = np.diagonal(tables, axis1=1, axis2=2)
     support, given = tables.sum(axis=2), tables.sum(axis=1)
-    f1 = 2 * hits / np.maximum(support + given, 1)
-    total = tables.sum(axis=(1, 2))
-    return hits.sum(axis=1) / total, (f1 * support).sum(axis=1) / total, f1[:, is_label].mean(axis=1)
+    used = (support + given > 0) & is_label
+    f1 = np.where(used, 2 * hits / np.maximum(support + given, 1), 0)
+    weighted = (f1 * support).sum(axis=1) / np.maximum((support * is_label).sum(axis=1), 1)
+    return weighted, f1.sum(axis=1) / np.maximum(used.sum(axis=1), 1)
 
 
-def _interval(draws: Floats) -> list[float]:
+def _paired_interval(lost: int, gained: int, *, n: int) -> list[float]:
+    """Half a question is added to each of the four cells before the ordinary Wald interval is taken."""
+    size = n + 2
+    difference = (gained - lost) / size
+    variance = ((lost + gained + 1) - (gained - lost) ** 2 / size) / size**2
+    half = float(norm.ppf(0.975)) * variance**0.5
+    return [max(-1.0, difference - half), min(1.0, difference + half)]
+
+
+def _percentiles(draws: Floats) -> list[float]:
     low, high = np.percentile(draws, [2.5, 97.5])
     return [float(low), float(high)]

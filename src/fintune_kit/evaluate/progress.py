@@ -1,7 +1,7 @@
 """What a killed evaluation had already done: one JSON file a (model, task), beside the folder that it is written to.
 
     evaluation.progress/
-        adapter-heldout_sentiment_analysis.json    {"of": <SHA-256 of model, task and settings>, "answers": [...]}
+        adapter-validation_sentiment_analysis.json    {"of": <SHA-256 of model, task and settings>, "answers": [...]}
 
 A file counts only for exactly the same model, questions and settings; all are removed once the evaluation is whole.
 """

@@ -1,79 +1,38 @@
-"""From answers to records: a task's scores, its floors, its contamination and what others report.
+"""From answers to records: the scores of a task, its floors, its contamination and what others report.
 
-Plain values only: these records are `scores.json`, the figures, the model card.
+A record holds plain values only. The records are `scores.json`, and the table, the figures and the model card read
+nothing else.
+
+    {"name": "tfns", "n": 2388, "base": {"accuracy": ...}, "adapter": {...}, "paired": {"p_value": ...},
+     "floors": {"majority": {...}, "tfidf": {...}}, "contamination": {"seen": 0, ...}, "published": [...]}
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import f1_score
 
 from fintune_kit.evaluate import metrics
 from fintune_kit.evaluate.floors import floors
-from fintune_kit.evaluate.known import KNOWN
-from fintune_kit.evaluate.published import published
+from fintune_kit.evaluate.judging import ENTITY_FORMS, entity_f1
 from fintune_kit.evaluate.results import Answer
+from fintune_kit.evaluate.sets.published import published
 from fintune_kit.evaluate.tasks import Task
 from fintune_kit.evaluate.transactions import batch_record, totals
 
+Answers = Mapping[str, Sequence[Answer]]
+"""The answers of each model, in the order of the questions."""
 
-def task_record(
-    task: Task, base: Sequence[Answer], adapter: Sequence[Answer], *, seen: Sequence[bool], seed: int
-) -> dict[str, Any]:
+
+def task_record(task: Task, answers: Answers, *, seen: Sequence[bool] | None, seed: int) -> dict[str, Any]:
     """Everything that is reported of a task.
 
     Args:
-        base, adapter: both models' answers, in the order of the questions.
-        seen: whether training has shown each question.
+        answers: of `base`, and of `adapter` where there is one.
+        seen: whether training has shown each question; None where training is not known.
         seed: of the resampling.
     """
-    record = compare(task, base, adapter, seed=seed)
-    record["floors"] = floors(task, seed=seed) if task.is_choice else None
-    record["contamination"] = contamination_record(base, adapter, seen=seen, seed=seed)
-    expected = KNOWN[task.name].rows if task.name in KNOWN else 0
-    record["published"] = published(task.name, rows=len(task.questions), expected_rows=expected)
-    return record
-
-
-def contamination_record(
-    base: Sequence[Answer], adapter: Sequence[Answer], *, seen: Sequence[bool], seed: int
-) -> dict[str, Any]:
-    """How many questions training has shown, and the scores without them (None where none is left)."""
-    clean = [number for number, flag in enumerate(seen) if not flag]
-    record: dict[str, Any] = {"seen": len(seen) - len(clean), "n": len(seen), "clean_n": len(clean), "clean": None}
-    if clean:
-        values = {"base": base, "adapter": adapter}
-        record["clean"] = {
-            who: metrics.mean_with_interval([answers[number].value for number in clean], seed=seed)
-            for who, answers in values.items()
-        }
-    return record
-
-
-def summarize(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, Any]:
-    """One model on one task."""
-    value = metrics.mean_with_interval([answer.value for answer in answers], seed=seed)
-    record: dict[str, Any] = {"n": len(answers), "score": value["mean"], "interval": value["interval"]}
-    if not task.is_choice:
-        record["unreadable"] = sum(answer.unreadable for answer in answers) / len(answers)
-        record["unfinished"] = sum(answer.unfinished for answer in answers) / len(answers)
-        record["exact"] = sum(answer.right for answer in answers) / len(answers)
-        return record | (batch_record(task, answers, seed=seed) if task.metric == "categories" else {})
-    targets = [question.target for question in task.questions]
-    record |= metrics.classification(targets, [answer.text for answer in answers], seed=seed)
-    record["accuracy_normalized"] = float(np.mean([bool(answer.right_normalized) for answer in answers]))
-    record["calibration"] = metrics.calibration(
-        [answer.confidence or 0.0 for answer in answers], [answer.right for answer in answers]
-    )
-    record["confusion"] = metrics.confusion(targets, [answer.text for answer in answers], task.labels).tolist()
-    if task.statement:
-        record["by_category"] = metrics.by_label(targets, [answer.text for answer in answers])
-    return record
-
-
-def compare(task: Task, base: Sequence[Answer], adapter: Sequence[Answer], *, seed: int) -> dict[str, Any]:
-    """The record of a task: both models, the paired test between them."""
-    unseen = sum(bool(q.options) and q.target not in q.options for q in task.questions)
     record: dict[str, Any] = {
         "name": task.name,
         "title": task.title,
@@ -82,15 +41,91 @@ def compare(task: Task, base: Sequence[Answer], adapter: Sequence[Answer], *, se
         "n": len(task.questions),
         "of_total": task.of_total if task.of_total is not None else len(task.questions),
         "labels": task.labels,
-        "unseen_targets": unseen,
-        "base": summarize(task, base, seed=seed),
-        "adapter": summarize(task, adapter, seed=seed),
-        "paired": metrics.paired([a.right for a in base], [a.right for a in adapter], seed=seed),
+        "targets_without_option": sum(bool(q.options) and q.target not in q.options for q in task.questions),
+        "base": summarize(task, answers["base"], seed=seed),
+        "adapter": summarize(task, answers["adapter"], seed=seed) if "adapter" in answers else None,
+        "paired": compare(task, answers["base"], answers["adapter"], seed=seed) if "adapter" in answers else None,
+        "floors": floors(task, seed=seed) if task.is_choice else None,
+        "contamination": contamination_record(answers, seen=seen, seed=seed),
+        "published": published(task.name, rows=len(task.questions)),
     }
-    if not task.is_choice:
-        differences = [after.value - before.value for before, after in zip(base, adapter, strict=True)]
-        difference = metrics.mean_with_interval(differences, seed=seed)
-        record["paired"] |= {"difference": difference["mean"], "difference_interval": difference["interval"]}
-    if task.statement:
-        record["totals"] = totals(task, base, adapter)
+    if task.statement and "adapter" in answers:
+        record["totals"] = totals(task, answers["base"], answers["adapter"])
     return record
+
+
+def add_holm(records: Sequence[dict[str, Any]]) -> None:
+    """Adds `p_holm` to each paired test: its p-value corrected for the number of tasks in the table."""
+    tested = [record["paired"] for record in records if record["paired"] is not None]
+    for test, adjusted in zip(tested, metrics.holm([test["p_value"] for test in tested]), strict=True):
+        test["p_holm"] = adjusted
+
+
+def contamination_record(answers: Answers, *, seen: Sequence[bool] | None, seed: int) -> dict[str, Any]:
+    """How many questions training has shown, and the scores without them.
+
+    `seen` is None where training is not known; `clean` is None where no question is left.
+    """
+    n = len(answers["base"])
+    if seen is None:
+        return {"seen": None, "n": n, "clean_n": None, "clean": None}
+    clean = [index for index, flag in enumerate(seen) if not flag]
+    scores = {
+        who: metrics.mean_with_interval([given[index].value for index in clean], seed=seed)
+        for who, given in answers.items()
+        if clean
+    }
+    return {"seen": n - len(clean), "n": n, "clean_n": len(clean), "clean": scores or None}
+
+
+def summarize(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, Any]:
+    """The scores of one model on one task."""
+    value = metrics.mean_with_interval([answer.value for answer in answers], seed=seed)
+    record: dict[str, Any] = {"n": len(answers), "score": value["mean"], "interval": value["interval"]}
+    return record | (_choice(task, answers, seed=seed) if task.is_choice else _free_text(task, answers, seed=seed))
+
+
+def compare(task: Task, base: Sequence[Answer], adapter: Sequence[Answer], *, seed: int) -> dict[str, Any]:
+    """The paired test between both models: McNemar's on right and wrong, on shares a permutation test."""
+    counts = metrics.paired([answer.right for answer in base], [answer.right for answer in adapter])
+    if task.is_choice:
+        return counts
+    values = [[answer.value for answer in answers] for answers in (base, adapter)]
+    return counts | metrics.paired_values(*values, seed=seed)
+
+
+def _choice(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, Any]:
+    targets = [question.target for question in task.questions]
+    given = [answer.text for answer in answers]
+    confidence = [answer.confidence or 0.0 for answer in answers]
+    record = metrics.classification(targets, given, seed=seed)
+    record["accuracy_normalized"] = float(np.mean([bool(answer.right_normalized) for answer in answers]))
+    record["calibration"] = metrics.calibration(confidence, [answer.right for answer in answers])
+    record["confusion"] = metrics.confusion(targets, given, task.labels).tolist()
+    if task.average_groups:
+        record["average_f1"] = average_f1(task, given)
+    if task.statement:
+        record["by_category"] = metrics.by_label(targets, given)
+    return record
+
+
+def _free_text(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "unreadable": sum(answer.unreadable for answer in answers) / len(answers),
+        "unfinished": sum(answer.unfinished for answer in answers) / len(answers),
+        "exact": sum(answer.right for answer in answers) / len(answers),
+    }
+    if task.metric in ENTITY_FORMS:
+        pairs = [(answer.text, question.target) for answer, question in zip(answers, task.questions, strict=True)]
+        record["entity_f1"] = entity_f1(task.metric, pairs)
+    return record | (batch_record(task, answers, seed=seed) if task.metric == "categories" else {})
+
+
+def average_f1(task: Task, given: Sequence[str]) -> float:
+    """The mean over groups of each group's weighted F1: AvgF1 of the Headlines benchmark (FLARE)."""
+    scores = []
+    for group in dict.fromkeys(question.group for question in task.questions):
+        indices = [index for index, question in enumerate(task.questions) if question.group == group]
+        targets = [task.questions[index].target for index in indices]
+        scores.append(f1_score(targets, [given[index] for index in indices], average="weighted", zero_division=0))
+    return float(np.mean(scores))

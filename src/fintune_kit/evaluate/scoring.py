@@ -1,13 +1,14 @@
-"""Likelihood of answer options: a few packed forward passes, the head on the positions that predict, in chunks.
+"""Likelihood of answer options, in a few packed forward passes. The head runs only on positions that predict an option.
 
     questions -> prompts + option tries -> packs -> hidden states -> log p(target | parent) -> sum along each option
 
-An option's score is the log-probability of the whole answer, its closing token included: so options are disjoint
-events, and one that begins like another (`Stock`, `Stock Movement`) is not favoured for being shorter. The scores are
-those of each option alone; nothing of size [rows, vocabulary] outlives its chunk.
+The score of an option is the log-probability of the whole answer with its closing token. So options are disjoint
+events, and `Stock` has no advantage over `Stock Movement` for being shorter. The scores are those of each option alone.
+No tensor of size [questions, vocabulary] outlives its chunk.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -31,39 +32,44 @@ _PROBE: list[Message] = [Message(role="user", content="?")]
 
 @dataclass(frozen=True)
 class OptionScores:
-    """Of one question, in the order of its options."""
+    """The scores of one question's options, in their order."""
 
     log_probability: NDArray[np.float64]
-    """[options] of the whole answer, in nats."""
+    """[options] log-probability of the whole answer, in nats."""
     tokens: Ints
-    """[options] that the sum runs over."""
+    """[options] number of tokens in each answer."""
 
     @property
     def normalized(self) -> NDArray[np.float64]:
-        """Mean log-probability a token."""
+        """[options] mean log-probability a token."""
         return self.log_probability / self.tokens
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Shares among the options."""
+        """[options] probability of each option among the options."""
         shifted = np.exp(self.log_probability - self.log_probability.max())
         return shifted / shifted.sum()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How a model is run; none of it changes a score beyond rounding."""
+    """How a model runs. No value here changes a score beyond rounding."""
 
     device: str
     dtype: str = "float32"
     length: int = 2048
     """Positions in a pack."""
     micro_batch: int = 1
-    """Packs in a forward pass."""
+    """Packs in one forward pass."""
     head_chunk: int = 256
-    """Positions that the head sees at once."""
+    """Positions whose logits exist at once."""
     generation_tokens: int = 8192
-    """Prompt and answer tokens in a batch of generation."""
+    """Prompt and answer tokens in one batch of generation."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision where `dtype` is a half one."""
+        half = self.dtype != "float32"
+        return torch.autocast(self.device.split(":")[0], dtype=getattr(torch, self.dtype), enabled=half)
 
 
 def score_choices(
@@ -75,29 +81,32 @@ def score_choices(
         model: a causal LM of transformers, or a PEFT model around one.
         label: of the progress bar and of errors.
 
+    Returns:
+        One `OptionScores` for each question, in their order.
+
     Raises:
-        UserError: a row is longer than the model can read.
+        UserError: a question is longer than the model can read.
     """
     prompts, tries = encode_questions(questions, encoder=encoder)
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
-    check_depth(prompts, tries, most=causal_lm.config.max_position_embeddings, task=label)
+    check_depth(prompts, tries, max_depth=causal_lm.config.max_position_embeddings, task=label)
     scores: list[OptionScores | None] = [None] * len(questions)
     causal_lm.eval()
     packs = build_packs(prompts, tries, length=compute.length)
-    with tqdm(total=len(questions), desc=label, unit=" rows", leave=False) as bar:
+    with tqdm(total=len(questions), desc=label, unit=" questions", leave=False) as bar:
         while batch := list(islice(packs, compute.micro_batch)):
-            for row, values in _score_batch(causal_lm, batch, tries, compute):
-                scores[row] = OptionScores(tries[row].on_path @ values, tries[row].on_path.sum(axis=1))
+            for index, values in _score_batch(causal_lm, batch, tries, compute):
+                scores[index] = OptionScores(tries[index].on_path @ values, tries[index].on_path.sum(axis=1))
                 bar.update(1)
     assert all(score is not None for score in scores), "a question was not scored"
     return [score for score in scores if score is not None]
 
 
 def encode_questions(questions: Sequence[Question], *, encoder: ChatEncoder) -> tuple[list[Ints], list[OptionTrie]]:
-    """Prompt tokens and option tries of questions; prompt + option equals the whole conversation's tokens.
+    """Prompt tokens and option tries of questions. Prompt + option equals the tokens of the whole conversation.
 
-    What follows the last control token of a prompt does not depend on what precedes it, so options are encoded once,
-    not once a row.
+    The tokens behind the last control token of a prompt do not depend on the tokens before it. So options are encoded
+    once, not once for each question.
     """
     tails = {options: _tails(encoder, options) for options in {question.options for question in questions}}
     tries = {options: option_trie(tail) for options, (tail, _) in tails.items()}
@@ -110,12 +119,12 @@ def encode_questions(questions: Sequence[Question], *, encoder: ChatEncoder) -> 
 
 
 def _tails(encoder: ChatEncoder, options: tuple[str, ...]) -> tuple[list[Ints], int]:
-    """Tokens of each option from where options part or are supervised, closing token last; and how many tokens end a
-    conversation whose answer is the first option."""
+    """The tokens of each option up to its closing token, and the number of tokens that end a conversation whose answer
+    is the first option. Options begin where they are supervised, or earlier where they already differ."""
     probes = encoder.encode([[*_PROBE, Message(role="assistant", content=option)] for option in options])
     spans = [np.flatnonzero(probe.supervised) for probe in probes]
     start = min(int(span[0]) for span in spans)
-    for probe in probes:  # a blank start merges with its header: then the prompt ends earlier
+    for probe in probes:  # an option that starts with a blank merges with its header: the prompt then ends earlier
         differing = np.flatnonzero(probe.tokens[:start] != probes[0].tokens[:start])
         start = int(differing[0]) if len(differing) else start
     tails = [p.tokens[start : span[-1] + 1].astype(np.int64) for p, span in zip(probes, spans, strict=True)]
@@ -126,17 +135,16 @@ def _tails(encoder: ChatEncoder, options: tuple[str, ...]) -> tuple[list[Ints], 
 def _score_batch(
     causal_lm: Any, batch: Sequence[TreePack], tries: Sequence[OptionTrie], compute: Compute
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """(row, log-probability of each of its trie's targets) of every row in some packs."""
+    """(index, log-probability of each target of its trie) for every question in some packs."""
     longest = max(map(len, batch))
     columns = {name: _stack(batch, name, longest) for name in ("input_ids", "position_ids", "subtree_end")}
     columns = {name: column.to(compute.device) for name, column in columns.items()}
-    half = compute.dtype != "float32"
-    with torch.autocast(compute.device.split(":")[0], dtype=getattr(torch, compute.dtype), enabled=half):
+    with compute.autocast():
         hidden = causal_lm.model(
             input_ids=columns["input_ids"],
             position_ids=columns["position_ids"],
             **attention_inputs(columns["subtree_end"], implementation=causal_lm.config._attn_implementation),
-            use_cache=False,  # with a cache, transformers lets packed rows see one another
+            use_cache=False,  # with a cache, transformers lets packed questions see one another
         ).last_hidden_state
     parent = np.concatenate([pack.parent + number * longest for number, pack in enumerate(batch)])
     target = np.concatenate([pack.target for pack in batch])
@@ -144,22 +152,25 @@ def _score_batch(
         hidden.flatten(0, 1), causal_lm.lm_head.weight, parent, target, chunk=compute.head_chunk
     )
     start = 0
-    for row in np.concatenate([pack.rows for pack in batch]):
-        count = len(tries[row].targets)
-        yield int(row), found[start : start + count]
+    for index in np.concatenate([pack.questions for pack in batch]):
+        count = len(tries[index].targets)
+        yield int(index), found[start : start + count]
         start += count
 
 
 def target_log_probabilities(
     hidden: Tensor, head: Tensor, parent: Ints, target: Ints, *, chunk: int
 ) -> NDArray[np.float64]:
-    """log p(target | hidden[parent]), `chunk` positions at a time; one with many targets is normalized once.
+    """log p(target | hidden[parent]) as float64 `[K]`, `chunk` positions at a time.
+
+    A position with many targets is normalized once.
 
     Args:
         hidden: `[N, H]`.
         head: `[V, H]`.
-        parent: `[K]` rows of `hidden`.
+        parent: `[K]` indices into `hidden`.
         target: `[K]` token ids.
+        chunk: positions whose logits exist at once.
     """
     positions, which = np.unique(parent, return_inverse=True)
     order = np.argsort(which, kind="stable")
@@ -167,29 +178,29 @@ def target_log_probabilities(
     found = np.empty(len(target))
     for number, (first, last) in enumerate(pairwise(borders)):
         here = order[first:last]
-        rows = hidden[torch.from_numpy(positions[number * chunk : (number + 1) * chunk]).to(hidden.device)]
-        rows = rows.to(head.dtype)
+        states = hidden[torch.from_numpy(positions[number * chunk : (number + 1) * chunk]).to(hidden.device)]
+        states = states.to(head.dtype)
         within = torch.from_numpy(which[here] - number * chunk).to(hidden.device)
         wanted = head[torch.from_numpy(target[here]).to(hidden.device)]
-        logits = (rows[within].float() * wanted.float()).sum(dim=-1)
-        found[here] = (logits - _log_normalizer(rows, head)[within]).double().cpu().numpy()
+        logits = (states[within].float() * wanted.float()).sum(dim=-1)
+        found[here] = (logits - _log_normalizer(states, head)[within]).double().cpu().numpy()
     return found
 
 
-def _log_normalizer(rows: Tensor, head: Tensor) -> Tensor:
-    """log of the summed exponentials of `rows @ head.T`, float32 [rows].
+def _log_normalizer(states: Tensor, head: Tensor) -> Tensor:
+    """log of the summed exponentials of `states @ head.T`, float32 `[len(states)]`.
 
-    A block of the vocabulary at a time: the logits stay in the cache, which halves the time on a CPU, and never take
-    more than `rows * VOCABULARY_BLOCK` values.
+    It takes one block of the vocabulary at a time. The logits of a block stay in the processor's cache, which halves
+    the time on a CPU.
     """
-    total = torch.full((len(rows),), -torch.inf, device=rows.device)
+    total = torch.full((len(states),), -torch.inf, device=states.device)
     for block in head.split(VOCABULARY_BLOCK):
-        total = torch.logaddexp(total, (rows @ block.T).float().logsumexp(dim=-1))
+        total = torch.logaddexp(total, (states @ block.T).float().logsumexp(dim=-1))
     return total
 
 
 def _stack(batch: Sequence[TreePack], name: str, length: int) -> Tensor:
-    """`[B, length]` int64; positions behind a pack's end see only themselves."""
+    """One column of some packs as int64 `[B, length]`. Padding positions see only themselves."""
     stacked = np.zeros((len(batch), length), np.int64)
     if name == "subtree_end":
         stacked[:] = np.arange(1, length + 1)

@@ -1,17 +1,18 @@
-"""Stage 4 from end to end: the base and the adapter on the same questions, side by side.
+"""Stage 4 from end to end: the base and the adapter answer the same questions, and their scores are written.
 
-conversations/, packed/, adapter/  ->  evaluation/  scores.json      a record a task, and the validation losses
-                                                    answers.parquet  a row a question, both models' answers
-                                                    manifest.json
+    conversations/, packed/, adapter/  ->  evaluation/  scores.json      one record for each task, validation losses
+                                                        answers.parquet  one line for each question, both answers
+                                                        manifest.json
 
-The base is loaded once; the adapter is switched off and on. Each (model, task) that is done is kept beside the target
-folder until all are, so a killed run goes on where it was.
+The base is loaded once. Each (model, task) that is done is kept beside the target folder until all are done, so a
+killed run continues where it was. The model card is written by the caller (`publish.model_card`).
+
+Any PEFT adapter on any Qwen base can be evaluated. Where its training data is not known, there are no validation
+questions, the regression floor is cross-validated, and contamination is "unknown".
 """
 
-import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,193 +20,256 @@ from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Conversation, read_conversations
 from fintune_kit.errors import UserError
 from fintune_kit.evaluate.contamination import TrainingText, contaminated
-from fintune_kit.evaluate.declared import load_tasks
-from fintune_kit.evaluate.general import general_tasks
-from fintune_kit.evaluate.generation import generate_answers
-from fintune_kit.evaluate.heldout import heldout_tasks
-from fintune_kit.evaluate.judging import judge
+from fintune_kit.evaluate.models import answer_tasks, compute_here, load_model, models_in, validation_losses
 from fintune_kit.evaluate.progress import Progress
-from fintune_kit.evaluate.records import task_record
-from fintune_kit.evaluate.results import Answer, choose, write_answers
-from fintune_kit.evaluate.scoring import Compute, score_choices
+from fintune_kit.evaluate.records import add_holm, task_record
+from fintune_kit.evaluate.results import Answer, write_answers
+from fintune_kit.evaluate.sets.general import NAME as GENERAL
+from fintune_kit.evaluate.sets.general import SAMPLE, general_tasks
+from fintune_kit.evaluate.sets.named import MAX_GENERATED, load_tasks
+from fintune_kit.evaluate.sets.shots import with_shots
+from fintune_kit.evaluate.sets.validation import validation_tasks
 from fintune_kit.evaluate.tasks import Task
-from fintune_kit.hardware import Machine, check_machine, find_machine
+from fintune_kit.evaluate.transactions import NAME as TRANSACTIONS
+from fintune_kit.hardware import check_machine, find_machine
 from fintune_kit.pack.store import Packed, open_packed
-from fintune_kit.publish.model_card import write_model_card
 from fintune_kit.recipes import Recipe
-from fintune_kit.train.artifacts import check_adapter, check_loss
-from fintune_kit.train.model import load_adapter, load_base, load_config
-from fintune_kit.train.validation import mean_loss
-from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_json, write_manifest
+from fintune_kit.tiny import base_of
+from fintune_kit.train.artifacts import check_adapter, check_foreign_adapter, check_loss
+from fintune_kit.train.base_id import base_id
+from fintune_kit.train.model import load_config
+from fintune_kit.workspace import (
+    MANIFEST,
+    Workspace,
+    read_manifest,
+    replacing_folder,
+    sha256_of,
+    write_json,
+    write_manifest,
+)
 
-MODELS = ("base", "adapter")
-MOST_GENERATED = 100
-"""Free-text rows a task: their interval is then some 15 points wide, for minutes rather than hours."""
+Answers = dict[str, dict[str, list[Answer]]]
+"""By model and task name."""
+Seen = Mapping[str, list[bool] | None]
+"""By task name, whether training has shown each question; None where training is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The folders that an evaluation reads, and the one that it writes."""
+
+    base: str | Path
+    """Hub id or folder of the base model."""
+    adapter: Path | None
+    """None evaluates the base alone."""
+    is_ours: bool
+    """Whether the adapter is one of stage 3, with a manifest; other PEFT adapters have none."""
+    conversations: Path | None
+    packed: Path | None
+    transactions: Path | None
+    out: Path
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the manifest of each input stage, and of the weights of an adapter that is not ours."""
+        stages = {"conversations": self.conversations, "packed": self.packed, "transactions": self.transactions}
+        found = {name: sha256_of(folder / MANIFEST) for name, folder in stages.items() if folder is not None}
+        if self.adapter is not None:
+            found["adapter"] = sha256_of(self.adapter / (MANIFEST if self.is_ours else "adapter_model.safetensors"))
+        return found
 
 
 def evaluate(
     recipe: Recipe,
+    workspace: Workspace,
     *,
-    base: str | Path,
-    adapter: Path,
-    conversations: Path,
-    packed: Path,
-    out: Path,
-    run: Path | None = None,
     tasks: Sequence[str] = (),
+    base: str | Path | None = None,
+    adapter: Path | None = None,
+    conversations: Path | None = None,
+    packed: Path | None = None,
     transactions: Path | None = None,
-    most_generated: int = MOST_GENERATED,
+    out: Path | None = None,
+    max_generated: int = MAX_GENERATED,
+    shots: int = 0,
 ) -> dict[str, Any]:
-    """Scores base and adapter on the held-out conversations and on `tasks`.
+    """Scores base and adapter on the validation conversations, on general knowledge and on `tasks`.
+
+    Every folder that is not given is the one in the workspace. But where `base` is given, or an adapter without
+    stage 3's manifest, nothing in the workspace belongs to it: then only what is given is read.
 
     Args:
-        base: hub id or folder of the base model.
-        adapter: stage 3's folder.
-        conversations: stage 1's folder.
-        packed: stage 2's folder.
-        out: where the evaluation goes.
-        run: stage 3's other folder; with it the model card is written, beside the adapter where that can be written,
-            else beside the scores.
-        tasks: further tasks, by name or file (`declared.load_tasks`).
-        transactions: labelled transactions, where `tasks` names `transactions`.
-        most_generated: free-text rows a task.
+        tasks: further tasks, by name or file (see `sets.named`).
+        base: hub id or folder of a base model; the recipe's where none is given.
+        adapter: folder of a PEFT adapter. With `base` and without `adapter` the base alone is evaluated.
+        conversations, packed: folders of stages 1 and 2.
+        transactions: folder of labelled transactions, read where `tasks` names `transactions`.
+        out: folder to write; `evaluation/` in the workspace where none is given.
+        max_generated: free-text questions a task.
+        shots: solved examples before each question of the named choice tasks.
 
     Returns:
-        What `scores.json` holds.
+        The content of `scores.json`.
 
     Raises:
         UserError: an input is missing, damaged or does not belong to the others.
     """
-    made = read_manifest(adapter, stage="adapter")
-    packs = open_packed(packed)
-    encoder = ChatEncoder.load(recipe.tokenizer or base)
-    _check_tokenizers(encoder, packs=packs, packed=packed, adapter=adapter)
-    matrices = check_adapter(adapter, base_config=load_config(base))
-    train, validation = (read_conversations(conversations, split) for split in ("train", "validation"))
-    asked = heldout_tasks(train, validation, most_rows=None, most_generated=most_generated) + general_tasks()
-    asked += load_tasks(tasks, train=train, transactions=transactions, most_generated=most_generated)
-    _check_names(asked)
-    seen = seen_in_training(asked, train)
-
-    machine = find_machine()
-    check_machine(machine)
-    compute = compute_here(recipe, machine)
-    model = load_model(recipe, base=base, adapter=adapter, compute=compute)
-    settings = {"model": made["base"], "quantization": recipe.train.quantization, "dtype": compute.dtype}
-    loss = losses(model, packs, compute=compute)
-    loss["when_training_ended"] = made.get("validation_loss")
-    check_loss(loss["adapter"], loss["when_training_ended"], folder=adapter)
-    progress = Progress(out.with_name(out.name + ".progress"), identity=[made["files"], settings])
-    answers = {
-        who: answer_tasks(who, model, asked, encoder=encoder, compute=compute, progress=progress) for who in MODELS
-    }
-    records = [
-        task_record(task, *(answers[who][task.name] for who in MODELS), seen=seen[task.name], seed=recipe.seed)
+    needs_transactions = transactions is None and TRANSACTIONS in tasks
+    inputs = _find_inputs(
+        recipe,
+        workspace,
+        base=base,
+        adapter=adapter,
+        conversations=conversations,
+        packed=packed,
+        transactions=workspace.existing("transactions") if needs_transactions else transactions,
+        out=out,
+    )
+    encoder = ChatEncoder.load(inputs.base if base else recipe.tokenizer or inputs.base)
+    packs = open_packed(inputs.packed) if inputs.packed else None
+    _check_tokenizers(encoder, packs=packs, inputs=inputs)
+    matrices = _check_adapter(inputs)
+    train = read_conversations(inputs.conversations, "train") if inputs.conversations else []
+    asked = _tasks(inputs, train, names=tasks, max_generated=max_generated, shots=shots, seed=recipe.seed)
+    seen = seen_in_training(asked, train if inputs.conversations else None)
+    scores, answers = _ask(recipe, inputs, asked, encoder=encoder, packs=packs)
+    scores["adapter"] = matrices
+    scores["tasks"] = [
+        task_record(
+            task,
+            {who: by_task[task.name] for who, by_task in answers.items()},
+            seen=seen[task.name],
+            seed=recipe.seed,
+        )
         for task in asked
     ]
-    scores = {"recipe": recipe.name, **settings, "machine": machine.name, "adapter": matrices, "loss": loss}
-    scores["tasks"] = records
-    with replacing_folder(out) as folder:
-        write_json(folder / "scores.json", scores)
-        write_answers(folder / "answers.parquet", asked, answers, seen=seen)
-        inputs = {"adapter": adapter, "conversations": conversations, "packed": packed}
-        inputs |= {"transactions": transactions} if transactions else {}
-        write_manifest(
-            folder,
-            stage="evaluation",
-            inputs={name: sha256_of(path / MANIFEST) for name, path in inputs.items()},
-            counts={"tasks": len(asked), "questions": sum(len(task.questions) for task in asked)},
-            recipe=recipe.as_dict(),
-        )
-    progress.remove()
-    if run is not None:
-        card = (adapter if os.access(adapter, os.W_OK) else out) / "README.md"  # Kaggle's inputs are read-only
-        write_model_card(adapter, run=run, packed=packed, conversations=conversations, evaluation=out, out=card)
+    add_holm(scores["tasks"])
+    _write(inputs, recipe, scores, asked, answers, seen)
     return scores
 
 
-def load_model(recipe: Recipe, *, base: str | Path, adapter: Path, compute: Compute) -> Any:
-    """The base as in training, with the adapter on it."""
-    quantization, chunk = recipe.train.quantization, compute.head_chunk
-    fresh = load_base(base, dtype=compute.dtype, quantization=quantization, device=compute.device, head_chunk=chunk)
-    return load_adapter(fresh, adapter)
-
-
-def losses(model: Any, packs: Packed, *, compute: Compute) -> dict[str, Any]:
-    """Mean validation loss of both models, in nats a supervised token."""
-    found: dict[str, Any] = {}
-    for who in MODELS:
-        with only(who, model):
-            found[who], found["supervised_tokens"] = mean_loss(
-                model,
-                packs.validation.rows,
-                micro_batch=compute.micro_batch,
-                device=compute.device,
-                dtype=compute.dtype,
-            )
-    return found
-
-
-def only(who: str, model: Any) -> AbstractContextManager[Any]:
-    """While it is open, the model answers as `base` (adapter off) or as `adapter`."""
-    return model.disable_adapter() if who == "base" else nullcontext()
-
-
-def seen_in_training(tasks: Sequence[Task], train: Sequence[Conversation]) -> dict[str, list[bool]]:
-    """Of each task's questions, whether the training conversations hold them."""
+def seen_in_training(tasks: Sequence[Task], train: Sequence[Conversation] | None) -> dict[str, list[bool] | None]:
+    """For each task, whether the training conversations hold each of its questions; None where they are not known."""
+    if train is None:
+        return {task.name: None for task in tasks}
     training = TrainingText.of([[m["content"] for m in c.messages if m["role"] != "system"] for c in train])
     return {task.name: contaminated([question.text for question in task.questions], training) for task in tasks}
 
 
-def compute_here(recipe: Recipe, machine: Machine) -> Compute:
-    """Device and precision as in training; packs as long as the recipe's, shorter on a CPU, where attention is dear."""
-    if not machine.cards:
-        return Compute(device="cpu", length=min(recipe.pack.max_length, 1024))
-    gib = machine.cards[0].memory_bytes // 2**30
-    compute = Compute(device="cuda:0", length=recipe.pack.max_length, micro_batch=max(1, gib // 8))
-    return replace(compute, dtype=machine.dtype)
-
-
-def answer_tasks(
-    who: str, model: Any, tasks: Sequence[Task], *, encoder: ChatEncoder, compute: Compute, progress: Progress
-) -> dict[str, list[Answer]]:
-    """One model's answers to each task, those of an earlier, killed run among them."""
-    found = {}
-    for task in tasks:
-        answers = progress.load(who, task)
-        if answers is None:
-            with only(who, model):
-                answers = answer_task(model, task, encoder=encoder, compute=compute, label=f"{who}: {task.title}")
-            progress.save(who, task, answers)
-        found[task.name] = answers
-    return found
-
-
-def answer_task(model: Any, task: Task, *, encoder: ChatEncoder, compute: Compute, label: str) -> list[Answer]:
-    """A model's answers to one task, by likelihood or in its own words."""
-    if task.is_choice:
-        return choose(task, score_choices(model, task.questions, encoder=encoder, compute=compute, label=label))
-    generated = generate_answers(
-        model, task.questions, encoder=encoder, compute=compute, max_new_tokens=task.max_new_tokens, label=label
+def _find_inputs(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    base: str | Path | None,
+    adapter: Path | None,
+    conversations: Path | None,
+    packed: Path | None,
+    transactions: Path | None,
+    out: Path | None,
+) -> Inputs:
+    """Fills what is not given from the workspace, where the adapter is one of stage 3 on the recipe's base."""
+    is_ours = base is None and (adapter is None or (adapter / MANIFEST).is_file() or not adapter.is_dir())
+    if is_ours:
+        adapter = adapter or workspace.existing("adapter")
+        conversations = conversations or workspace.existing("conversations")
+        packed = packed or workspace.existing("packed")
+    return Inputs(
+        base=base or base_of(recipe, workspace),
+        adapter=adapter,
+        is_ours=is_ours or (adapter is not None and (adapter / MANIFEST).is_file()),
+        conversations=conversations,
+        packed=packed,
+        transactions=transactions,
+        out=out or workspace.folder("evaluation"),
     )
-    return judge(task, generated)
 
 
-def _check_names(tasks: Sequence[Task]) -> None:
-    names = [task.name for task in tasks]
-    twice = next((name for name in names if names.count(name) > 1), None)
+def _tasks(
+    inputs: Inputs,
+    train: Sequence[Conversation],
+    *,
+    names: Sequence[str],
+    max_generated: int,
+    shots: int,
+    seed: int,
+) -> list[Task]:
+    """All tasks of this evaluation, each under a name of its own."""
+    validation = read_conversations(inputs.conversations, "validation") if inputs.conversations else []
+    tasks = validation_tasks(train, validation, max_generated=max_generated)
+    tasks += [] if GENERAL in names else general_tasks(max_questions=SAMPLE)
+    named = load_tasks(names, train=train, transactions=inputs.transactions, max_generated=max_generated)
+    tasks += [with_shots(task, shots=shots, seed=seed) for task in named]
+    found = [task.name for task in tasks]
+    twice = next((name for name in found if found.count(name) > 1), None)
     if twice:
         raise UserError(f"two tasks are called {twice!r}; expected each name once: rename a file, or name it once")
+    return tasks
 
 
-def _check_tokenizers(encoder: ChatEncoder, *, packs: Packed, packed: Path, adapter: Path) -> None:
-    if ChatEncoder.load(adapter).fingerprint != encoder.fingerprint:
-        raise UserError(
-            f"{adapter} was trained with another tokenizer than {encoder.tokenizer.name_or_path!r}; expected the same "
-            f"one in all stages: set FINTUNE_TOKENIZER to the one that lies beside the adapter"
+def _ask(
+    recipe: Recipe, inputs: Inputs, tasks: Sequence[Task], *, encoder: ChatEncoder, packs: Packed | None
+) -> tuple[dict[str, Any], Answers]:
+    """Runs both models: what `scores.json` says of the run, and the answers."""
+    machine = find_machine()
+    check_machine(machine)
+    compute = compute_here(recipe, machine)
+    made = read_manifest(inputs.adapter, stage="adapter") if inputs.adapter and inputs.is_ours else {}
+    settings = {
+        "model": made.get("base") or base_id(inputs.base),
+        "quantization": recipe.train.quantization,
+        "dtype": compute.dtype,
+    }
+    model = load_model(recipe, base=inputs.base, adapter=inputs.adapter, compute=compute)
+    loss = validation_losses(model, packs, compute=compute)
+    loss["when_training_ended"] = made.get("validation_loss")
+    if inputs.adapter is not None and loss["adapter"] is not None:
+        check_loss(loss["adapter"], loss["when_training_ended"], folder=inputs.adapter)
+    progress = Progress(_progress_folder(inputs.out), identity=[inputs.hashes(), made.get("files"), settings])
+    answers = {
+        who: answer_tasks(who, model, tasks, encoder=encoder, compute=compute, progress=progress)
+        for who in models_in(model)
+    }
+    return {"recipe": recipe.name, **settings, "machine": machine.name, "loss": loss}, answers
+
+
+def _write(
+    inputs: Inputs, recipe: Recipe, scores: dict[str, Any], tasks: Sequence[Task], answers: Answers, seen: Seen
+) -> None:
+    """Writes the evaluation's folder and forgets the answers that were kept for a killed run."""
+    with replacing_folder(inputs.out) as folder:
+        write_json(folder / "scores.json", scores)
+        write_answers(folder / "answers.parquet", tasks, answers, seen=seen)
+        write_manifest(
+            folder,
+            stage="evaluation",
+            inputs=inputs.hashes(),
+            counts={"tasks": len(tasks), "questions": sum(len(task.questions) for task in tasks)},
+            recipe=recipe.as_dict(),
         )
-    if packs.manifest["tokenizer"]["fingerprint"] != encoder.fingerprint:
+    Progress(_progress_folder(inputs.out), identity=None).remove()
+
+
+def _progress_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".progress")
+
+
+def _check_adapter(inputs: Inputs) -> dict[str, Any] | None:
+    if inputs.adapter is None:
+        return None
+    if inputs.is_ours:
+        return check_adapter(inputs.adapter, base_config=load_config(inputs.base))
+    return check_foreign_adapter(inputs.adapter)
+
+
+def _check_tokenizers(encoder: ChatEncoder, *, packs: Packed | None, inputs: Inputs) -> None:
+    name = encoder.tokenizer.name_or_path
+    has_tokenizer = inputs.adapter is not None and (inputs.is_ours or (inputs.adapter / "tokenizer.json").is_file())
+    if inputs.adapter and has_tokenizer and ChatEncoder.load(inputs.adapter).fingerprint != encoder.fingerprint:
         raise UserError(
-            f"{packed} was packed with another tokenizer than {encoder.tokenizer.name_or_path!r}; expected the same "
-            f"one in all stages: run notebook 02 again, or set FINTUNE_TOKENIZER"
+            f"{inputs.adapter} was trained with another tokenizer than {name!r}; expected the same one in all stages: "
+            f"set FINTUNE_TOKENIZER to the one beside the adapter"
+        )
+    if packs is not None and packs.manifest["tokenizer"]["fingerprint"] != encoder.fingerprint:
+        raise UserError(
+            f"{inputs.packed} was packed with another tokenizer than {name!r}; expected the same one in all stages: "
+            f"run notebook 02 again, or set FINTUNE_TOKENIZER"
         )

@@ -1,12 +1,11 @@
-"""What a task is: questions in the form of a conversation that lacks its last answer, and how an answer is judged.
+"""A task is a list of questions that are reported together. A question is a conversation without its last answer.
 
-    Task "heldout_sentiment_analysis"                    kind: choice, judged by likelihood of the options
+    Task "validation_sentiment_analysis"                 metric: accuracy, decided by the likelihood of the options
         Question  system     You are a financial sentiment analyst. ... positive, neutral or negative.
                   user       Ludlow Retail warned that annual profit will be lower ...
                   options    positive | neutral | negative          target    negative
 
-Where a task comes from is another room: held-out conversations (`heldout`), files and known sets (`declared`), bank
-transactions (`transactions`), general knowledge (`general`).
+The modules in `sets` make tasks.
 """
 
 from collections.abc import Sequence
@@ -16,25 +15,37 @@ from typing import Literal
 from fintune_kit.bank.transactions import Transaction
 from fintune_kit.conversations import Message
 
-Metric = Literal["accuracy", "exact", "numeric", "token_f1", "rouge_l", "json", "entities", "categories"]
-"""How an answer is judged: `accuracy` by likelihood among options, the others on generated text (`judging`)."""
+Metric = Literal[
+    "accuracy", "exact", "exact_match", "numeric", "spans", "token_f1", "rouge_l", "json", "entities", "mentions",
+    "tokens", "categories",
+]  # fmt: skip
+"""How answers are judged: `accuracy` by the likelihood of the options, the others by `judging` on generated text."""
+
+Labelled = tuple[tuple[str, ...], tuple[str, ...]]
+"""Texts and their labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One row of a task."""
+    """One question with its right answer."""
 
     row_id: str
+    """The row of the file that the question comes from: `fpb.jsonl#17`."""
     messages: tuple[Message, ...]
-    """The prompt: it ends with the user's message."""
+    """The prompt. It ends with the user's message."""
     text: str
-    """What is asked about, without instructions: read by the floors and compared with the training set."""
+    """The text that the question is about, without instructions. Floors read it; contamination is searched by it."""
     target: str
-    """The right answer; of a choice task, one of `options` (or a label that training never showed: always wrong)."""
+    """The right answer. In a choice task it is one of `options`, or a label that training never showed; no model can
+    choose such a label, so the answer counts as wrong."""
     options: tuple[str, ...] = ()
-    """All answers that compete, in a fixed order; empty where the answer is generated."""
+    """All answers that compete, in a fixed order. Empty where the answer is generated."""
     group: str = ""
-    """Rows of one group share instruction and options; floors are fitted a group."""
+    """Questions of one group share instruction and options. Floors are fitted for each group."""
+    dialogue: str = ""
+    """In a conversation of several questions: names it. `{answer0}` in the prompt stands for the model's own answer to
+    turn 0, and so on (ConvFinQA)."""
+    turn: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,34 +53,36 @@ class Task:
     """Questions that are reported together."""
 
     name: str
-    """Letters, digits and underscores: it names files."""
+    """Letters, digits and underscores only, because files are named after it."""
     title: str
     metric: Metric
     questions: tuple[Question, ...]
     source: str
-    """Where the rows come from, in words that stand in the model card."""
-    labelled: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
-    """Of each group, (texts, labels) of the training split: what the floors may learn from."""
+    """Where the questions come from, in words for the model card."""
+    labelled: dict[str, Labelled] = field(default_factory=dict)
+    """Texts and labels of the training split for each group. The floors learn from them."""
     max_new_tokens: int = 64
-    """Of a generated answer."""
+    """Length limit of a generated answer."""
     of_total: int | None = None
-    """Rows that the source holds, where fewer are asked."""
+    """Questions that the source holds, where fewer are asked."""
+    average_groups: bool = False
+    """Whether F1 is also averaged over groups, as Headlines does over its nine tags."""
     statement: tuple[Transaction, ...] = ()
-    """Of bank transactions: the amounts behind the questions, to be added up by label."""
+    """The bank transactions behind the questions, whose amounts are added up by label."""
 
     @property
     def is_choice(self) -> bool:
-        """Whether the options' likelihood decides."""
+        """Whether the model chooses among options by likelihood."""
         return self.metric == "accuracy"
 
     @property
     def labels(self) -> list[str]:
-        """All options, in order of first appearance: the axes of a confusion grid."""
+        """All options in order of first appearance: the axes of the confusion table."""
         return list(dict.fromkeys(option for question in self.questions for option in question.options))
 
 
-def evenly_chosen(count: int, *, limit: int | None) -> Sequence[int]:
-    """At most `limit` of `count` indices, spread evenly: the same rows on every machine, none of them chosen by us."""
-    if limit is None or count <= limit:
+def evenly_chosen(count: int, *, max_chosen: int | None) -> Sequence[int]:
+    """At most `max_chosen` of `count` indices, evenly spread. Every machine chooses the same; None chooses all."""
+    if max_chosen is None or count <= max_chosen:
         return range(count)
-    return [index * count // limit for index in range(limit)]
+    return [index * count // max_chosen for index in range(max_chosen)]

@@ -32,17 +32,17 @@ from fintune_kit.workspace import WRITTEN_BY, check_files, read_manifest
 
 NAME = "transactions"
 """As `--task` calls both."""
-MOST_TOKENS = 1024
+MAX_TOKENS = 1024
 """Of one batch's answer; seven transactions take 300 to 450."""
 
 
-def transactions_tasks(folder: Path, *, train: Sequence[Conversation], most_generated: int) -> list[Task]:
+def transactions_tasks(folder: Path, *, train: Sequence[Conversation], max_generated: int) -> list[Task]:
     """The choice task, and the batch task where there are batches.
 
     Args:
         folder: what `categorize.to_conversations` wrote.
         train: training conversations; those about transactions teach the floors.
-        most_generated: batches at most, spread evenly over those that there are.
+        max_generated: batches at most, spread evenly over those that there are.
 
     Raises:
         MissingInputError: the folder is missing or unfinished.
@@ -69,7 +69,7 @@ def transactions_tasks(folder: Path, *, train: Sequence[Conversation], most_gene
             statement=tuple(_transaction(row) for row in rows),
         )
     ]
-    chosen = [batches[number] for number in evenly_chosen(len(batches), limit=most_generated)]
+    chosen = [batches[number] for number in evenly_chosen(len(batches), max_chosen=max_generated)]
     if chosen:
         tasks.append(
             Task(
@@ -78,7 +78,7 @@ def transactions_tasks(folder: Path, *, train: Sequence[Conversation], most_gene
                 metric="categories",
                 questions=tuple(_batch(number, row) for number, row in enumerate(chosen, start=1)),
                 source=f"transactions/{EVALUATION_BATCH}",
-                max_new_tokens=min(MOST_TOKENS, max(len(row["target"]) for row in chosen) // 2),
+                max_new_tokens=min(MAX_TOKENS, max(len(row["target"]) for row in chosen) // 2),
                 of_total=len(batches),
             )
         )

@@ -1,13 +1,14 @@
-"""Prompts and their answer options as prefix trees, many rows in one pack.
+"""Prompts and their answer options as prefix trees, many questions in one pack.
 
-Rows of a task share their instruction, and each row branches into its options. Sorted, neighbours share the longest
-prefixes, so one pass writes them once; `subtree_end` says who attends to whom, as in training (`pack.tree`):
+Questions of a task share their instruction, and each question branches into its options. In sorted order neighbours
+share the longest prefixes, so each shared prefix is written once. `subtree_end` says which position attends to which,
+as in training (`pack.tree`):
 
     instruction  text A  pos|neu      text B  pos|neu     `pos`, `neu` are inputs only where a token follows them
     0 1 2 3 4 5  6 7 8 9 10  10       6 7 8   9   9       position_ids: depth in its own answer
     17 . . . . . 12 . .  11  12       17 . .  16  17      subtree_end
 
-The last token of an option is predicted but never read, so it is a target and takes no place.
+The last token of an option is predicted but never read, so it is a target and takes no position.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class OptionTrie:
-    """The options of a row below its prompt: `inputs` tokens that are read, `targets` that are predicted."""
+    """The options of a question below its prompt: `inputs` are read, `targets` are predicted."""
 
     inputs: Ints
     """[I] token ids, depth first."""
@@ -34,14 +35,14 @@ class OptionTrie:
     targets: Ints
     """[T] token ids."""
     parent: Ints
-    """[T] the input that predicts the target; -1 is the prompt's last token."""
+    """[T] the input that predicts the target; -1 stands for the last token of the prompt."""
     on_path: NDArray[np.bool_]
     """[options, T] the targets whose log-probabilities add up to an option's score."""
 
 
 def option_trie(options: Sequence[Sequence[int] | Ints]) -> OptionTrie:
-    """The trie of some options' tokens (at least one token each), which keeps their order in `on_path`."""
-    assert options, "a row without options"
+    """The trie of some options, given as tokens (at least one each). `on_path` keeps the order of the options."""
+    assert options, "a question without options"
     assert all(len(option) for option in options), "an option without tokens"
     inputs: list[int] = []
     depth: list[int] = []
@@ -82,81 +83,83 @@ def option_trie(options: Sequence[Sequence[int] | Ints]) -> OptionTrie:
 
 @dataclass(frozen=True)
 class TreePack:
-    """One row of positions: `input_ids`, `position_ids`, `subtree_end` int64 [n], and what is predicted where."""
+    """One pack: `input_ids`, `position_ids`, `subtree_end` int64 [n], and the targets with their positions."""
 
     input_ids: Ints
     position_ids: Ints
     subtree_end: Ints
     parent: Ints
-    """[K] the position that predicts each target, row after row."""
+    """[K] the position that predicts each target, question after question."""
     target: Ints
     """[K] the predicted token ids."""
-    rows: Ints
-    """[R] indices of the rows in here; row r owns the next `len(tries[r].targets)` targets."""
+    questions: Ints
+    """[Q] indices of the questions in this pack; question q owns the next `len(tries[q].targets)` targets."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
 
 def build_packs(prompts: Sequence[Ints], tries: Sequence[OptionTrie], *, length: int) -> Iterator[TreePack]:
-    """Rows in packs of at most `length` positions, in the order of their prompts' tokens.
+    """Questions in packs of at most `length` positions, in the order of their prompts' tokens.
 
-    A row that is longer than `length` by itself gets a pack of its own, as long as it needs.
+    A question that is longer than `length` gets a pack of its own, as long as it needs.
 
     Args:
-        prompts: token ids of each row's prompt.
-        tries: options of each row (rows may share one object).
+        prompts: token ids of each question's prompt.
+        tries: options of each question (questions may share one object).
         length: positions in a pack.
     """
-    order = sorted(range(len(prompts)), key=lambda row: np.asarray(prompts[row], ">i4").tobytes())
+    order = sorted(range(len(prompts)), key=lambda index: np.asarray(prompts[index], ">i4").tobytes())
     builder = _Builder()
-    for row in order:
-        if builder.rows and builder.used + builder.cost(prompts[row], tries[row]) > length:
+    for index in order:
+        if builder.questions and builder.used + builder.cost(prompts[index], tries[index]) > length:
             yield builder.finish()
             builder = _Builder()
-        builder.add(row, prompts[row], tries[row])
-    if builder.rows:
+        builder.add(index, prompts[index], tries[index])
+    if builder.questions:
         yield builder.finish()
 
 
 def longest_answer(prompts: Sequence[Ints], tries: Sequence[OptionTrie]) -> int:
-    """The deepest position that any row needs."""
+    """The deepest position that any question needs."""
     depths = [len(p) + (int(t.depth.max()) + 1 if len(t.depth) else 0) for p, t in zip(prompts, tries, strict=True)]
     return max(depths, default=0)
 
 
-def check_depth(prompts: Sequence[Ints], tries: Sequence[OptionTrie], *, most: int, task: str) -> None:
-    """
+def check_depth(prompts: Sequence[Ints], tries: Sequence[OptionTrie], *, max_depth: int, task: str) -> None:
+    """Checks that the model can read every question.
+
     Raises:
-        UserError: a row is longer than the model can read.
+        UserError: a question is longer than `max_depth` tokens.
     """
     found = longest_answer(prompts, tries)
-    if found > most:
+    if found > max_depth:
         raise UserError(
-            f"task {task!r} has a row of {found} tokens, the model reads at most {most}: shorten it, or leave it out"
+            f"task {task!r} has a question of {found} tokens, the model reads at most {max_depth}: shorten it, or "
+            "leave it out"
         )
 
 
 class _Builder:
-    """A pack that grows row by row; `path` holds the positions of the current row's prompt tokens."""
+    """A pack that grows question by question; `_path` holds the positions of the current prompt's tokens."""
 
     def __init__(self) -> None:
-        self.rows: list[int] = []
+        self.questions: list[int] = []
         self.used = 0
         self._prompt: Ints = np.zeros(0, np.int64)
         self._path: Ints = np.zeros(0, np.int64)
         self._tokens: list[Ints] = []
         self._depths: list[Ints] = []
-        self._ends: list[Ints] = []  # of option tokens now, of prompt tokens when their last continuation is known
+        self._ends: list[Ints] = []  # options: known at once; prompts: known when their last continuation is added
         self._closed: list[tuple[Ints, int]] = []
         self._parents: list[Ints] = []
         self._targets: list[Ints] = []
 
     def cost(self, prompt: Ints, trie: OptionTrie) -> int:
-        """Positions that a row would add."""
+        """Positions that a question would add."""
         return len(prompt) - _common_prefix(self._prompt, prompt) + len(trie.inputs)
 
-    def add(self, row: int, prompt: Ints, trie: OptionTrie) -> None:
+    def add(self, question: int, prompt: Ints, trie: OptionTrie) -> None:
         shared = _common_prefix(self._prompt, prompt)
         if len(self._path) > shared:
             self._closed.append((self._path[shared:], self.used))
@@ -169,7 +172,7 @@ class _Builder:
         self._ends += [np.zeros(own, np.int64), first + trie.end]
         self._parents.append(np.where(trie.parent < 0, self._path[-1], first + trie.parent))
         self._targets.append(trie.targets)
-        self.rows.append(row)
+        self.questions.append(question)
         self.used = first + len(trie.inputs)
 
     def finish(self) -> TreePack:
@@ -182,7 +185,7 @@ class _Builder:
             subtree_end=end,
             parent=np.concatenate(self._parents),
             target=np.concatenate(self._targets),
-            rows=np.array(self.rows, np.int64),
+            questions=np.array(self.questions, np.int64),
         )
 
 

@@ -1,4 +1,4 @@
-"""What the base and the data allow, as far as their authors say: carried into the model card, not decided here."""
+"""What the base and the data allow, as far as their authors say. The model card quotes it; nothing is decided here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BaseLicence:
-    """Of a base model."""
+    """The licence of a base model."""
 
     identifier: str
-    """As the Hub writes it; `other` where it has none."""
+    """As the hub writes it; `other` where the hub has no name for it."""
     words: str
 
 
 @dataclass(frozen=True)
 class SourceLicence:
-    """Of a data source."""
+    """The licence of a data source."""
 
     source: str
     words: str
@@ -39,9 +39,9 @@ def base_licence(base: str, *, recipe_base: str) -> BaseLicence:
     """
     name = f"{base} {recipe_base}".lower()
     if recipe_base == "tiny":
-        return BaseLicence("apache-2.0", "made by fintune-kit (Apache-2.0) with random first weights.")
+        return BaseLicence("apache-2.0", "made by fintune-kit (Apache-2.0) with random weights.")
     if any(known in name for known in _RESEARCH):
-        return BaseLicence("other", "Qwen Research License: non-commercial use only, and so for what is built on it.")
+        return BaseLicence("other", "Qwen Research License: non-commercial use only, for what is built on it too.")
     if any(known in name for known in _APACHE):
         return BaseLicence("apache-2.0", "Apache-2.0.")
     return BaseLicence("other", f"not known to fintune-kit; see where `{base}` is published.")

@@ -1,23 +1,30 @@
-"""The adapter's README: written from the manifests, with nothing in it that is not in a file.
+"""The adapter's README, written from the manifests of the run. It says nothing that is not in a file.
 
-adapter/README.md  <-  adapter/, run/, packed/, conversations/ and evaluation/ manifests, plan.json, log.jsonl,
-                       report.json, scores.json
+    adapter/, run/, packed/, conversations/, evaluation/  ->  model_card.md.jinja  ->  adapter/README.md
 
-It lies beside the adapter's manifest but is not listed in it: the scores that it quotes name that manifest.
+The card lies beside the adapter's manifest and is not listed in it, because the scores that it quotes name that
+manifest.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
+
 from fintune_kit.errors import UserError
+from fintune_kit.evaluate.tables import loss_sentence, verdict
 from fintune_kit.publish.licences import base_licence, source_licences
+from fintune_kit.train.base_id import is_hub_id
 from fintune_kit.train.callbacks import read_log
-from fintune_kit.workspace import MANIFEST, read_manifest, sha256_of, write_text
+from fintune_kit.workspace import MANIFEST, read_json, read_manifest, sha256_of, write_text
 
 MIB = 2**20
+_LOGGED_STEPS = 10
+"""Losses of training that the card shows, besides the last one."""
+Record = Mapping[str, Any]
 
 
 def write_model_card(
@@ -41,34 +48,34 @@ def write_model_card(
         UserError: the stages do not belong together.
     """
     made = read_manifest(adapter, stage="adapter")
-    trained = read_manifest(run, stage="run")
-    packs = read_manifest(packed, stage="packed")
-    rows = read_manifest(conversations, stage="conversations")
     _check_chain(made, {"packed": packed})
     scores = None
     if evaluation is not None:
         _check_chain(read_manifest(evaluation, stage="evaluation"), {"adapter": adapter})
-        scores = json.loads((evaluation / "scores.json").read_text(encoding="utf-8"))
-    plan = json.loads((run / "plan.json").read_text(encoding="utf-8"))
-    sections = [
-        _introduction(made),
-        _loading(made),
-        _scores(scores),
-        _data(rows, packs, made["recipe"]["data"]["sources"]),
-        _training(made, trained, plan, read_log(run / "log.jsonl")),
-        _licences(made),
-        _provenance(made, adapter),
-    ]
+        scores = read_json(evaluation / "scores.json")
+    context = {
+        **_adapter_values(made, adapter),
+        **_score_values(scores),
+        **_data_values(read_manifest(conversations, stage="conversations"), read_manifest(packed, stage="packed")),
+        **_training_values(made, run),
+    }
     path = out or adapter / "README.md"
-    write_text(path, f"---\n{metadata(made, scores)}\n---\n\n" + "\n\n".join(sections) + "\n")
+    write_text(path, f"---\n{metadata(made, scores)}\n---\n\n{render(context)}\n")
     return path
 
 
-def metadata(made: Mapping[str, Any], scores: Mapping[str, Any] | None) -> str:
-    """The Hub's metadata block as YAML, without its fences."""
+def render(context: Mapping[str, Any]) -> str:
+    """The card's text; a value that the template names and the context lacks is an error."""
+    text = resources.files("fintune_kit.publish").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False)  # noqa: S701 - Markdown
+    return environment.from_string(text).render(context).strip()
+
+
+def metadata(made: Record, scores: Record | None) -> str:
+    """The hub's metadata block as YAML, without its fences."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    licence = base_licence(made["base"], recipe_base=made["recipe"]["base"])
+    licence = base_licence(made["base"], recipe_base=_recipe_base(made))
     sources = made["recipe"]["data"]["sources"]
     free = licence.identifier == "apache-2.0" and all(s.allows_commerce for s in source_licences(sources))
     results = [
@@ -77,14 +84,19 @@ def metadata(made: Mapping[str, Any], scores: Mapping[str, Any] | None) -> str:
             task_name=record["title"],
             dataset_type=record["name"],
             dataset_name=record["source"],
+            dataset_args={"questions": record["n"], "seen_in_training": record["contamination"]["seen"]},
             metric_type="accuracy",
             metric_value=round(record["adapter"]["accuracy"], 4),
+            metric_args={
+                "interval_95": [round(bound, 4) for bound in record["adapter"]["accuracy_interval"]],
+                "base_model_value": round(record["base"]["accuracy"], 4),
+            },
         )
         for record in (scores or {"tasks": []})["tasks"]
-        if record["metric"] == "accuracy"
+        if record["metric"] == "accuracy" and record["adapter"] is not None
     ]
     card = ModelCardData(
-        base_model=made["recipe"]["base"] if "/" in made["recipe"]["base"] else None,
+        base_model=made["base"] if is_hub_id(made["base"]) else None,
         datasets=[source for source in sources if source.count("/") == 1 and not Path(source).exists()] or None,
         language="en",
         library_name="peft",
@@ -99,7 +111,7 @@ def metadata(made: Mapping[str, Any], scores: Mapping[str, Any] | None) -> str:
     return str(card.to_yaml()).strip()
 
 
-def _check_chain(manifest: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
+def _check_chain(manifest: Record, inputs: Mapping[str, Path]) -> None:
     for name, folder in inputs.items():
         if manifest["inputs"].get(name) != sha256_of(folder / MANIFEST):
             raise UserError(
@@ -108,147 +120,139 @@ def _check_chain(manifest: Mapping[str, Any], inputs: Mapping[str, Path]) -> Non
             )
 
 
-def _title(made: Mapping[str, Any]) -> str:
-    return f"{made['recipe']['base']} finance adapter ({made['recipe']['name']})"
+def _recipe_base(made: Record) -> str:
+    """The base as the recipe names it; recipes of earlier versions called the field `model`."""
+    recipe = made["recipe"]
+    return str(recipe["base"] if "base" in recipe else recipe["model"])
 
 
-def _introduction(made: Mapping[str, Any]) -> str:
-    lora = made["recipe"]["lora"]
-    precision = "NF4, double quantization" if made["recipe"]["train"]["quantization"] == "nf4" else "its own precision"
-    return (
-        f"# {_title(made)}\n\n"
-        f"A LoRA adapter (rank {lora['rank']}, alpha {lora['alpha']}, on {', '.join(lora['target_modules'])}; "
-        f"{made['counts']['parameters']:,} parameters in float32) on `{made['base']}`, trained with fintune-kit on a "
-        f"base in {precision}. Every number here is read from the run's own files."
-    )
+def _title(made: Record) -> str:
+    base = "tiny" if _recipe_base(made) == "tiny" else made["base"]
+    return f"{base} finance adapter ({made['recipe']['name']})"
 
 
-def _loading(made: Mapping[str, Any]) -> str:
-    return f"""## How to load it
-
-```python
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-
-folder = "this repository or folder"
-model = AutoPeftModelForCausalLM.from_pretrained(folder)  # on {made["base"]}
-tokenizer = AutoTokenizer.from_pretrained(folder)
-```
-
-`fintune-kit export` merges it into one model, as safetensors or as GGUF for llama.cpp and Ollama."""
-
-
-def _scores(scores: Mapping[str, Any] | None) -> str:
-    if scores is None:
-        return "## Scores\n\nNot evaluated yet."
-    lines = [
-        "## Scores",
-        "",
-        f"On {scores['machine']}, {scores['dtype']}, base in {scores['quantization']}. Shares from 0 to 1 with 95 % "
-        "bootstrap intervals; choices by the likelihood of the whole answer, free text by the metric named, unreadable "
-        "answers counted as wrong. `seen`: questions found in the training conversations.",
-        "",
-        "| task | n | metric | majority | TF-IDF | base | adapter | p (McNemar) | seen |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for record in scores["tasks"]:
-        floors = record["floors"]
-        floor = [f"{floors[kind]['accuracy']:.3f}" for kind in ("majority", "tfidf")] if floors else ["", ""]
-        both = [f"{record[who]['score']:.3f} [{_range(record[who]['interval'])}]" for who in ("base", "adapter")]
-        contamination = record["contamination"]
-        cells = [record["title"], f"{record['n']:,}", record["metric"], *floor, *both]
-        cells += [f"{record['paired']['p_value']:.2g}", f"{contamination['seen']} of {contamination['n']}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [line for record in scores["tasks"] for line in _transactions(record)]
-    loss = scores["loss"]
-    lines += [
-        "",
-        f"Validation loss (nats a supervised token, {loss['supervised_tokens']:,} tokens): base {loss['base']:.3f}, "
-        f"adapter {loss['adapter']:.3f}.",
-    ]
-    return "\n".join(lines)
+def _adapter_values(made: Record, adapter: Path) -> dict[str, Any]:
+    weights = adapter / "adapter_model.safetensors"
+    public = is_hub_id(made["base"])
+    licence = base_licence(made["base"], recipe_base=_recipe_base(made))
+    nf4 = made["recipe"]["train"]["quantization"] == "nf4"
+    return {
+        "title": _title(made),
+        "base": made["base"],
+        "base_is_public": public,
+        "loadable_base": made["base"] if public else "PATH/OF/THE/BASE",
+        "base_licence": licence.words,
+        "lora": made["recipe"]["lora"],
+        "parameters": made["counts"]["parameters"],
+        "precision": "NF4, double quantization" if nf4 else "its own precision",
+        "sources": source_licences(made["recipe"]["data"]["sources"]),
+        "mib": weights.stat().st_size / MIB,
+        "sha256": made["files"][weights.name],
+        "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
+    }
 
 
-def _transactions(record: Mapping[str, Any]) -> list[str]:
-    """Of batches of transactions, JSON validity and accuracy; of single ones, the totals that their labels make."""
-    if record["metric"] == "categories":
-        words = []
-        for who in ("base", "adapter"):
-            valid, rows = record[who]["json_valid"], record[who]["transactions"]
-            words.append(
-                f"{who} {valid['share']:.3f} [{_range(valid['interval'])}], and the right category for "
-                f"{rows['accuracy']:.3f} of {rows['n']:,} transactions"
+def _score_values(scores: Record | None) -> dict[str, Any]:
+    tasks = scores["tasks"] if scores else []
+    return {
+        "scores": scores,
+        "loss": f"{loss_sentence(scores['loss']).capitalize()}." if scores else "",
+        "knows_training": all(record["contamination"]["seen"] is not None for record in tasks),
+        "rows": [_score_row(record) for record in tasks],
+        "notes": [note for record in tasks for note in _notes(record)],
+        "totals": [
+            {"title": record["title"], "rows": _totals(record["totals"])} for record in tasks if "totals" in record
+        ],
+        "published": [
+            [record["title"], entry["model"], entry["metric"], f"{entry['value']:.3f}", entry["source"]]
+            for record in tasks
+            for entry in record["published"]
+        ],
+    }
+
+
+def _score_row(record: Record) -> list[str]:
+    floors, contamination = record["floors"], record["contamination"]
+    floor = [f"{floors[kind]['accuracy']:.3f}" for kind in ("majority", "tfidf")] if floors else ["", ""]
+    both = [record[who] for who in ("base", "adapter")]
+    scores = [f"{one['score']:.3f} [{_range(one['interval'])}]" if one else "" for one in both]
+    f1 = " / ".join(f"{one['weighted_f1']:.3f}" for one in both if one and "weighted_f1" in one)
+    clean = contamination["clean"] or {}
+    without = " / ".join(f"{clean[who]['mean']:.3f}" for who in ("base", "adapter") if who in clean)
+    seen = "unknown" if contamination["seen"] is None else f"{contamination['seen']} of {contamination['n']}"
+    n = f"{record['n']:,}" + (f" of {record['of_total']:,}" if record["of_total"] > record["n"] else "")
+    shown_clean = without if contamination["seen"] else ""
+    return [record["title"], n, record["metric"], *floor, *scores, f1, shown_clean, seen, verdict(record)]
+
+
+def _notes(record: Record) -> list[str]:
+    """How many answers could not be read or did not end; of batches of transactions, JSON validity and accuracy."""
+    notes = []
+    for who in ("base", "adapter"):
+        given = record[who] or {}
+        if given.get("unreadable") or given.get("unfinished"):
+            notes.append(
+                f"{record['title']}, {who}: {given['unreadable']:.3f} of the answers could not be read, "
+                f"{given['unfinished']:.3f} did not end in time."
             )
-        return ["", f"{record['title']}: share of the answers that are the strict JSON asked for: {'; '.join(words)}."]
-    if "totals" not in record:
-        return []
-    lines = ["", "Totals by category, added up by code from the labels of the same transactions:", ""]
-    lines += ["| currency | category | true | base | adapter |", "|---|---|---|---|---|"]
-    sums = record["totals"]
+        if record["metric"] == "categories" and given:
+            valid, batches = given["json_valid"], given["transactions"]
+            notes.append(
+                f"{record['title']}, {who}: {valid['share']:.3f} [{_range(valid['interval'])}] of the answers are the "
+                f"strict JSON asked for, and {batches['accuracy']:.3f} of {batches['n']:,} transactions have the right "
+                f"category."
+            )
+        if "average_f1" in given:
+            notes.append(f"{record['title']}, {who}: average F1 over the kinds of questions {given['average_f1']:.3f}.")
+        if "entity_f1" in given:
+            notes.append(f"{record['title']}, {who}: entity F1 over all questions {given['entity_f1']:.3f}.")
+    return notes
+
+
+def _totals(sums: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[list[str]]:
+    rows = []
     for currency in sums["true"]:
         for name in sorted({label for who in sums.values() for label in who.get(currency, {})}):
             cells = [f"{Decimal(who.get(currency, {}).get(name, 0)):,.2f}" for who in sums.values()]
-            lines.append(f"| {' | '.join([currency or 'none named', name, *cells])} |")
-    return lines
+            rows.append([currency or "none named", name, *cells])
+    return rows
+
+
+def _data_values(conversations: Record, packed: Record) -> dict[str, Any]:
+    counts, packs = conversations["counts"], packed["counts"].get("train", {})
+    return {
+        "rows_read": counts.get("rows_read", 0),
+        "train": counts.get("train", 0),
+        "validation": counts.get("validation", 0),
+        "packs": packs.get("packs", 0),
+        "supervised_tokens": packs.get("supervised_tokens", 0),
+    }
+
+
+def _training_values(made: Record, run: Path) -> dict[str, Any]:
+    trained = read_manifest(run, stage="run")
+    plan, train = read_json(run / "plan.json")["plan"], made["recipe"]["train"]
+    log = [record for record in read_log(run / "log.jsonl") if record.get("loss") is not None]
+    chosen = _evenly(log)
+    return {
+        "training": (
+            f"{trained['counts']['optimizer_steps']:,} optimizer steps on {trained['machine']} in {plan['dtype']}: "
+            f"{plan['packs_per_step']} packs a step = {plan['micro_batch']} a micro-batch x {plan['accumulation']} "
+            f"accumulated x {plan['processes']} process(es). Learning rate {train['learning_rate']:g}, "
+            f"{train['schedule']}, warmup ratio {train['warmup_ratio']:g}, weight decay {train['weight_decay']:g}, "
+            f"{train['optimizer']}, {train['epochs']} epoch(s), packs of {made['recipe']['pack']['max_length']} tokens."
+        ),
+        "steps": [record["step"] for record in chosen],
+        "losses": [f"{record['loss']:.3f}" for record in chosen],
+        "validation_loss": trained["loss"]["validation"] if trained["counts"].get("validation_tokens", 1) else None,
+    }
+
+
+def _evenly(log: Sequence[Record]) -> list[Record]:
+    if len(log) <= _LOGGED_STEPS:
+        return list(log)
+    return [log[len(log) * part // _LOGGED_STEPS] for part in range(_LOGGED_STEPS)] + [log[-1]]
 
 
 def _range(interval: Sequence[float]) -> str:
     return " to ".join(f"{bound:.3f}" for bound in interval)
-
-
-def _data(rows: Mapping[str, Any], packs: Mapping[str, Any], sources: Sequence[str]) -> str:
-    counts = rows["counts"]
-    lines = ["## Data", "", "| source | licence, as far as known |", "|---|---|"]
-    lines += [f"| `{s.source}` | {s.words} |" for s in source_licences(sources)]
-    packed = packs["counts"].get("train", {})
-    lines += [
-        "",
-        f"{counts.get('rows_read', 0):,} rows read, {counts.get('train', 0):,} conversations to train on, "
-        f"{counts.get('validation', 0):,} held out; the rows that were refused, and why, are in `rejected.parquet` of "
-        f"the run. In packs: {packed.get('packs', 0):,} with {packed.get('supervised_tokens', 0):,} supervised tokens.",
-    ]
-    return "\n".join(lines)
-
-
-def _training(
-    made: Mapping[str, Any], trained: Mapping[str, Any], plan: Mapping[str, Any], log: Sequence[Mapping[str, Any]]
-) -> str:
-    train, way = made["recipe"]["train"], plan["plan"]
-    chosen = [log[len(log) * part // 10] for part in range(10)] + [log[-1]] if len(log) > 10 else list(log)
-    steps = " | ".join(str(record["step"]) for record in chosen)
-    losses = " | ".join(f"{record['loss']:.3f}" for record in chosen)
-    return "\n".join(
-        [
-            "## Training",
-            "",
-            f"{trained['counts']['optimizer_steps']:,} optimizer steps on {trained['machine']} in {way['dtype']}: "
-            f"{way['packs_per_step']} packs a step = {way['micro_batch']} a micro-batch x {way['accumulation']} "
-            f"accumulated x {way['processes']} process(es). Learning rate {train['learning_rate']:g}, "
-            f"{train['schedule']}, warmup ratio {train['warmup_ratio']:g}, weight decay {train['weight_decay']:g}, "
-            f"{train['optimizer']}, {train['epochs']} epoch(s), "
-            f"packs of {made['recipe']['pack']['max_length']} tokens.",
-            "",
-            f"| step | {steps} |",
-            "|---" * (len(chosen) + 1) + "|",
-            f"| loss | {losses} |",
-            "",
-            f"Validation loss when training ended: {trained['loss']['validation']:.4f}.",
-        ]
-    )
-
-
-def _licences(made: Mapping[str, Any]) -> str:
-    licence = base_licence(made["base"], recipe_base=made["recipe"]["base"])
-    return (
-        f"## Licences\n\nThe base: {licence.words} The data: as in the table above. What an adapter may be used for "
-        f"follows from both; this is no legal advice, and no financial advice comes out of the model either."
-    )
-
-
-def _provenance(made: Mapping[str, Any], adapter: Path) -> str:
-    weights = adapter / "adapter_model.safetensors"
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    return (
-        f"## Provenance\n\n`adapter_model.safetensors`: {weights.stat().st_size / MIB:.1f} MiB, SHA-256 "
-        f"`{made['files'][weights.name]}`. Made with {versions}."
-    )

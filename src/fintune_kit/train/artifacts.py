@@ -1,10 +1,14 @@
-"""Whether an adapter folder is what it says: every file by its SHA-256, every matrix by name, shape, dtype and content.
+"""The files of an adapter: written so that every reader opens them, and checked by name, shape, dtype and content.
 
-An adapter that loads is not yet one that works: a matrix can be missing (PEFT then starts it afresh), a B matrix can be
-zero (nothing was learned there), a download can be cut.
+    adapter/  adapter_model.safetensors  adapter_config.json                          PEFT
+              tokenizer.json  tokenizer_config.json  vocab.json  merges.txt  chat_template.jinja
+              manifest.json
+
+An adapter that loads does not yet work: a matrix can be missing (PEFT then starts it afresh), a B matrix can be zero, a
+download can be cut. Readers are older than writers: transformers 4 reads other tokenizer settings than transformers 5
+writes, so both spellings are there.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,52 +16,101 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from fintune_kit.errors import UserError
+from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.plan.shapes import ModelShape
-from fintune_kit.workspace import check_files, read_manifest
+from fintune_kit.workspace import WRITTEN_BY, check_files, read_json, read_manifest, write_json
 
 FILES = ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json",
          "merges.txt", "chat_template.jinja")  # fmt: skip
+LOSS_TOLERANCE = 0.02
+"""Relative. Another card rounds differently by less; another base is far off."""
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
-LOSS_TOLERANCE = 0.02
-"""Relative; another card rounds differently, another base is far off."""
+_OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path")
+"""Settings that transformers 5 saves with a tokenizer, and that say only where it was loaded from."""
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Writes a tokenizer so that transformers 4.45 and later, and readers of `vocab.json` and `merges.txt`, open it.
+
+    transformers 5 writes `extra_special_tokens` as a list, which transformers 4 cannot read, and leaves out the added
+    tokens, `vocab.json` and `merges.txt`. The list is called `additional_special_tokens` in both, so that name is used.
+    """
+    tokenizer.save_pretrained(str(folder))
+    tokenizer.backend_tokenizer.model.save(str(folder))
+    path = folder / "tokenizer_config.json"
+    config = {key: value for key, value in read_json(path).items() if key not in _OF_THIS_MACHINE}
+    extra = config.pop("extra_special_tokens", None)
+    if isinstance(extra, list):
+        config["additional_special_tokens"] = extra
+    elif extra:
+        config["extra_special_tokens"] = extra
+    config["added_tokens_decoder"] = {
+        str(index): {
+            "content": token.content,
+            "lstrip": token.lstrip,
+            "normalized": token.normalized,
+            "rstrip": token.rstrip,
+            "single_word": token.single_word,
+            "special": token.special,
+        }
+        for index, token in sorted(tokenizer.added_tokens_decoder.items())
+    }
+    config["chat_template"] = tokenizer.chat_template  # older readers look for it here
+    write_json(path, config)
 
 
 def check_adapter(folder: Path, *, base_config: Any) -> dict[str, Any]:
-    """Checks an adapter folder against its manifest and its base.
+    """Checks an adapter folder of stage 3 against its manifest and its base.
 
     Args:
         folder: stage 3's output.
         base_config: the base model's transformers config.
 
     Returns:
-        `matrices`, `parameters`, `bytes`, `rank`, `alpha`, `largest_b` (the largest absolute value in any B matrix).
+        `matrices`, `parameters`, `bytes`, `rank`, `alpha`, `largest_b` (the largest absolute value in any B matrix; 0
+        where nothing was learned).
 
     Raises:
         MissingInputError: the folder is missing or unfinished.
         UserError: a file is missing, changed or cut, a matrix is missing, has another shape or dtype, is not finite,
-            or is zero where it was trained.
+            or is zero where others are not.
     """
     manifest = read_manifest(folder, stage="adapter")
     for name in FILES:
         if not (folder / name).is_file():
             raise _wrong(folder, f"holds no {name}", "all files of notebook 03")
-    weights = folder / "adapter_model.safetensors"
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    found = _read_matrices(weights)  # before the hashes: a cut file then says that it is cut
+    config = read_json(folder / "adapter_config.json")
+    found = _read_matrices(folder / FILES[0])  # before the hashes: a cut file then says that it is cut
     check_files(folder, manifest, stage="adapter")
     expected = expected_shapes(ModelShape.of(base_config), rank=config["r"], targets=config["target_modules"])
     _compare(folder, found, expected, base=str(getattr(base_config, "name_or_path", "")) or "the base")
-    largest = {name: _check_values(folder, name, tensor) for name, tensor in found.items()}
-    return {
-        "matrices": len(found),
-        "parameters": sum(tensor.numel() for tensor in found.values()),
-        "bytes": weights.stat().st_size,
-        "rank": config["r"],
-        "alpha": config["lora_alpha"],
-        "largest_b": max(value for name, value in largest.items() if ".lora_B." in name),
-    }
+    return _describe(folder, found, config)
+
+
+def check_foreign_adapter(folder: Path) -> dict[str, Any]:
+    """Checks a PEFT adapter that has no manifest: its files are there and its values are finite.
+
+    Returns:
+        As `check_adapter`.
+
+    Raises:
+        MissingInputError: the folder holds no PEFT adapter.
+        UserError: the weights are damaged, or it is not a LoRA adapter.
+    """
+    weights, settings = folder / FILES[0], folder / FILES[1]
+    if not (weights.is_file() and settings.is_file()):
+        raise MissingInputError(
+            f"{folder} holds no {weights.name} and {settings.name}; expected a PEFT adapter, or the output of "
+            f"{WRITTEN_BY['adapter']}: check the folder"
+        )
+    try:
+        config = read_json(settings)
+    except ValueError as error:
+        raise _wrong(folder, f"has a damaged {settings.name} ({error})", "JSON: copy it again") from error
+    if config.get("peft_type") != "LORA":
+        raise _wrong(folder, f"is of the kind {config.get('peft_type')!r}", "a LoRA adapter: name another")
+    return _describe(folder, _read_matrices(weights), config)
 
 
 def expected_shapes(shape: ModelShape, *, rank: int, targets: list[str]) -> dict[str, tuple[int, ...]]:
@@ -74,9 +127,10 @@ def expected_shapes(shape: ModelShape, *, rank: int, targets: list[str]) -> dict
 
 
 def check_loss(found: float, ended_with: float | None, *, folder: Path) -> None:
-    """
+    """Checks that the adapter on a fresh base gives the validation loss with which its training ended.
+
     Raises:
-        UserError: the adapter on a fresh base does not give the validation loss with which its training ended.
+        UserError: it gives another one.
     """
     if ended_with is not None and abs(found - ended_with) > LOSS_TOLERANCE * abs(ended_with):
         raise _wrong(
@@ -84,6 +138,22 @@ def check_loss(found: float, ended_with: float | None, *, folder: Path) -> None:
             f"gives a validation loss of {found:.4f} on this base",
             f"{ended_with:.4f}, with which its training ended: name the base and the packs that it was trained on",
         )
+
+
+def _describe(folder: Path, found: dict[str, torch.Tensor], config: dict[str, Any]) -> dict[str, Any]:
+    largest = {name: _largest_value(folder, name, tensor) for name, tensor in found.items()}
+    of_b = {name: value for name, value in largest.items() if "lora_B" in name}
+    zero = [name for name, value in largest.items() if value == 0]
+    if zero and not (set(zero) == set(of_b)):  # all B matrices zero: a sound adapter that learned nothing
+        raise _wrong(folder, f"has a matrix that is all zero ({zero[0]})", "a trained one: run notebook 03 to its end")
+    return {
+        "matrices": len(found),
+        "parameters": sum(tensor.numel() for tensor in found.values()),
+        "bytes": (folder / FILES[0]).stat().st_size,
+        "rank": config["r"],
+        "alpha": config["lora_alpha"],
+        "largest_b": max(of_b.values(), default=0.0),
+    }
 
 
 def _read_matrices(path: Path) -> dict[str, torch.Tensor]:
@@ -120,13 +190,10 @@ def _compare(folder: Path, found: dict[str, torch.Tensor], expected: dict[str, t
             raise _wrong(folder, f"has {name} in {found[name].dtype}", "float32: run notebook 03 again")
 
 
-def _check_values(folder: Path, name: str, tensor: torch.Tensor) -> float:
+def _largest_value(folder: Path, name: str, tensor: torch.Tensor) -> float:
     if not bool(torch.isfinite(tensor).all()):
         raise _wrong(folder, f"has values in {name} that are not finite", "finite ones: train again, with a lower rate")
-    largest = float(tensor.abs().max())
-    if largest == 0:
-        raise _wrong(folder, f"has a matrix that is all zero ({name})", "a trained one: run notebook 03 to its end")
-    return largest
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
 def _wrong(folder: Path, found: str, expected: str) -> UserError:

@@ -11,19 +11,13 @@ from typing import Any
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import Recipe
+from fintune_kit.train.artifacts import FILES, save_tokenizer
+from fintune_kit.train.base_id import base_id
 from fintune_kit.train.callbacks import read_log
-from fintune_kit.train.run_folder import base_name, finish_run
+from fintune_kit.train.run_folder import finish_run
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
 
-ARTIFACTS = (
-    "adapter_model.safetensors",
-    "adapter_config.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-)
+ARTIFACTS = FILES
 """What a finished `adapter/` holds, besides its manifest and model card."""
 
 
@@ -71,7 +65,7 @@ def finish(
     adapter: Path,
 ) -> Outcome:
     """Leaves the artifacts in `adapter`, and the run's manifest: the last step is done."""
-    name = base_name(base)  # no path of this machine leaves it
+    name = base_id(base)  # no path of this machine leaves it
     loss, _ = trained.validation
     with replacing_folder(adapter) as folder:
         parameters = trained.write(folder, name)
@@ -100,10 +94,3 @@ def finished_before(run: Path, *, plan: Plan) -> Outcome:
         log=read_log(run / "log.jsonl"),
         validation_loss=manifest["loss"]["validation"],
     )
-
-
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """All forms of the tokenizer that loaders look for: `tokenizer.json`, its config, the chat template, and the
-    `vocab.json` and `merges.txt` that transformers 5 no longer writes."""
-    tokenizer.save_pretrained(str(folder))
-    tokenizer.backend_tokenizer.model.save(str(folder))

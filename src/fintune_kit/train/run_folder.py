@@ -26,15 +26,6 @@ def identity_of(recipe: Recipe, *, packed: Path, base: str | Path) -> dict[str, 
     return {"recipe": learned, "packed": sha256_of(packed / MANIFEST), "base": base_identity(base)}
 
 
-def base_name(base: str | Path) -> str:
-    """What an adapter calls its base: a hub id, or a folder's name without its path on this machine. Kaggle mounts a
-    model's versions in folders that are called by number."""
-    folder = Path(base)
-    if not folder.is_dir():
-        return str(base)
-    return folder.resolve().parent.name if folder.name.isdigit() else folder.name
-
-
 def base_identity(base: str | Path) -> str:
     """A hub id as it is; a folder by its config and the sizes of its weights, since Kaggle mounts the same model under
     other names."""

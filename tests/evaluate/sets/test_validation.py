@@ -4,7 +4,7 @@ import pytest
 
 from fintune_kit.conversations import Conversation, Message, closed_instructions, read_conversations
 from fintune_kit.errors import MissingInputError
-from fintune_kit.evaluate.heldout import answer_tokens, heldout_tasks
+from fintune_kit.evaluate.sets.validation import answer_tokens, validation_tasks
 from fintune_kit.evaluate.tasks import evenly_chosen
 from tests.evaluate.world import World
 
@@ -34,14 +34,14 @@ def test_an_instruction_with_few_short_repeated_answers_is_closed() -> None:
 
 
 def test_spellings_of_one_label_are_one_option_in_the_commonest_form() -> None:
-    (task,) = heldout_tasks(TRAIN, [row(30, "POSITIVE")], most_rows=None, most_generated=5)
+    (task,) = validation_tasks(TRAIN, [row(30, "POSITIVE")], max_generated=5)
     (question,) = task.questions
     assert (question.target, question.options) == ("positive", ("positive", "negative"))
     assert task.labelled[ASK][1].count("positive") == 8
 
 
 def test_a_label_that_training_never_showed_stays_and_is_no_option() -> None:
-    (task,) = heldout_tasks(TRAIN, [row(30, "mixed")], most_rows=None, most_generated=5)
+    (task,) = validation_tasks(TRAIN, [row(30, "mixed")], max_generated=5)
     (question,) = task.questions
     assert question.target == "mixed"
     assert "mixed" not in question.options
@@ -52,25 +52,25 @@ def test_free_text_is_generated_and_lists_of_entities_are_read_as_pairs() -> Non
         row(30, "some answer", system=None, task_type="qa"),
         row(31, "Firm: negative", system="list", task_type="ner"),
     ]
-    tasks = heldout_tasks(TRAIN, held, most_rows=None, most_generated=5)
+    tasks = validation_tasks(TRAIN, held, max_generated=5)
     assert [(task.name, task.metric) for task in tasks] == [
-        ("heldout_ner_text", "entities"),
-        ("heldout_qa_text", "rouge_l"),
+        ("validation_ner_text", "entities"),
+        ("validation_qa_text", "rouge_l"),
     ]
     assert all(not question.options for task in tasks for question in task.questions)
 
 
 def test_the_prompt_ends_with_the_users_message() -> None:
-    (task,) = heldout_tasks(TRAIN, [row(30, "negative")], most_rows=None, most_generated=5)
+    (task,) = validation_tasks(TRAIN, [row(30, "negative")], max_generated=5)
     assert [message["role"] for message in task.questions[0].messages] == ["system", "user"]
 
 
 def test_rows_are_chosen_evenly_and_the_task_says_of_how_many() -> None:
     held = [row(n, "free text", system=None, task_type="qa") for n in range(10)]
-    (task,) = heldout_tasks(TRAIN, held, most_rows=None, most_generated=4)
+    (task,) = validation_tasks(TRAIN, held, max_generated=4)
     assert [question.row_id for question in task.questions] == ["r0", "r2", "r5", "r7"]
     assert task.of_total == 10
-    assert list(evenly_chosen(3, limit=None)) == [0, 1, 2]
+    assert list(evenly_chosen(3, max_chosen=None)) == [0, 1, 2]
 
 
 def test_room_for_an_answer_follows_trainings_answers() -> None:

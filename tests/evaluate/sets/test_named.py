@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from fintune_kit.errors import UserError
-from fintune_kit.evaluate.declared import load_task, metric_of, options_of
-from fintune_kit.evaluate.known import KNOWN, TOPICS
-from tests.evaluate.test_heldout import TRAIN, row
+from fintune_kit.evaluate.sets.benchmarks import ALIASES, BENCHMARKS, TOPICS
+from fintune_kit.evaluate.sets.named import load_task, load_tasks, metric_of, options_of
+from tests.evaluate.sets.test_validation import TRAIN, row
 
 
 def write(path: Path, *rows: object) -> str:
@@ -21,8 +21,8 @@ def labelled(*targets: str) -> list[dict[str, str]]:
 def test_a_file_of_labels_is_a_choice_among_its_targets(tmp_path: Path) -> None:
     task = load_task(write(tmp_path / "my labels.jsonl", *labelled("up", "down", "up", "down", "up")), train=[])
     assert (task.name, task.metric) == ("my_labels", "accuracy")
-    assert task.questions[0].options == ("up", "down")
-    assert task.questions[0].messages[0]["content"] == "Answer with one of: up, down. Only reply with that."
+    assert task.questions[0].options == ("down", "up"), "the order must not tell which label is frequent"
+    assert task.questions[0].messages[0]["content"] == "Answer with one of: down, up. Only reply with that."
     assert task.questions[0].messages[-1]["content"] == "text 0"
 
 
@@ -58,16 +58,20 @@ def test_floors_learn_from_training_conversations_with_the_same_options(tmp_path
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([{"text": "a", "label": "b"}], r"line 1: column 'target' is missing \(found: text, label\); expected"),
+        ([{"text": "a", "mark": "b"}], r"line 1: column 'target' is missing \(found: text, mark\); expected"),
         ([{"text": "a", "target": "b"}, {"text": "  ", "target": "b"}], "line 2: 'text' is empty"),
         (
             [{"text": "a", "target": "c", "options": ["a", "b"]}],
             r"line 1: target 'c' is not among the options \(a, b\)",
         ),
         ([{"text": "a", "target": "c", "options": "ab"}], "line 1: options is 'ab', expected a list"),
-        (['{"text": "a", '], "line 1: no JSON"),
-        (["[1, 2]"], "line 1: found list, expected an object"),
-        ([""], "holds no row"),
+        (
+            [{"text": "a", "target": "b", "options": ["a", "b"]}, {"text": "a", "target": "b"}],
+            "line 2: the row has no options, though others have",
+        ),
+        (['{"text": "a", '], "line 1: found .*, expected a row with text and target"),
+        (["[1, 2]"], "line 1: found .*, expected a row"),
+        ([""], "is empty|holds no row"),
     ],
 )
 def test_a_faulty_file_is_one_sentence_with_its_line(tmp_path: Path, rows: list, sentence: str) -> None:
@@ -97,19 +101,31 @@ def test_a_hub_source_that_cannot_be_reached_is_one_sentence() -> None:
         load_task("tfns", train=[])
 
 
-def test_a_hub_row_becomes_text_and_target() -> None:
-    def converted(name: str, **row: object) -> dict:
-        hub = KNOWN[name].hub
-        assert hub is not None
-        return hub.convert(row)
+def test_spellings_that_differ_in_case_are_one_option(tmp_path: Path) -> None:
+    targets = ("Negative", "negative", "negative", "positive", "positive", "POSITIVE")
+    task = load_task(write(tmp_path / "x.jsonl", *labelled(*targets)), train=[])
+    assert task.questions[0].options == ("negative", "positive")
+    assert [question.target for question in task.questions] == ["negative"] * 3 + ["positive"] * 3
+    assert options_of(["b", "a", "b", "A", "a", "B"]) == options_of(["a", "b"] * 3) == ("a", "b")
 
-    assert converted("tfns", text="t", label=1) == {"text": "t", "target": "bullish"}
-    assert converted("tfns_topic", text="t", label=19) == {"text": "t", "target": "Stock Movement"}
-    assert converted("fiqa_sa", sentence="s", sentiment_score=-0.1)["target"] == "neutral"
-    assert converted("fiqa_sa", sentence="s", sentiment_score=0.1)["target"] == "positive"
-    assert converted("nwgi", news="n", label="mildly positive")["target"] == "neutral"
-    assert converted("nwgi", news="n", label="strong negative")["target"] == "negative"
-    assert converted("headlines", instruction="i", input="t", output="Yes") == {"text": "i\nt", "target": "Yes"}
+
+def test_free_text_is_asked_as_often_as_was_said(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "target": f"It rose in {n} ways."} for n in range(30)]
+    task = load_task(write(tmp_path / "x.jsonl", *rows), train=[], max_generated=7)
+    assert (len(task.questions), task.of_total) == (7, 30)
+    choice = load_task(write(tmp_path / "y.jsonl", *labelled(*["a", "b"] * 9)), train=[], max_generated=7)
+    assert len(choice.questions) == 18, "a choice costs little"
+
+
+def test_general_is_a_task_of_its_own() -> None:
+    assert [len(task.questions) for task in load_tasks(["general"], train=[], transactions=None)] == [121, 200]
+
+
+def test_names_that_people_know_are_benchmarks() -> None:
+    assert set(ALIASES.values()) <= set(BENCHMARKS)
+    for key, benchmark in BENCHMARKS.items():
+        assert benchmark.paper, f"{key} names no paper"
+        assert benchmark.metric != "accuracy" or benchmark.options or benchmark.hub
     assert len(TOPICS) == 20
 
 
@@ -118,10 +134,11 @@ def test_free_text_is_judged_by_what_the_targets_look_like() -> None:
     assert metric_of(['{"a": 1}', '{"a": 2}']) == "json"
     assert metric_of(["Firm: positive", "A: neutral; B: negative"]) == "entities"
     assert metric_of(["It rose.", "It fell because of costs."]) == "rouge_l"
+    assert metric_of(["318 million", "12"]) == "numeric"
     assert options_of(["1", "2", "1", "2"]) == ()
     assert options_of(["a", "b", "c"]) == ()
 
 
 def test_the_real_sets_have_their_published_sizes(shared_data: Path) -> None:
     for name, file in (("fpb", "fpb"), ("tfns", "tfns"), ("fiqa_sa", "fiqa_sa_fingpt"), ("tfns_topic", "tfns_topic")):
-        assert len(load_task(str(shared_data / "eval" / f"{file}.jsonl"), train=[]).questions) == KNOWN[name].rows
+        assert len(load_task(str(shared_data / "eval" / f"{file}.jsonl"), train=[]).questions) == BENCHMARKS[name].rows

@@ -1,0 +1,91 @@
+"""Which published model a base is, so that an adapter names its base by a hub id and never by a path.
+
+    Qwen/Qwen2.5-3B-Instruct                                         a hub id: as it is
+    ~/.cache/.../models--Qwen--Qwen2.5-3B-Instruct/snapshots/aa8e7   the hub's cache
+    /kaggle/input/models/qwen-lm/qwen2.5/transformers/3b-instruct/1  a Kaggle mount
+    ~/models/Qwen2.5-3B-Instruct                                     a folder called as the model, with its config
+
+Configs alone cannot tell: Qwen2.5-0.5B-Instruct and Qwen2.5-Coder-0.5B-Instruct have the same. So a folder under
+another name is called by its own name only; `FINTUNE_BASE_ID` says which model it is.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from fintune_kit.errors import UserError
+from fintune_kit.workspace import named_base_id
+
+_SHAPES = {  # hidden size, layers
+    "qwen2.5-0.5b": (896, 24), "qwen2.5-1.5b": (1536, 28), "qwen2.5-3b": (2048, 36), "qwen2.5-7b": (3584, 28),
+    "qwen2.5-14b": (5120, 48), "qwen2.5-32b": (5120, 64),
+    "qwen3-0.6b": (1024, 28), "qwen3-1.7b": (2048, 28), "qwen3-4b": (2560, 36), "qwen3-8b": (4096, 36),
+    "qwen3-14b": (5120, 40), "qwen3-32b": (5120, 64),
+}  # fmt: skip
+"""Sizes of the published dense models, by family and size."""
+_NAME = re.compile(
+    r"(?P<family>qwen2\.5|qwen3)(?P<kind>-coder|-math)?-(?P<size>[0-9.]+b)(?P<tuned>-instruct(-2507)?|-base)?$"
+)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def base_id(base: str | Path) -> str:
+    """The hub id of a base model, else the name of its folder without its path.
+
+    Raises:
+        UserError: `FINTUNE_BASE_ID` is not a hub id.
+    """
+    named = named_base_id()
+    if named:
+        if not _HUB_ID.fullmatch(named):
+            raise UserError(f"FINTUNE_BASE_ID is {named!r}; expected a hub id such as Qwen/Qwen2.5-3B-Instruct")
+        return named
+    folder = Path(base).expanduser()
+    if not folder.is_dir():
+        return str(base)
+    return _from_cache(folder.resolve()) or _from_names(folder.resolve()) or _own_name(folder.resolve())
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a base is named by `owner/name`, so that others can load it."""
+    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
+def _from_cache(folder: Path) -> str | None:
+    """`models--owner--name/snapshots/<revision>` as `owner/name`."""
+    for part in folder.parts:
+        if part.startswith("models--"):
+            owner, _, name = part.removeprefix("models--").partition("--")
+            return f"{owner}/{name}"
+    return None
+
+
+def _from_names(folder: Path) -> str | None:
+    """A known model that the folder's names spell, alone or together, where the config has that model's size."""
+    parts = [part.lower().replace("_", "-") for part in folder.parts[-5:]]
+    spelled = [*parts, *(f"{family}-{size}" for family in parts for size in parts)]
+    for name in reversed(spelled):
+        match = _NAME.search(name)
+        if match and _SHAPES.get(f"{match['family']}-{match['size']}") == _shape(folder):
+            return "Qwen/" + _as_published(match[0])
+    return None
+
+
+def _shape(folder: Path) -> tuple[int, int] | None:
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return config.get("hidden_size"), config.get("num_hidden_layers")
+
+
+def _as_published(name: str) -> str:
+    """`qwen2.5-3b-instruct` as `Qwen2.5-3B-Instruct`."""
+    return "-".join(
+        part.upper() if part.endswith("b") and part[0].isdigit() else part.capitalize() for part in name.split("-")
+    )
+
+
+def _own_name(folder: Path) -> str:
+    """The folder's name. Kaggle calls the folders of a model's versions by number, so the one above is taken there."""
+    return folder.parent.name if folder.name.isdigit() else folder.name
