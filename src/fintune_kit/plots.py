@@ -180,9 +180,11 @@ def plot_confusion(
     """A grid of counts: a row a right label, a column an answer of the model; what is right lies on the diagonal.
 
     Args:
-        counts: a row a label, a column a label; columns beyond the labels are other answers.
+        counts: one line for each label, one column for each label; further columns are other answers.
     """
     grid = np.asarray(counts)
+    if not grid.any():
+        return _empty(*_figure(title), "no answer to a question with these labels")
     given = [*labels, *["(none of these)"] * (grid.shape[1] - len(labels))]
     used = [n for n, name in enumerate(given) if grid[:, n].any() or (n < len(labels) and grid[n].any())]
     rows = [n for n in used if n < len(labels)]  # labels that neither side uses only take room
@@ -209,8 +211,11 @@ def plot_before_after(records: Sequence[Mapping[str, Any]], *, title: str = "Bef
 
     Args:
         records: `task`, `base`, `adapter` (each with `accuracy` and `interval`), `majority`, `n`; shares from 0 to 1.
+            Without records the figure says that there is no choice task.
     """
-    figure, axes = _figure(title, height=0.75 * len(records) + 1.6)
+    figure, axes = _figure(title, height=0.75 * max(1, len(records)) + 1.6)
+    if not records:
+        return _empty(figure, axes, "no task with options")
     for row, record in enumerate(records):
         for offset, who, color in ((-0.17, "base", BEFORE), (0.17, "adapter", KEPT)):
             score = record[who]
@@ -246,6 +251,13 @@ def plot_calibration(
     )
     axes.set(xlabel="probability of the answer (%)", ylabel="right (%)", xlim=(0, 100), ylim=(0, 100))
     axes.legend(frameon=False)
+    return figure
+
+
+def _empty(figure: Figure, axes: Axes, words: str) -> Figure:
+    """A figure that says why it shows nothing."""
+    axes.text(0.5, 0.5, words, ha="center", va="center")
+    axes.set_axis_off()
     return figure
 
 

@@ -7,9 +7,11 @@ The answers are greedy, as in the evaluation. Before the first answer `open_pair
 differ: a comparison that shows the same model twice would look like an adapter without effect.
 """
 
+import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,35 @@ def check_models_differ(model: Any, *, encoder: ChatEncoder, compute: Compute) -
             "check that the adapter was made for this base"
         )
     return difference
+
+
+def print_pieces() -> Say:
+    """A `say` that prints each answer while it is written, under the name of its model."""
+    last = ""
+
+    def say(who: str, piece: str) -> None:
+        nonlocal last
+        head = "" if who == last else f"{chr(10) if last else ''}[{who}] "
+        last = who
+        print(head + piece, end="", flush=True)
+
+    return say
+
+
+def side_by_side(answers: Mapping[str, str], *, width: int = 56) -> str:
+    """Both answers in two columns of plain text.
+
+    base                        adapter
+    The profit fell because     negative
+    sales were lower.
+    """
+    columns = [[who, *_wrapped(answers[who], width)] for who in MODELS]
+    lines = zip_longest(*columns, fillvalue="")
+    return "\n".join(f"{left:<{width}}  {right}".rstrip() for left, right in lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return [part for line in text.split("\n") for part in (textwrap.wrap(line, width) or [""])]
 
 
 def system_prompts(train: Iterable[Conversation]) -> dict[str, str]:

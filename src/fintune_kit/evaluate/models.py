@@ -66,7 +66,9 @@ def validation_losses(model: Any, packs: Packed | None, *, compute: Compute) -> 
     A loss is None where there are no packs, or no supervised token in them.
     """
     losses: dict[str, Any] = {"base": None, "adapter": None, "supervised_tokens": 0}
-    for who in models_in(model) if packs is not None and len(packs.validation.rows) else ():
+    if packs is None or len(packs.validation.rows) == 0:
+        return losses
+    for who in models_in(model):
         with answering_as(who, model):
             loss, losses["supervised_tokens"] = mean_loss(
                 model,

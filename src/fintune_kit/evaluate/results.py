@@ -76,7 +76,10 @@ def write_answers(
         seen: by task name, whether training has shown each question; None where training is not known.
     """
     questions = [(task, question) for task in tasks for question in task.questions]
-    flags = [flag for task in tasks for flag in (seen[task.name] or [None] * len(task.questions))]
+    flags: list[bool | None] = []
+    for task in tasks:
+        known = seen[task.name]
+        flags += [None] * len(task.questions) if known is None else known
     columns: dict[str, Any] = {
         "task": [task.name for task, _ in questions],
         "row_id": [question.row_id for _, question in questions],
