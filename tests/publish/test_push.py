@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -28,11 +31,24 @@ class Hub:
         return "https://hub/commit/1"
 
 
-def test_a_folder_goes_up_in_one_private_commit(world: World) -> None:
+@pytest.fixture
+def finished(world: World, tmp_path: Path) -> Path:
+    """An adapter with its card."""
+    folder = Path(shutil.copytree(world.adapter, tmp_path / "adapter"))
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    return folder
+
+
+def test_a_folder_without_a_card_says_nothing_of_its_licence_and_is_refused(world: World) -> None:
+    with pytest.raises(UserError, match=r"has no README\.md, and so says nothing of its base and licence"):
+        push(world.adapter, repository="me/adapter", token=TOKEN, client=Hub())
+
+
+def test_a_folder_goes_up_in_one_private_commit(finished: Path) -> None:
     hub = Hub()
-    assert push(world.adapter, repository="me/adapter", token=TOKEN, client=hub) == "https://hub/commit/1"
+    assert push(finished, repository="me/adapter", token=TOKEN, client=hub) == "https://hub/commit/1"
     assert hub.calls[0] == ("create", {"name": "me/adapter", "private": True, "exist_ok": True})
-    assert hub.calls[1][1]["folder_path"] == str(world.adapter)
+    assert hub.calls[1][1]["folder_path"] == str(finished)
 
 
 def test_a_card_from_elsewhere_becomes_the_readme(world: World) -> None:
@@ -42,7 +58,7 @@ def test_a_card_from_elsewhere_becomes_the_readme(world: World) -> None:
     assert hub.calls[2][1]["path_or_fileobj"] == str(card)
 
 
-def test_the_token_is_in_no_error(world: World) -> None:
+def test_the_token_is_in_no_error(finished: Path) -> None:
     class RefusalError(HfHubHTTPError):
         def __init__(self) -> None:
             Exception.__init__(self, f"403 for token {TOKEN}")
@@ -51,7 +67,7 @@ def test_the_token_is_in_no_error(world: World) -> None:
             return str(self.args[0])
 
     with pytest.raises(UserError, match="the hub refused") as caught:
-        push(world.adapter, repository="me/adapter", token=TOKEN, client=Hub(RefusalError()))
+        push(finished, repository="me/adapter", token=TOKEN, client=Hub(RefusalError()))
     assert TOKEN not in str(caught.value)
     assert caught.value.__cause__ is None
 

@@ -3,27 +3,29 @@
 from pathlib import Path
 from typing import Literal
 
-from fintune_kit.cli.opening import RecipeName, folder_of, open_recipe
+from fintune_kit.cli.opening import RecipeName, open_recipe
 
 
 def export(
     *,
     out: Path,
     adapter: Path | None = None,
-    form: Literal["safetensors", "f16", "q8_0"] = "safetensors",
+    form: Literal["safetensors", "f16", "q8_0", "q4_k_m", "q5_k_m"] = "safetensors",
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
+    merge_base: Literal["nf4", "16bit"] = "nf4",
     recipe: RecipeName = None,
 ) -> None:
     """Merge the adapter into its base, for transformers, llama.cpp and Ollama.
 
     Args:
         out: The folder to write.
-        adapter: The folder that `fintune-kit train` wrote. Default: the workspace's.
-        form: safetensors, or GGUF in f16 or q8_0.
+        adapter: The folder that `fintune-kit train` wrote, or any LoRA adapter. Default: the workspace's.
+        form: safetensors, or GGUF; q4_k_m and q5_k_m need llama.cpp's quantizer.
+        dtype: The type of safetensors weights.
+        merge_base: The base to merge into: nf4 as in training, or the original 16-bit weights.
     """
     from fintune_kit.publish.export import export as merge
-    from fintune_kit.tiny import base_of
 
     chosen, workspace = open_recipe(recipe)
-    source = folder_of(adapter, workspace, "adapter")
-    written = merge(chosen, base=base_of(chosen, workspace), adapter=source, out=out, form=form)
-    print(f"{out}: {', '.join(written['files'])}")
+    written = merge(chosen, workspace, out=out, adapter=adapter, form=form, dtype=dtype, merge_base=merge_base)
+    print(f"{out}: {', '.join(written['files'])}\n{written['verdict']}")

@@ -1,17 +1,18 @@
-"""GGUF, the file that llama.cpp and Ollama run: the same weights under llama.cpp's names, and the tokenizer inside.
+"""GGUF, the file that llama.cpp and Ollama run: the weights under llama.cpp's names, with the tokenizer inside.
 
-Matrices are `f16` or `q8_0` (blocks of 32 signed bytes with a scale each); norms and biases stay float32. Qwen needs no
-permutation of its rotary halves. Tensors are written one by one, so memory holds one converted matrix at a time.
+Matrices are `f16` or `q8_0` (blocks of 32 signed bytes with one scale each); norms and biases stay float32. Tensors are
+written one by one, so memory holds one converted matrix at a time. `read_gguf` reads any type back, to measure it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import gguf
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,6 +20,11 @@ from fintune_kit.errors import UserError
 from fintune_kit.plan.shapes import ModelShape
 
 ARCHITECTURES = {"qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
+Form = Literal["f16", "q8_0"]
+"""The types that are written here; others are made from `f16` (`quantizer`)."""
+_TYPES = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
+_FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+_DTYPES = {gguf.GGMLQuantizationType.F16: np.float16, gguf.GGMLQuantizationType.F32: np.float32}
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,7 @@ class Weight:
     read: Callable[[], Tensor]
 
 
-_TYPES = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
-_FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
-
-
-def write_gguf(
-    path: Path, weights: dict[str, Weight], *, config: Any, tokenizer: Any, form: Literal["f16", "q8_0"], name: str
-) -> None:
+def write_gguf(path: Path, weights: dict[str, Weight], *, config: Any, tokenizer: Any, form: Form, name: str) -> None:
     """Writes one GGUF file.
 
     Args:
@@ -43,11 +43,11 @@ def write_gguf(
         weights: of the merged model, by their names in transformers.
         config: its transformers config.
         tokenizer: its tokenizer, with `chat_template`.
-        form: of the matrices.
-        name: shown by llama.cpp.
+        form: type of the matrices.
+        name: the model's name, shown by llama.cpp.
 
     Raises:
-        UserError: the architecture has no GGUF form here.
+        UserError: GGUF files of this architecture are not supported.
     """
     if config.model_type not in ARCHITECTURES:
         raise UserError(
@@ -57,29 +57,57 @@ def write_gguf(
     writer = gguf.GGUFWriter(str(path), config.model_type)
     _write_model(writer, config, form=form, name=name)
     _write_tokenizer(writer, tokenizer, vocabulary=config.vocab_size)
-    names = gguf.get_tensor_name_map(ARCHITECTURES[config.model_type], config.num_hidden_layers)
-    kinds = {}
+    names = _names(config)
+    types = {key: _type(weight.shape, form) for key, weight in weights.items()}
     for key, weight in weights.items():
-        shape = weight.shape
-        kind = kinds[key] = _kind(shape, form)
-        stored = shape if kind != gguf.GGMLQuantizationType.Q8_0 else gguf.quant_shape_to_byte_shape(shape, kind)
-        dtype = {gguf.GGMLQuantizationType.F16: np.float16, gguf.GGMLQuantizationType.F32: np.float32}.get(
-            kind, np.uint8
-        )
-        size = int(np.prod(stored)) * np.dtype(dtype).itemsize
-        target = names.get_name(key, try_suffixes=(".weight", ".bias"))
-        assert target is not None, f"{key} has no name in GGUF"
-        writer.add_tensor_info(target, stored, np.dtype(dtype), size, raw_dtype=kind)
+        stored, dtype = _stored(weight.shape, types[key])
+        size = int(np.prod(stored)) * dtype.itemsize
+        writer.add_tensor_info(_gguf_name(names, key), stored, dtype, size, raw_dtype=types[key])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for key, weight in tqdm(weights.items(), desc=f"writing {path.name}", unit=" tensors", leave=False):
-        writer.write_tensor_data(gguf.quants.quantize(weight.read().numpy(), kinds[key]))
+        writer.write_tensor_data(gguf.quants.quantize(weight.read().numpy(), types[key]))
     writer.close()
 
 
-def _kind(shape: tuple[int, ...], form: str) -> gguf.GGMLQuantizationType:
-    """Vectors stay float32; a row that is no multiple of 32 long cannot be q8_0 and stays f16."""
+def read_gguf(path: Path, *, config: Any, keys: Iterable[str]) -> dict[str, Tensor]:
+    """The weights of a GGUF file as float32, by their names in transformers: the values that llama.cpp computes with.
+
+    Args:
+        path: a file of any type that the package `gguf` can dequantize.
+        config: the model's transformers config.
+        keys: the names in transformers.
+    """
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(str(path)).tensors}
+    names = _names(config)
+    found = {}
+    for key in keys:
+        tensor = tensors[_gguf_name(names, key)]
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        found[key] = torch.from_numpy(np.array(values, np.float32).reshape(tuple(map(int, reversed(tensor.shape)))))
+    return found
+
+
+def _names(config: Any) -> gguf.TensorNameMap:
+    return gguf.get_tensor_name_map(ARCHITECTURES[config.model_type], config.num_hidden_layers)
+
+
+def _gguf_name(names: gguf.TensorNameMap, key: str) -> str:
+    name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+    assert name is not None, f"{key} has no name in GGUF"
+    return str(name)
+
+
+def _stored(shape: tuple[int, ...], kind: gguf.GGMLQuantizationType) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of a tensor as it lies in the file: q8_0 as bytes."""
+    if kind in _DTYPES:
+        return shape, np.dtype(_DTYPES[kind])
+    return gguf.quant_shape_to_byte_shape(shape, kind), np.dtype(np.uint8)
+
+
+def _type(shape: tuple[int, ...], form: Form) -> gguf.GGMLQuantizationType:
+    """Vectors stay float32. A matrix whose lines are not a multiple of 32 long cannot be q8_0 and stays f16."""
     if len(shape) == 1:
         return gguf.GGMLQuantizationType.F32
     if form == "q8_0" and shape[-1] % 32:
@@ -87,7 +115,7 @@ def _kind(shape: tuple[int, ...], form: str) -> gguf.GGMLQuantizationType:
     return _TYPES[form]
 
 
-def _write_model(writer: gguf.GGUFWriter, config: Any, *, form: str, name: str) -> None:
+def _write_model(writer: gguf.GGUFWriter, config: Any, *, form: Form, name: str) -> None:
     shape = ModelShape.of(config)
     writer.add_name(name)
     writer.add_file_type(_FILE_TYPES[form])
@@ -106,7 +134,7 @@ def _write_model(writer: gguf.GGUFWriter, config: Any, *, form: str, name: str) 
 
 
 def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, *, vocabulary: int) -> None:
-    """The byte-level BPE of Qwen; embeddings are padded, so the vocabulary is filled up with unused tokens."""
+    """Qwen's byte-level BPE. Embeddings are padded, so the vocabulary is filled up with unused tokens."""
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     tokens = [f"[PAD{number}]" for number in range(vocabulary)]
     types = [int(gguf.TokenType.UNUSED)] * vocabulary
@@ -123,6 +151,6 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, *, vocabulary: int
     writer.add_token_merges(merges)
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_bos_token_id(tokenizer.pad_token_id)  # as Qwen's own files; never prepended
+    writer.add_bos_token_id(tokenizer.pad_token_id)  # as in Qwen's own files; it is never put before a text
     writer.add_add_bos_token(False)
     writer.add_chat_template(tokenizer.chat_template)

@@ -121,9 +121,8 @@ def _check_chain(manifest: Record, inputs: Mapping[str, Path]) -> None:
 
 
 def _recipe_base(made: Record) -> str:
-    """The base as the recipe names it; recipes of earlier versions called the field `model`."""
-    recipe = made["recipe"]
-    return str(recipe["base"] if "base" in recipe else recipe["model"])
+    """The base as the recipe names it."""
+    return str(made["recipe"]["base"])
 
 
 def _title(made: Record) -> str:

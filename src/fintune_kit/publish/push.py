@@ -1,4 +1,7 @@
-"""To the hub, only when asked: an adapter or an export folder, with a token that is never printed or saved."""
+"""Uploads an adapter or an export folder to the hub, with its card. It runs only when asked.
+
+The token is passed on; it is never printed and never saved.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +50,7 @@ def push(
         The address of the commit.
 
     Raises:
-        UserError: the folder is unfinished, the name is no `owner/name`, or the hub refuses.
+        UserError: the folder is unfinished or has no card, the name is not `owner/name`, or the hub refuses.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -55,7 +58,12 @@ def push(
     if not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} has no {MANIFEST}; expected a finished adapter or export: run that stage first")
     if repository.count("/") != 1:
-        raise UserError(f"{repository!r} is no repository; expected owner/name: correct --repo")
+        raise UserError(f"{repository!r} is not a repository; expected owner/name: correct --repo")
+    if card is None and not (folder / "README.md").is_file():
+        raise UserError(
+            f"{folder} has no README.md, and so says nothing of its base and licence; expected a model card: run "
+            f"notebook 04 or `fintune-kit evaluate`, which writes one, or name it"
+        )
     hub = client or HfApi(token=token)
     try:
         hub.create_repo(repository, private=private, exist_ok=True)
