@@ -3,17 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 VENV_TPU ?= .venv-tpu
+VENV_READERS ?= .venv-readers
 BIN_TPU := $(VENV_TPU)/bin
 # Eight CPU devices stand in for the eight of a v5e-8; programs that were compiled once are found again.
 TPU_ENVIRONMENT := JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_count=8 \
 	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(VENV_TPU)/compiled JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS=0.3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types unit notebooks on-kaggle install-tpu test-tpu clean
+.PHONY: help install demo test lint types unit notebooks on-kaggle install-tpu test-tpu install-readers test-readers clean
 
 help:
 	@echo "make demo    install into .venv and run the four notebooks on a CPU (recipe smoke)"
 	@echo "make test    lint, types, unit tests, notebooks"
+	@echo "make test-readers    open artifacts in transformers 4.57, an older peft and llama.cpp, in .venv-readers"
 	@echo "make test-tpu    install JAX and Tunix into .venv-tpu, compare them with PyTorch on CPU devices"
 
 install: $(VENV)/.installed
@@ -62,5 +64,18 @@ test-tpu: install-tpu
 	$(TPU_ENVIRONMENT) $(BIN_TPU)/python -m pytest --nbmake --nbmake-timeout=900 \
 		notebooks/01_data.ipynb notebooks/02_pack.ipynb notebooks/03_train_tpu_v5e8.ipynb
 
+install-readers: $(VENV_READERS)/.installed
+
+$(VENV_READERS)/.installed: tests/readers/transformers-4.txt tests/readers/llama.txt
+	$(PYTHON) -m venv $(VENV_READERS)/transformers-4
+	$(VENV_READERS)/transformers-4/bin/python -m pip install --quiet --disable-pip-version-check -r tests/readers/transformers-4.txt
+	$(PYTHON) -m venv $(VENV_READERS)/llama.cpp
+	$(VENV_READERS)/llama.cpp/bin/python -m pip install --quiet --disable-pip-version-check -r tests/readers/llama.txt
+	@touch $@
+
+# Artifacts made here, opened in the oldest readers that people use: the same tokens, losses and greedy answers.
+test-readers: install install-readers
+	$(BIN)/python -m pytest tests/readers
+
 clean:
-	rm -rf $(VENV) $(VENV_TPU) runs dist build
+	rm -rf $(VENV) $(VENV_TPU) $(VENV_READERS) runs dist build

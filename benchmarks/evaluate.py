@@ -1,11 +1,15 @@
-"""Tree scoring beside lm-evaluation-harness: the same model, prompts, options and rows, one machine, one run.
+"""Tree scoring beside lm-evaluation-harness: the same real model, prompts, options and questions, taking turns.
 
-    python benchmarks/evaluate.py --data DIR --tokenizer DIR --peer PEER_PYTHON [--out results/evaluate-cpu.json]
+    python benchmarks/evaluate.py --model DIR --data DIR --peer PEER_PYTHON [--questions 16] [--out results/...json]
 
-`--data` holds fpb.jsonl, tfns.jsonl, tfns_topic.jsonl and fiqa_sa_fingpt.jsonl; `--peer` is the interpreter of an
-environment with `lm-eval[hf]`. The model is a random Qwen2 with the real vocabulary, float32. We score every row. The
-peer, at the best of its batch sizes, scores evenly spread rows of each set: on a CPU all of them would take it hours.
-Neither's time includes loading the model; both include tokenizing.
+`--model` is a folder with a real Qwen and its tokenizer; `--data` holds fpb.jsonl, tfns.jsonl, fiqa_sa_fingpt.jsonl and
+tfns_topic.jsonl; `--peer` is the interpreter of an environment with `lm-eval[hf]`. Both compute in float32 on the same
+number of threads. Neither's time includes loading the model; both include tokenizing.
+
+Two comparisons:
+
+    whole answers   every option with its closing token, as this kit scores
+    first tokens    options that are one token each: the case where the harness computes a prompt only once
 """
 
 import argparse
@@ -14,104 +18,133 @@ import platform
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer
 
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.evaluate.scoring import Compute, score_choices
+from fintune_kit.evaluate.scoring import Compute, encode_questions, score_choices
 from fintune_kit.evaluate.sets.named import load_task
-from fintune_kit.evaluate.tasks import Task, evenly_chosen
+from fintune_kit.evaluate.sets.shots import with_shots
+from fintune_kit.evaluate.tasks import Question, Task, evenly_chosen
+from fintune_kit.evaluate.trees import build_packs
 from fintune_kit.train.model import load_base
 from fintune_kit.workspace import versions, write_json
 
 SETS = {"fpb": "fpb", "tfns": "tfns", "fiqa_sa": "fiqa_sa_fingpt", "tfns_topic": "tfns_topic"}
-PEER_ROWS = {"fpb": 60, "tfns": 60, "fiqa_sa": 60, "tfns_topic": 12}
-BATCH_SIZES = (1, 4, 16)
+MANY_OPTIONS = "tfns_topic"
+"""Twenty options: the harness computes each prompt twenty times, so it gets an eighth of the questions."""
+FIRST_TOKENS = "fpb"
+BATCH_SIZES = (1, 8)
+SHOTS = 5
 PEER = Path(__file__).with_name("evaluate_peer.py")
 
 
+class Peer:
+    """The harness in a process of its own, asked line by line."""
+
+    def __init__(self, python: Path, model: Path, folder: Path, threads: int) -> None:
+        command = [python, PEER, model, folder, threads]
+        self._process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.version = self._read()["version"]
+
+    def ask(self, task: str, *, batch_size: int) -> dict:
+        """Seconds and scores of a task."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{task} {batch_size}\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _read(self) -> dict:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("@@"):
+                return json.loads(line[2:])
+        raise RuntimeError("the peer ended without an answer")
+
+
 def main() -> None:
-    """Runs both and writes the figures."""
+    """Runs both in turn and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--peer", type=Path, required=True)
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/evaluate-cpu.json"))
     arguments = parser.parse_args()
-    tasks = {name: load_task(f"{name}={arguments.data / file}.jsonl", train=[]) for name, file in SETS.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model"
-        make_model(model, arguments)
-        chosen = {
-            name: list(evenly_chosen(len(task.questions), max_chosen=PEER_ROWS[name])) for name, task in tasks.items()
-        }
-        ours = score_all(model, tasks, length=arguments.length)
-        peer = run_peer(arguments.peer, model, tasks, chosen, Path(folder))
-    record = compare(tasks, chosen, ours, peer)
-    record |= {
-        "model": f"random Qwen2, hidden {arguments.hidden}, {arguments.layers} layers, vocabulary 151,936, float32",
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "pack_length": arguments.length,
-        "versions": versions() | {"lm-eval": peer["version"]},
+    torch.set_num_threads(arguments.threads)
+    rounds = questions_of(arguments)
+    encoder = ChatEncoder.load(arguments.model)
+    model = load_base(arguments.model, dtype="float32", quantization="none", device="cpu")
+    with tempfile.TemporaryDirectory() as name:
+        write_tasks(Path(name), rounds, AutoTokenizer.from_pretrained(arguments.model))
+        peer = Peer(arguments.peer, arguments.model, Path(name), arguments.threads)
+        first = next(iter(rounds))
+        size = min(BATCH_SIZES, key=lambda size: peer.ask(first, batch_size=size)["seconds"])
+        score_choices(model, rounds[first][:2], encoder=encoder, compute=Compute(device="cpu"))  # allocates
+        turns = {task: take_turn(model, encoder, peer, task, questions, size) for task, questions in rounds.items()}
+        peer.close()
+    by_set: dict[str, list[dict]] = {}
+    for task, turn in turns.items():
+        by_set.setdefault(task.rpartition("_")[0], []).append(turn)
+    record = {
+        "model": "a real 0.5B, float32",
+        "machine": f"{platform.machine()}, {arguments.threads} thread(s)",
+        "peer_batch_size": size,
+        "sets": {name: summary(found) for name, found in by_set.items()},
+        "shots": shots(arguments, encoder),
+        "versions": versions() | {"lm-eval": peer.version},
     }
     write_json(arguments.out, record)
     print(json.dumps({name: value for name, value in record.items() if name != "versions"}, indent=2))
 
 
-def make_model(folder: Path, arguments: argparse.Namespace) -> None:
-    """A random model with the real tokenizer, saved as a user's would be."""
-    config = Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=arguments.hidden,
-        intermediate_size=arguments.hidden * 4,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=arguments.hidden // 32,
-        num_key_value_heads=max(1, arguments.hidden // 64),
-        max_position_embeddings=4096,
-        initializer_range=0.1,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(arguments.tokenizer).save_pretrained(folder)
+def questions_of(arguments: argparse.Namespace) -> dict[str, list[Question]]:
+    """Questions by task `<set>_<round>`, evenly spread over each set."""
+    rounds: dict[str, list[Question]] = {}
+    for name, task in tasks_of(arguments.data).items():
+        count = max(arguments.rounds, arguments.questions // 8 if name == MANY_OPTIONS else arguments.questions)
+        chosen = [task.questions[index] for index in evenly_chosen(len(task.questions), max_chosen=count)]
+        for index in range(arguments.rounds):
+            rounds[f"{name}_{index}"] = chosen[index :: arguments.rounds]
+            if name == FIRST_TOKENS:
+                rounds[f"{name}first_{index}"] = chosen[index :: arguments.rounds]
+    return rounds
 
 
-def score_all(folder: Path, tasks: dict[str, Task], *, length: int) -> dict[str, dict]:
-    """Our scores of every row, and the seconds that each set took."""
-    encoder = ChatEncoder.load(folder)
-    model = load_base(folder, dtype="float32", quantization="none", device="cpu")
-    compute = Compute(device="cpu", length=length)
-    score_choices(model, tasks["fpb"].questions[:20], encoder=encoder, compute=compute)  # the first pass allocates
-    found = {}
-    for name, task in tasks.items():
-        started = time.perf_counter()
-        scores = score_choices(model, task.questions, encoder=encoder, compute=compute, label=name)
-        found[name] = {"seconds": time.perf_counter() - started, "scores": [s.log_probability for s in scores]}
-    return found
+def tasks_of(data: Path) -> dict[str, Task]:
+    """The four sets."""
+    return {name: load_task(f"{name}={data / file}.jsonl", train=[]) for name, file in SETS.items()}
 
 
-def run_peer(python: Path, model: Path, tasks: dict[str, Task], chosen: dict[str, list[int]], folder: Path) -> dict:
-    """The peer on the chosen rows, in a process of its own; its task files are written for it."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    for name, rows in chosen.items():
+def write_tasks(folder: Path, rounds: dict[str, list[Question]], tokenizer: object) -> None:
+    """A task file and its rows for the harness; options close with `<|im_end|>`, but for the first tokens alone."""
+    for task, questions in rounds.items():
+        end = "" if "first_" in task else "<|im_end|>"
         lines = []
-        for row in rows:
-            question = tasks[name].questions[row]
+        for question in questions:
             prompt = tokenizer.apply_chat_template(list(question.messages), tokenize=False, add_generation_prompt=True)
-            choices = [f"{option}<|im_end|>" for option in question.options]
+            choices = [f"{option}{end}" for option in question.options]
             gold = question.options.index(question.target)
             lines.append(json.dumps({"prompt": prompt, "choices": choices, "gold": gold}))
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        task = {
-            "task": f"kit_{name}",
+        (folder / f"{task}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        settings = {
+            "task": task,
             "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": str(folder / f"{name}.jsonl")}},
+            "dataset_kwargs": {"data_files": {"test": str(folder / f"{task}.jsonl")}},
             "test_split": "test",
             "output_type": "multiple_choice",
             "doc_to_text": "{{prompt}}",
@@ -120,46 +153,49 @@ def run_peer(python: Path, model: Path, tasks: dict[str, Task], chosen: dict[str
             "target_delimiter": "",
             "metric_list": [{"metric": "acc"}],
         }
-        (folder / f"{name}.yaml").write_text(json.dumps(task), encoding="utf-8")  # JSON is YAML
-    out = folder / "peer.json"
-    command = [python, PEER, model, folder, out, ",".join(map(str, BATCH_SIZES)), str(torch.get_num_threads()), *chosen]
-    subprocess.run(list(map(str, command)), check=True)
-    return json.loads(out.read_text(encoding="utf-8"))
+        (folder / f"{task}.yaml").write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
 
 
-def compare(tasks: dict[str, Task], chosen: dict[str, list[int]], ours: dict[str, dict], peer: dict) -> dict:
-    """Rows a second of both, and whether they chose the same option in each row."""
-    record: dict = {"peer_batch_size": peer["batch_size"], "peer_batch_sizes": peer["tried"], "sets": {}}
-    for name, task in tasks.items():
-        theirs = peer["sets"][name]
-        mine = [ours[name]["scores"][row] for row in chosen[name]]
-        same = [int(np.argmax(a)) == int(np.argmax(b)) for a, b in zip(mine, theirs["scores"], strict=True)]
-        gaps = [  # the harness moves the prompt's last line break into the answer: a constant a row
-            np.abs((a - a.max()) - (np.array(b) - np.max(b))).max() for a, b in zip(mine, theirs["scores"], strict=True)
-        ]
-        rate, peer_rate = len(task.questions) / ours[name]["seconds"], len(same) / theirs["seconds"]
-        record["sets"][name] = {
-            "rows": len(task.questions),
-            "seconds": round(ours[name]["seconds"], 2),
-            "rows_per_second": round(rate, 2),
-            "peer_rows": len(same),
-            "peer_seconds": round(theirs["seconds"], 2),
-            "peer_rows_per_second": round(peer_rate, 3),
-            "times_faster": round(rate / peer_rate, 1),
-            "same_choice": f"{sum(same)} of {len(same)}",
-            "largest_score_difference": float(max(gaps)),
-        }
-    rows = sum(s["rows"] for s in record["sets"].values())
-    seconds = sum(s["seconds"] for s in record["sets"].values())
-    peer_seconds = sum(s["rows"] / s["peer_rows_per_second"] for s in record["sets"].values())
-    record["all_rows"] = {
-        "rows": rows,
-        "seconds": round(seconds, 1),
-        "rows_per_second": round(rows / seconds, 2),
-        "peer_seconds_at_its_measured_rates": round(peer_seconds, 1),
-        "times_faster": round(peer_seconds / seconds, 1),
+def take_turn(
+    model: object, encoder: ChatEncoder, peer: Peer, task: str, questions: list[Question], batch_size: int
+) -> dict:
+    """Ours, then theirs, on the same questions."""
+    started = time.perf_counter()
+    scores = score_choices(model, questions, encoder=encoder, compute=Compute(device="cpu"), label=task)
+    ours = time.perf_counter() - started
+    theirs = peer.ask(task, batch_size=batch_size)
+    gaps, same = [], 0
+    for a, b in zip((s.log_probability for s in scores), map(np.array, theirs["scores"]), strict=True):
+        same += int(a.argmax() == b.argmax())
+        gaps.append(float(np.abs((a - a.max()) - (b - b.max())).max()))  # the harness adds a constant to each question
+    return {"n": len(questions), "ours": ours, "theirs": theirs["seconds"], "same": same, "gap": max(gaps)}
+
+
+def summary(turns: list[dict]) -> dict:
+    """Questions a second of both over all rounds, and whether they chose the same options."""
+    n, ours, theirs = (sum(turn[key] for turn in turns) for key in ("n", "ours", "theirs"))
+    return {
+        "questions": n,
+        "ours_per_second": round(n / ours, 3),
+        "peer_per_second": round(n / theirs, 3),
+        "times_faster": round(theirs / ours, 2),
+        "same_choice": f"{sum(turn['same'] for turn in turns)} of {n}",
+        "largest_score_difference": max(turn["gap"] for turn in turns),
     }
-    return record
+
+
+def shots(arguments: argparse.Namespace, encoder: ChatEncoder) -> dict:
+    """Positions that a question costs without and with shots, shared in packs and written whole for each option."""
+    task = tasks_of(arguments.data)["tfns"]
+    plain = replace(task, questions=task.questions[:400])
+    found = {}
+    for name, asked in (("0-shot", plain), (f"{SHOTS}-shot", with_shots(plain, shots=SHOTS, seed=0))):
+        prompts, tries = encode_questions(asked.questions, encoder=encoder)
+        shared = sum(len(pack) for pack in build_packs(prompts, tries, length=2048))
+        whole = sum(len(p) * len(t.on_path) + len(t.inputs) for p, t in zip(prompts, tries, strict=True))
+        n = len(asked.questions)
+        found[name] = {"questions": n, "shared": round(shared / n, 1), "written_whole": round(whole / n, 1)}
+    return found
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fintune_kit.publish.export import export
 from fintune_kit.recipes import smoke
 from fintune_kit.tiny import tiny_base
+from fintune_kit.train.artifacts import save_tokenizer
 from fintune_kit.train.model import add_adapter, load_base
-from fintune_kit.train.outcome import save_tokenizer
 from fintune_kit.workspace import Workspace, versions, write_json, write_manifest
 
 TEXTS = (

@@ -1,13 +1,15 @@
-"""lm-evaluation-harness on the rows that `evaluate.py` wrote for it; runs in an environment of its own.
+"""lm-evaluation-harness on the questions that `evaluate.py` wrote for it; runs in an environment of its own.
 
-PEER_PYTHON evaluate_peer.py MODEL FOLDER OUT BATCH_SIZES THREADS SET [SET ...]
+    PEER_PYTHON evaluate_peer.py MODEL FOLDER THREADS
+
+Reads `TASK BATCH_SIZE` lines from standard input and answers each with one JSON line: seconds and scores. So both sides
+can take turns on one machine.
 """
 
 import importlib.metadata
 import json
 import sys
 import time
-from pathlib import Path
 
 import torch
 from lm_eval import simple_evaluate
@@ -16,29 +18,25 @@ from lm_eval.tasks import TaskManager
 
 
 def main() -> None:
-    """The best batch size on the first set, then each set by itself."""
-    model, folder, out, sizes, threads, *names = sys.argv[1:]
+    """Answers until the input ends."""
+    model, folder, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     manager = TaskManager(include_path=folder, include_defaults=False)
-    models = {size: HFLM(pretrained=model, device="cpu", dtype="float32", batch_size=size) for size in sizes.split(",")}
-    tried = {size: seconds_of(lm, "kit_fpb", manager, limit=16)[0] for size, lm in models.items()}
-    best = min(tried, key=lambda size: tried[size])
-    sets = {}
-    for name in names:
-        seconds, samples = seconds_of(models[best], f"kit_{name}", manager)
-        samples.sort(key=lambda sample: sample["doc_id"])
-        sets[name] = {"seconds": seconds, "scores": [[r[0] for r in s["filtered_resps"]] for s in samples]}
-    record = {"batch_size": int(best), "tried": tried, "sets": sets, "version": importlib.metadata.version("lm-eval")}
-    Path(out).write_text(json.dumps(record), encoding="utf-8")
+    lm = HFLM(pretrained=model, device="cpu", dtype="float32", batch_size=1)
+    say({"version": importlib.metadata.version("lm-eval")})
+    for line in sys.stdin:
+        task, size = line.split()
+        lm.batch_size_per_gpu = int(size)
+        started = time.perf_counter()
+        found = simple_evaluate(model=lm, tasks=[task], task_manager=manager, bootstrap_iters=0, log_samples=True)
+        samples = sorted(found["samples"][task], key=lambda sample: sample["doc_id"])
+        seconds = time.perf_counter() - started
+        say({"seconds": seconds, "scores": [[float(r[0]) for r in s["filtered_resps"]] for s in samples]})
 
 
-def seconds_of(lm: HFLM, task: str, manager: TaskManager, *, limit: int | None = None) -> tuple[float, list]:
-    """Seconds of one evaluation, and its rows."""
-    started = time.perf_counter()
-    found = simple_evaluate(
-        model=lm, tasks=[task], task_manager=manager, bootstrap_iters=0, log_samples=True, limit=limit
-    )
-    return time.perf_counter() - started, found["samples"][task]
+def say(value: dict) -> None:
+    """One line on the real standard output; the harness prints on it too."""
+    print(f"\n@@{json.dumps(value)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.conversations import Message
+from fintune_kit.conversations import SCHEMA, Message
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.pack.store import open_packed
 from fintune_kit.recipes import LoraRecipe, Recipe, smoke
+from fintune_kit.train.artifacts import save_tokenizer
 from fintune_kit.train.model import add_adapter, load_base
-from fintune_kit.train.outcome import save_tokenizer
 from fintune_kit.train.validation import mean_loss
 from fintune_kit.workspace import MANIFEST, sha256_of, write_json, write_manifest
 from tests.evaluate.conftest import SYSTEM
@@ -38,16 +38,28 @@ class World:
     adapter: Path
 
 
-def make_world(root: Path, encoder: ChatEncoder) -> World:
-    """All stages before the fourth."""
+def make_world(
+    root: Path,
+    encoder: ChatEncoder,
+    *,
+    train: tuple[str, ...] = (*TEXTS, "qa"),
+    validation: tuple[str, ...] = (*TEXTS, "qa"),
+    learned: float = 0.1,
+) -> World:
+    """All stages before the fourth.
+
+    Args:
+        train, validation: kinds of conversations in the splits (`conversation`).
+        learned: standard deviation of the adapter's B matrices.
+    """
     recipe = replace(smoke(), lora=LoraRecipe(rank=4, alpha=8, dropout=0.0))
     recipe = replace(recipe, pack=replace(recipe.pack, max_length=256))
     world = World(recipe, *(root / name for name in ("base", "conversations", "packed", "run", "adapter")))
     make_base(world.base, encoder)
-    make_conversations(world.conversations)
+    make_conversations(world.conversations, train=train, validation=validation)
     pack_conversations(world.conversations, encoder=encoder, out=world.packed, max_length=256)
     make_run(world.run, recipe)
-    make_adapter(world.adapter, world, encoder)
+    make_adapter(world.adapter, world, encoder, learned=learned)
     return world
 
 
@@ -86,12 +98,13 @@ def conversation(kind: str, number: int) -> dict[str, object]:
     return {"messages": messages, "task_type": task_type, "source": "made", "conversation_id": row_id, "row_id": row_id}
 
 
-def make_conversations(folder: Path) -> None:
+def make_conversations(folder: Path, *, train: tuple[str, ...], validation: tuple[str, ...]) -> None:
     folder.mkdir()
-    for split, first, last in (("train", 0, 12), ("validation", 20, 24)):
-        rows = [conversation(kind, number) for kind in (*TEXTS, "qa") for number in range(first, last)]
-        rows += [conversation("neutral", number) for number in range(last, last + 6)] if split == "train" else []
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
+    for split, kinds, first, last in (("train", train, 0, 12), ("validation", validation, 20, 24)):
+        rows = [conversation(kind, number) for kind in kinds for number in range(first, last)]
+        if split == "train" and "neutral" in kinds:
+            rows += [conversation("neutral", number) for number in range(last, last + 6)]
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / f"{split}.parquet")
     write_manifest(
         folder, stage="conversations", inputs={}, counts={"rows_read": 80, "kept": 70, "train": 54, "validation": 16}
     )
@@ -108,7 +121,7 @@ def make_run(folder: Path, recipe: Recipe) -> None:
     write_manifest(folder, stage="run", inputs={}, counts=counts, loss=losses, machine="a machine")
 
 
-def make_adapter(folder: Path, world: World, encoder: ChatEncoder) -> None:
+def make_adapter(folder: Path, world: World, encoder: ChatEncoder, *, learned: float) -> None:
     """Random B matrices: an adapter that changes every answer."""
     base = load_base(world.base, dtype="float32", quantization="nf4", device="cpu")
     model = add_adapter(base, world.recipe.lora, seed=1)
@@ -116,7 +129,7 @@ def make_adapter(folder: Path, world: World, encoder: ChatEncoder) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
-                parameter.normal_(std=0.1)
+                parameter.normal_(std=learned)
     loss, _ = mean_loss(model, open_packed(world.packed).validation.rows, micro_batch=2, device="cpu")
     model.save_pretrained(str(folder))
     (folder / "README.md").unlink()

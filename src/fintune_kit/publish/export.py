@@ -265,7 +265,7 @@ def _verdict(results: Mapping[str, Mapping[str, Any]]) -> str:
     other = min((name for name in results if name != "export"), key=lambda name: results[name]["changed"])
     return (
         f"Not good: {share:.1f} % of the choices differ from those of the adapter as it was trained, more than "
-        f"{100 * MAX_CHANGED:.0f} %. Export again with more bits (--form safetensors --dtype float32, or q8_0), or with "
+        f"{100 * MAX_CHANGED:.0f} %. Export again with more bits (--dtype float32, or --form q8_0), or with "
         f"the other --merge-base; or use {other}, which needs no export."
     )
 
