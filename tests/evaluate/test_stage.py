@@ -154,3 +154,49 @@ def test_an_adapter_that_gives_another_loss_is_refused(world: World, tmp_path: P
     (adapter / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="with which its training ended"):
         run(world, tmp_path / "evaluation", adapter=adapter)
+
+
+def test_a_base_alone_is_evaluated_on_the_tasks_that_are_named(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(json.dumps({"text": f"text {n}", "target": "ab"[n % 2]}) for n in range(8)))
+    scores = evaluate(world.recipe, Workspace(tmp_path), base=world.base, tasks=[str(file)], shots=2)
+    assert [task["name"] for task in scores["tasks"]] == ["general_knowledge", "general_arithmetic", "mine"]
+    mine = scores["tasks"][-1]
+    assert (mine["title"], mine["n"], mine["adapter"], mine["paired"]) == ("mine, 2-shot", 6, None, None)
+    assert mine["contamination"] == {"seen": None, "n": 6, "clean_n": None, "clean": None}
+    assert mine["floors"]["learned_from"] == "the test questions, cross-validated"
+    assert scores["loss"]["base"] is None
+    assert "adapter_answer" not in read_answers(tmp_path / "evaluation")[0]
+
+
+def test_an_adapter_from_elsewhere_is_evaluated_without_its_training_data(world: World, tmp_path: Path) -> None:
+    foreign = Path(shutil.copytree(world.adapter, tmp_path / "foreign"))
+    (foreign / MANIFEST).unlink()
+    scores = evaluate(world.recipe, Workspace(tmp_path), base=world.base, adapter=foreign)
+    assert [task["contamination"]["seen"] for task in scores["tasks"]] == [None, None]
+    assert scores["adapter"]["rank"] == 4
+    assert scores["loss"]["adapter"] is None
+    changed = [line for line in read_answers(tmp_path / "evaluation") if line["base_answer"] != line["adapter_answer"]]
+    assert changed, "the adapter was never switched on"
+
+
+def test_a_folder_without_an_adapter_says_what_a_peft_adapter_holds(world: World, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingInputError, match=r"holds no adapter_model\.safetensors and adapter_config\.json"):
+        evaluate(world.recipe, Workspace(tmp_path), base=world.base, adapter=tmp_path / "empty")
+
+
+def test_all_general_questions_are_asked_by_name_and_then_not_sampled(world: World, tmp_path: Path) -> None:
+    scores = evaluate(world.recipe, Workspace(tmp_path), base=world.base, tasks=["general"])
+    assert [(task["name"], task["n"]) for task in scores["tasks"]] == [
+        ("general_knowledge", 121),
+        ("general_arithmetic", 200),
+    ]
+
+
+def test_p_values_are_corrected_for_the_number_of_tasks(done: tuple[dict, Path]) -> None:
+    tests = [task["paired"] for task in done[0]["tasks"]]
+    assert len(tests) == 4
+    assert all(test["p_holm"] >= test["p_value"] for test in tests)
+    smallest = min(tests, key=lambda test: test["p_value"])
+    assert smallest["p_holm"] == pytest.approx(min(1.0, 4 * smallest["p_value"]))

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from fintune_kit.errors import UserError
 from fintune_kit.plan.shapes import ModelShape
-from fintune_kit.train.artifacts import check_adapter, expected_shapes
+from fintune_kit.train.artifacts import check_adapter, check_foreign_adapter, expected_shapes, save_tokenizer
 from fintune_kit.train.model import load_config
 from fintune_kit.workspace import MANIFEST, sha256_of
 from tests.evaluate.world import World
@@ -70,6 +71,41 @@ def test_a_wrong_matrix_is_named(
     rewrite(adapter, change)
     with pytest.raises(UserError, match=sentence):
         check_adapter(adapter, base_config=load_config(world.base))
+
+
+def test_an_adapter_whose_b_matrices_are_all_zero_has_learned_nothing(world: World, adapter: Path) -> None:
+    def forget(tensors: dict[str, torch.Tensor]) -> None:
+        tensors.update({name: tensor * 0 for name, tensor in tensors.items() if ".lora_B." in name})
+
+    rewrite(adapter, forget)
+    assert check_adapter(adapter, base_config=load_config(world.base))["largest_b"] == 0
+
+
+def test_an_adapter_from_elsewhere_is_checked_for_what_it_says_of_itself(adapter: Path) -> None:
+    (adapter / MANIFEST).unlink()
+    found = check_foreign_adapter(adapter)
+    assert (found["matrices"], found["rank"]) == (28, 4)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "peft_type": "IA3"}))
+    with pytest.raises(UserError, match="is of the kind 'IA3'; expected a LoRA adapter"):
+        check_foreign_adapter(adapter)
+    (adapter / "adapter_config.json").write_text("{")
+    with pytest.raises(UserError, match=r"has a damaged adapter_config\.json"):
+        check_foreign_adapter(adapter)
+
+
+def test_a_tokenizer_is_written_for_readers_of_transformers_4(tmp_path: Path, qwen_tokenizer: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(qwen_tokenizer)
+    save_tokenizer(tokenizer, tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert "extra_special_tokens" not in config, "transformers 4 cannot read a list under this name"
+    assert "<|vision_start|>" in config["additional_special_tokens"]
+    assert not {"is_local", "local_files_only", "name_or_path"} & set(config)
+    assert config["added_tokens_decoder"]["151645"]["content"] == "<|im_end|>"
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert again.all_special_tokens == tokenizer.all_special_tokens
+    assert (again.pad_token, again.eos_token) == ("<|endoftext|>", "<|im_end|>")
+    assert {"vocab.json", "merges.txt"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_an_adapter_for_another_base_says_so(world: World) -> None:

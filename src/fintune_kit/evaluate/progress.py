@@ -1,9 +1,9 @@
-"""What a killed evaluation had already done: one JSON file a (model, task), beside the folder that it is written to.
+"""The answers that a killed evaluation has already got: one JSON file for each (model, task), beside its target folder.
 
     evaluation.progress/
         adapter-validation_sentiment_analysis.json    {"of": <SHA-256 of model, task and settings>, "answers": [...]}
 
-A file counts only for exactly the same model, questions and settings; all are removed once the evaluation is whole.
+A file counts only for exactly the same model, questions and settings. All are removed once the evaluation is whole.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from fintune_kit.workspace import write_json
 
 
 class Progress:
-    """Answers that are already there."""
+    """The folder of answers that are already there."""
 
     def __init__(self, folder: Path, *, identity: Any) -> None:
         """
         Args:
             folder: made when the first task is done.
-            identity: what the answers depend on besides the task: adapter, base, precision.
+            identity: everything besides the task that answers depend on: adapter, base, precision.
         """
         self.folder = folder
         self._identity = identity
@@ -42,7 +42,7 @@ class Progress:
                 return None
             return [Answer(**{**row, "log_probabilities": tuple(row["log_probabilities"])}) for row in found["answers"]]
         except (ValueError, KeyError, TypeError):
-            return None  # a damaged file only costs its task again
+            return None  # a damaged file costs no more than its task again
 
     def save(self, who: str, task: Task, answers: Sequence[Answer]) -> None:
         """Keeps the answers of a model to a task."""
@@ -50,7 +50,7 @@ class Progress:
         write_json(self._path(who, task), value)
 
     def remove(self) -> None:
-        """Forgets all of it."""
+        """Removes the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, who: str, task: Task) -> Path:

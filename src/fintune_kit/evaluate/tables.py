@@ -5,12 +5,14 @@ A verdict says whether the adapter is better than its base on a task, and whethe
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from scipy.stats import binomtest
 
 from fintune_kit.evaluate.metrics import over_runs
 from fintune_kit.evaluate.sets.validation import PREFIX
+from fintune_kit.workspace import read_json, read_manifest
 
 Record = Mapping[str, Any]
 SIGNIFICANT = 0.05
@@ -118,6 +120,17 @@ def pooled_accuracy(scores: Record) -> dict[str, Any]:
         p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
         found["verdict"] = _verdict((gained - lost) / n, p_value)
     return found
+
+
+def read_scores(folder: Path) -> dict[str, Any]:
+    """The scores of a finished evaluation.
+
+    Raises:
+        MissingInputError: the folder is missing or unfinished.
+    """
+    read_manifest(folder, stage="evaluation")
+    scores: dict[str, Any] = read_json(folder / "scores.json")
+    return scores
 
 
 def over_seeds(runs: Sequence[Record]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fintune_kit.evaluate.sets.general import general_tasks
 from fintune_kit.evaluate.sets.validation import validation_tasks
 from fintune_kit.evaluate.tasks import Question, evenly_chosen
 from fintune_kit.pack.store import Packed
-from fintune_kit.train.trainer import mean_loss
+from fintune_kit.train.validation import mean_loss
 
 MAX_CHANGED = 0.01
 """Share of choices that may differ."""
