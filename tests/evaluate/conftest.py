@@ -11,7 +11,7 @@ from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Message
 from fintune_kit.evaluate.tasks import Question, Task
 from fintune_kit.tiny import build_tokenizer, sample_texts
-from fintune_kit.train.loss import read_packs
+from fintune_kit.train.loss import enable_packs
 from fintune_kit.workspace import sample_folder
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def make_model(encoder: ChatEncoder) -> Callable[..., Qwen2ForCausalLM]:
         )
         torch.manual_seed(seed)
         model = Qwen2ForCausalLM(config).eval().requires_grad_(False)
-        read_packs(model)
+        enable_packs(model)
         return model
 
     return make

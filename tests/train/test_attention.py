@@ -7,7 +7,7 @@ import torch
 from fintune_kit.pack.tree import arrange, write_columns
 from fintune_kit.train import attention
 from fintune_kit.train.attention import KEYS_TOGETHER, TREE_ATTENTION, attention_inputs, query_chunks, tree_mask
-from fintune_kit.train.loss import read_packs
+from fintune_kit.train.loss import enable_packs
 from tests.pack.world import THREE_LEVELS, examples
 
 DRAWN = [12, 12, 5, 5, 5, 9, 9, 9, 9, 12, 12, 12]
@@ -123,7 +123,7 @@ def test_hidden_states_and_gradients_are_those_of_the_whole_mask(make_model, mon
 
 def test_ordinary_calls_and_generation_are_unchanged(make_model):
     plain, ours = make_model(), make_model(attention=TREE_ATTENTION)
-    read_packs(ours)
+    enable_packs(ours)
     tokens = torch.tensor([[5, 6, 7], [0, 8, 9]])
     padded = torch.tensor([[1, 1, 1], [0, 1, 1]])
     torch.testing.assert_close(ours(input_ids=tokens).logits, plain(input_ids=tokens).logits)

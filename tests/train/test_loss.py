@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from fintune_kit.chat.examples import IGNORE
 from fintune_kit.train.attention import TREE_ATTENTION
-from fintune_kit.train.loss import read_packs, summed_cross_entropy
+from fintune_kit.train.loss import enable_packs, summed_cross_entropy
 from fintune_kit.train.trainer import stack_packs
 from tests.train.conftest import EXAMPLES, PACKS, pack_row
 
@@ -39,7 +39,7 @@ def test_packed_loss_and_gradients_are_those_of_each_example_alone(make_model, a
     model = with_frozen_head(make_model(dtype=torch.float64, attention=attention)).train(training)
     expected_loss = sum(alone(model, *example) for example in EXAMPLES)
     expected = gradients(model, expected_loss)
-    read_packs(model, head_chunk=3)
+    enable_packs(model, head_chunk=3)
 
     loss = packed(model, PACKS)
     found = gradients(model, loss)
@@ -56,7 +56,7 @@ def test_in_float32_they_agree_to_rounding(make_model):
     model = with_frozen_head(make_model())
     expected_loss = sum(alone(model, *example) for example in EXAMPLES)
     expected = gradients(model, expected_loss)
-    read_packs(model)
+    enable_packs(model)
     loss = packed(model, PACKS)
     found = gradients(model, loss)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
@@ -69,7 +69,7 @@ def test_a_pack_that_lets_examples_see_each_other_has_another_loss(make_model):
     """The guard itself: without isolation the sum must differ, or the tests above would prove nothing."""
     model = with_frozen_head(make_model(dtype=torch.float64))
     expected = sum(alone(model, *example) for example in PACKS[0])
-    read_packs(model)
+    enable_packs(model)
     row = pack_row(*PACKS[0])
     leaking = {**row, "subtree_end": [len(row["input_ids"])] * len(row["input_ids"])}
     loss = model(**stack_packs([{k: torch.tensor(v).numpy() for k, v in leaking.items()}])).loss
@@ -105,7 +105,7 @@ def test_a_half_precision_head_keeps_small_gradients():
 
 def test_no_supervised_token_gives_a_loss_of_zero_and_no_gradient(make_model):
     model = with_frozen_head(make_model())
-    read_packs(model)
+    enable_packs(model)
     row = pack_row(([5, 6, 7], 1))
     row["shift_labels"] = [IGNORE] * len(row["shift_labels"])
     loss = model(**stack_packs([{k: torch.tensor(v).numpy() for k, v in row.items()}])).loss
@@ -122,5 +122,5 @@ def test_a_head_that_wants_a_gradient_is_refused():
 def test_a_model_that_reads_packs_still_answers_ordinary_calls(make_model):
     model = make_model()
     expected = model(input_ids=torch.tensor([[5, 6, 7]])).logits
-    read_packs(model)
+    enable_packs(model)
     assert torch.equal(model(input_ids=torch.tensor([[5, 6, 7]])).logits, expected)

@@ -8,7 +8,7 @@ from fintune_kit.plan.memory import Recompute, bytes_a_position
 from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.train.attention import TREE_ATTENTION
-from fintune_kit.train.loss import read_packs
+from fintune_kit.train.loss import enable_packs
 from fintune_kit.train.recompute import blocks_of, recompute_blocks, recompute_cheap_parts
 
 LORA = LoraRecipe(rank=8, alpha=16, dropout=0.1)
@@ -29,7 +29,7 @@ def make(*, recompute: Recompute, layers: int = 2, targets=LORA.target_modules):
     )
     torch.manual_seed(0)
     base = Qwen2ForCausalLM(config).requires_grad_(False)
-    read_packs(base)
+    enable_packs(base)
     lora = LoraConfig(r=LORA.rank, lora_alpha=16, lora_dropout=LORA.dropout, target_modules=list(targets))
     model = get_peft_model(base, lora).train()
     torch.manual_seed(1)

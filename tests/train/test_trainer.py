@@ -17,7 +17,7 @@ from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import newest_checkpoint
 from fintune_kit.train.guards import NonFiniteGuard
-from fintune_kit.train.loss import read_packs
+from fintune_kit.train.loss import enable_packs
 from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
 from fintune_kit.train.trainer import (
     PackTrainer,
@@ -72,7 +72,7 @@ def run(
     order = step_order(np.ones((len(rows), 1), np.int64), epochs=epochs, seed=0, packs_per_step=4)
     the_plan = plan(micro_batch=micro_batch, packs_per_step=4, optimizer_steps=len(order) // 4)
     base = make_model().requires_grad_(False)
-    read_packs(base, head_chunk=4)
+    enable_packs(base, head_chunk=4)
     torch.manual_seed(0)
     lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(base, lora)
@@ -142,7 +142,7 @@ def test_a_step_is_the_mean_over_all_its_supervised_tokens(make_model, rows, tok
     """Not the mean of its micro-batches' means, which weighs a token by its company."""
     log, _, _ = run(make_model, rows, tokenizer, tmp_path / "run", micro_batch=1, epochs=1)
     model = make_model().requires_grad_(False)
-    read_packs(model)
+    enable_packs(model)
     sums = [float(model(**stack_packs([row])).loss) for row in rows.with_format("numpy")]
     tokens = [sum(supervised for _, supervised in examples) for examples in PACKS]
     assert sum(tokens) == sum(supervised for _, supervised in EXAMPLES)

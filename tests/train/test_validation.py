@@ -8,7 +8,7 @@ from transformers import TrainerControl
 
 from fintune_kit.pack.store import Packed, PackedSplit
 from fintune_kit.recipes import TrainRecipe
-from fintune_kit.train.loss import read_packs
+from fintune_kit.train.loss import enable_packs
 from fintune_kit.train.validation import (
     Schedule,
     Validator,
@@ -123,7 +123,7 @@ def test_a_run_that_was_killed_after_it_stopped_early_does_not_train_on():
 def reader(make_model):
     model = make_model().requires_grad_(False)
     model.model.layers[0].mlp.up_proj.weight.requires_grad_(True)  # stands in for an adapter
-    read_packs(model, head_chunk=4)
+    enable_packs(model, head_chunk=4)
     return model
 
 

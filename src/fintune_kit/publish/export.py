@@ -36,7 +36,7 @@ from fintune_kit.recipes import Recipe
 from fintune_kit.tiny import base_of
 from fintune_kit.train.artifacts import check_adapter, check_foreign_adapter, save_tokenizer
 from fintune_kit.train.base_id import base_id, is_hub_id
-from fintune_kit.train.loss import read_packs
+from fintune_kit.train.loss import enable_packs
 from fintune_kit.train.model import load_adapter, load_base, load_config
 from fintune_kit.workspace import (
     MANIFEST,
@@ -230,7 +230,7 @@ def _measure_written(folder: Path, plan: Plan, sample: Sample) -> Measured:
     keys = [key for key in model.state_dict() if not (key == "lm_head.weight" and plan.config.tie_word_embeddings)]
     model.load_state_dict(read_gguf(file, config=plan.config, keys=keys), strict=False)
     model.tie_weights()
-    read_packs(model.eval().requires_grad_(False))
+    enable_packs(model.eval().requires_grad_(False))
     written = Compute(device="cpu", length=compute.length)
     return measure(model, sample, compute=written, label="the export")
 

@@ -101,7 +101,7 @@ def loss_alone(causal_lm: nn.Module, tokens: Sequence[int], labels: Sequence[int
     """The reference: one example by itself, through the model's own forward and PyTorch's cross-entropy.
 
     Args:
-        causal_lm: before `read_packs` or after; its ordinary forward is called.
+        causal_lm: before `enable_packs` or after; its ordinary forward is called.
         tokens, labels: of one example; labels are pre-shifted, -100 where nothing is supervised.
 
     Returns:
@@ -111,7 +111,7 @@ def loss_alone(causal_lm: nn.Module, tokens: Sequence[int], labels: Sequence[int
     return F.cross_entropy(logits, torch.tensor(list(labels)), ignore_index=IGNORE, reduction="sum")
 
 
-def read_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:
+def enable_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:
     """Teaches a causal LM to take packs: called with `subtree_end` it runs `packed_forward`, else its own forward.
 
     On the model's own `forward`, so that it works under PEFT's, accelerate's and DDP's wrappers alike.

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, P
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.train.attention import TREE_ATTENTION
-from fintune_kit.train.loss import read_packs
+from fintune_kit.train.loss import enable_packs
 
 SUPPORTED = ("qwen2", "qwen3")
 
@@ -91,7 +91,7 @@ def load_base(
         _keep_residual_stream_in_float32(model)
     if quantization == "nf4":
         _keep_weights_as_packed(model)
-    read_packs(model, head_chunk=head_chunk)
+    enable_packs(model, head_chunk=head_chunk)
     return model
 
 

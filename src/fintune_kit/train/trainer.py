@@ -109,7 +109,7 @@ def training_arguments(
 
 
 class PackTrainer(SFTTrainer):
-    """Trains on packs. The model must have been taught to read them (`loss.read_packs`)."""
+    """Trains on packs. The model must have been taught to read them (`loss.enable_packs`)."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class PackTrainer(SFTTrainer):
             clock: told how long a save takes.
             guard: decides whether a step's gradient may be applied.
         """
-        read_packs_forward = model.get_base_model().forward
+        forward_over_packs = model.get_base_model().forward
         float32_adapter = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
         super().__init__(
             model=model,
@@ -146,7 +146,7 @@ class PackTrainer(SFTTrainer):
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 parameter.data = float32_adapter[name]
-        self.model.get_base_model().forward = read_packs_forward
+        self.model.get_base_model().forward = forward_over_packs
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
         self.remove_callback(PrinterCallback)
         self._checkpoints, self._clock, self._guard = checkpoints, clock, guard

@@ -93,7 +93,7 @@ def losses_of_packs(
     """The summed loss and the supervised tokens of some packs, `[packs]` each.
 
     Args:
-        model: reads packs (`loss.read_packs`).
+        model: reads packs (`loss.enable_packs`).
         rows: the split's packs.
         packs: their indices.
         device: `cpu`, `cuda:0`, ...
