@@ -65,7 +65,7 @@ def run_side(side: str, work: Path) -> dict[str, Any]:
     from fintune_kit.train.validation import mean_loss
     from fintune_kit.workspace import open_workspace
 
-    workspace = open_workspace("smoke")
+    _, workspace = open_workspace(load_recipe("smoke"))
     if not (work / "packed").is_dir():
         assert fintune_kit(["data"]) == fintune_kit(["pack"]) == 0
     recipe = on_tpu(load_recipe())

@@ -1,11 +1,14 @@
 import json
+import os
 
 import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.recipes import load_recipe, p100, read_recipe, smoke
 from fintune_kit.workspace import (
     Workspace,
     check_files,
+    find_workspace,
     open_workspace,
     read_manifest,
     replacing_folder,
@@ -15,15 +18,16 @@ from fintune_kit.workspace import (
 )
 
 
-def finish(folder, text="one"):
+def finish(folder, text="one", stage="packed"):
     with replacing_folder(folder) as partial:
         (partial / "rows.txt").write_text(text)
-        write_manifest(partial, stage="packed", inputs={"a": "0"}, counts={"rows": 1})
+        write_manifest(partial, stage=stage, inputs={"a": "0"}, counts={"rows": 1})
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
-    for name in ("FINTUNE_WORKSPACE", "FINTUNE_TIME_BUDGET", "KAGGLE_KERNEL_RUN_TYPE", "FINTUNE_KAGGLE_ROOT"):
+    ours = [name for name in os.environ if name.startswith("FINTUNE_")]
+    for name in (*ours, "KAGGLE_KERNEL_RUN_TYPE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -99,7 +103,7 @@ def test_on_kaggle_an_attached_input_is_found_in_both_layouts(tmp_path, monkeypa
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     monkeypatch.setenv("FINTUNE_KAGGLE_ROOT", str(tmp_path))
     finish(tmp_path / where / "packed")
-    workspace = open_workspace("p100")
+    workspace = find_workspace("p100")
     assert workspace.root == tmp_path / "working"
     assert workspace.existing("packed") == tmp_path / where / "packed"
 
@@ -110,14 +114,14 @@ def test_two_attached_inputs_are_not_guessed_between(tmp_path, monkeypatch):
     finish(tmp_path / "input/one/packed")
     finish(tmp_path / "input/two/packed")
     with pytest.raises(UserError, match="several attached inputs"):
-        open_workspace("p100").existing("packed")
+        find_workspace("p100").existing("packed")
 
 
 def test_the_workspace_is_named_or_lies_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert open_workspace("smoke").root == tmp_path / "runs" / "smoke"
+    assert find_workspace("smoke").root == tmp_path / "runs" / "smoke"
     monkeypatch.setenv("FINTUNE_WORKSPACE", str(tmp_path / "mine"))
-    assert open_workspace("smoke").root == tmp_path / "mine"
+    assert find_workspace("smoke").root == tmp_path / "mine"
 
 
 def test_kaggle_has_a_time_budget_unless_told_otherwise(monkeypatch):
@@ -132,3 +136,144 @@ def test_json_is_written_whole(tmp_path):
     write_json(tmp_path / "a.json", {"ä": 1})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ä": 1}
     assert not (tmp_path / "a.json.partial").exists()
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A workspace that does not exist yet."""
+    monkeypatch.setenv("FINTUNE_WORKSPACE", str(tmp_path / "w"))
+    return tmp_path / "w"
+
+
+def begin_run(root):
+    (root / "run").mkdir()
+    write_json(root / "run" / "plan.json", {})
+
+
+def through_stage_2(root):
+    """A workspace whose first two stages were made with another learning rate than p100's."""
+    made, workspace = open_workspace(load_recipe("p100").with_values(train={"learning_rate": 1e-4}))
+    for stage in ("conversations", "packed"):
+        finish(root / stage, stage=stage)
+        workspace.keep(made, stage=stage)
+    return made
+
+
+def test_a_new_workspace_takes_the_recipe_that_was_asked_for_and_only_a_stage_leaves_it(root, capsys):
+    recipe, workspace = open_workspace(load_recipe("smoke"))
+    assert recipe == smoke()
+    assert not root.exists()
+    workspace.keep(recipe, stage="conversations")
+    assert read_recipe(root / "recipe.toml") == smoke()
+    assert [path.name for path in root.iterdir()] == ["recipe.toml"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", [None, "p100"])
+def test_the_recipe_of_the_workspace_rules_and_one_line_says_where_it_differs(root, capsys, name):
+    made = through_stage_2(root)
+    recipe, _ = open_workspace(load_recipe(name), stage="run")
+    assert recipe == made
+    assert recipe.train.learning_rate == 1e-4
+    assert capsys.readouterr().err == f"{root}/recipe.toml: recipe p100: train.learning_rate is 0.0001, not 0.0002\n"
+
+
+def test_a_later_stage_may_change_what_no_stage_depends_on_yet(root, capsys):
+    through_stage_2(root)
+    asked = load_recipe("p100").with_values(train={"learning_rate": 2e-4}, lora={"rank": 8})
+    recipe, workspace = open_workspace(asked, stage="run")
+    assert (recipe.train.learning_rate, recipe.lora.rank) == (2e-4, 8)
+    assert capsys.readouterr().err == "", "all that was asked for is there"
+    workspace.keep(recipe, stage="run")
+    assert open_workspace(load_recipe())[0] == recipe, "and stays for the stages after it"
+
+
+@pytest.mark.parametrize(
+    ("values", "stage", "sentence"),
+    [
+        ({"data": {"examples": 5}}, "run", "conversations was made with data.examples=50000 .* and 5 is asked for: "),
+        ({"data": {"examples": 5}}, "packed", "conversations was made with data.examples=50000"),
+        ({"seed": 1}, "packed", "conversations was made with seed=20240405"),
+        ({"pack": {"max_length": 512}}, "run", "packed was made with pack.max_length=2048"),
+        ({"pack": {"max_length": 512}}, None, "packed was made with pack.max_length=2048"),
+    ],
+)
+def test_a_value_that_an_earlier_stage_depends_on_is_refused(root, values, stage, sentence):
+    through_stage_2(root)
+    with pytest.raises(UserError, match=sentence):
+        open_workspace(load_recipe("p100").with_values(**values), stage=stage)
+
+
+def test_a_stage_that_is_written_again_may_change_its_own_values_and_later_ones(root):
+    through_stage_2(root)
+    asked = load_recipe("p100").with_values(data={"examples": 5}, pack={"max_length": 512})
+    assert open_workspace(asked, stage="conversations")[0].data.examples == 5
+    repacked = load_recipe("p100").with_values(pack={"max_length": 512})
+    assert open_workspace(repacked, stage="packed")[0].pack.max_length == 512
+
+
+def test_a_run_that_has_begun_keeps_its_values_unless_it_is_thrown_away(root):
+    made = through_stage_2(root)
+    begin_run(root)
+    asked = load_recipe("p100").with_values(train={"learning_rate": 5e-4})
+    with pytest.raises(UserError, match=r"run was made with train.learning_rate=0.0001 .* or start over with --fresh"):
+        open_workspace(asked, stage="run")
+    with pytest.raises(UserError, match=r"run was made with train.learning_rate=0.0001"):
+        open_workspace(asked)
+    assert open_workspace(asked, stage="run", fresh=True)[0].train.learning_rate == 5e-4
+    with pytest.raises(UserError, match=r"run was made with"):
+        Workspace(root).keep(asked, stage="run")
+    assert read_recipe(root / "recipe.toml") == made
+
+
+def test_another_recipe_is_refused_where_a_stage_was_made_with_other_values(root):
+    through_stage_2(root)
+    for stage in ("conversations", "packed", "run", None):
+        with pytest.raises(UserError, match=r"was made with data.sources=.*recipe 'p100'.* by recipe 'smoke'"):
+            open_workspace(load_recipe("smoke"), stage=stage)
+
+
+def test_another_recipe_with_the_same_rows_and_packs_may_train_on_them(root, tmp_path):
+    through_stage_2(root)
+    (tmp_path / "mine.toml").write_text("[lora]\nrank = 8\n")
+    recipe, _ = open_workspace(load_recipe(str(tmp_path / "mine.toml")), stage="run")
+    assert (recipe.name, recipe.lora.rank, recipe.train.learning_rate) == ("mine", 8, 2e-4)
+
+
+def test_a_recipe_that_no_stage_was_made_with_binds_nobody(root):
+    Workspace(root).keep(p100(), stage="conversations")
+    assert open_workspace(load_recipe("smoke"), stage="conversations")[0] == smoke()
+
+
+def test_a_workspace_of_its_own_for_a_run_has_its_own_recipe(root, tmp_path):
+    through_stage_2(root)
+    begin_run(root)
+    asked = load_recipe("p100").with_values(train={"learning_rate": 5e-4})
+    recipe, workspace = open_workspace(asked, stage="run", out=tmp_path / "second")
+    assert (recipe.train.learning_rate, workspace.root) == (5e-4, root), "the first run does not bind the second"
+    Workspace(tmp_path / "second").keep(recipe, stage="run")
+    assert open_workspace(load_recipe(), stage="run", out=tmp_path / "second")[0].train.learning_rate == 5e-4
+    assert open_workspace(load_recipe(), stage="run")[0].train.learning_rate == 1e-4
+
+
+def test_on_kaggle_the_recipe_of_the_last_attached_stage_rules(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setenv("FINTUNE_KAGGLE_ROOT", str(tmp_path))
+    first, second = (load_recipe("p100").with_values(train={"epochs": epochs}) for epochs in (2, 3))
+    for kernel, stage, recipe in (("z-data", "conversations", first), ("a-pack", "packed", second)):
+        finish(tmp_path / "input" / kernel / stage, stage=stage)
+        (tmp_path / "input" / kernel / "recipe.toml").write_text(recipe.as_toml())
+    recipe, workspace = open_workspace(load_recipe(), stage="run")
+    assert recipe.train.epochs == 3
+    assert "train.epochs is 3, not 1" in capsys.readouterr().err
+    assert workspace.root == tmp_path / "working"
+    with pytest.raises(UserError, match=r"conversations was made with data\.examples=50000"):
+        open_workspace(load_recipe().with_values(data={"examples": 5}), stage="run")
+    assert workspace.keep(recipe, stage="run") == tmp_path / "working" / "recipe.toml"
+
+
+def test_a_damaged_recipe_of_a_workspace_is_named(root):
+    root.mkdir()
+    (root / "recipe.toml").write_text("name = ")
+    with pytest.raises(UserError, match=r"w/recipe.toml is not TOML"):
+        open_workspace(load_recipe("p100"))

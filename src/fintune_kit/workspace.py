@@ -3,9 +3,13 @@
     <workspace>/
         conversations/  packed/  run/  adapter/  evaluation/  figures/
         base/  statements/  transactions/          (where the recipe makes its own base, its own transactions)
+        recipe.toml                                (the recipe that all of this was made with)
 
 A stage writes its folder aside and renames it into place; `manifest.json`, written last, says what made it and from
 which inputs. A folder without a manifest is unfinished, and a stage that needs it names the notebook that writes it.
+
+The first stage leaves the recipe. It rules in every later stage, process and session. A value that a finished stage
+depends on cannot be changed any more; one that only later stages depend on can.
 """
 
 import contextlib
@@ -15,15 +19,19 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.recipe_values import differences, values_of
+from fintune_kit.recipes import Recipe, read_recipe
 
 MANIFEST = "manifest.json"
+RECIPE = "recipe.toml"
 
 WRITTEN_BY = {
     "base": "notebooks/01_data.ipynb (recipe smoke makes its own small base model)",
@@ -36,6 +44,19 @@ WRITTEN_BY = {
     "adapter": "notebooks/03_train_p100.ipynb, or `fintune-kit train`",
     "evaluation": "notebooks/04_evaluate.ipynb, or `fintune-kit evaluate`",
 }
+
+IN_ORDER = {"conversations": MANIFEST, "packed": MANIFEST, "run": "plan.json"}
+"""The stages that a recipe rules, in their order, and the file that says that one has begun to count."""
+_FIRST_USED = {
+    "data": "conversations",
+    "seed": "conversations",
+    "pack": "packed",
+    "tokenizer": "packed",
+    "base": "run",
+    "lora": "run",
+    "train": "run",
+}
+"""The stage after which a value, or the values of a section, cannot be changed any more."""
 
 _VERSIONED = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "pyarrow")
 _ON_A_TPU = ("jax", "libtpu", "google-tunix")
@@ -76,6 +97,63 @@ class Workspace:
         read_manifest(own, stage=stage)  # raises, and says whether it is missing or unfinished
         raise AssertionError("unreachable")
 
+    @property
+    def recipe_file(self) -> Path:
+        """Where the recipe lies."""
+        return self.root / RECIPE
+
+    def made_with(self) -> Recipe | None:
+        """The recipe that this workspace was made with: its own, else that of the last stage among Kaggle's inputs."""
+        if self.recipe_file.is_file():
+            return read_recipe(self.recipe_file)
+        for stage, file in reversed(IN_ORDER.items()):
+            for folder in attached_folders(stage, holding=file):
+                if (folder.parent / RECIPE).is_file():
+                    return read_recipe(folder.parent / RECIPE)
+        return None
+
+    def begun(self, stage: str) -> Path | None:
+        """The folder of a stage that is there, here or among Kaggle's inputs; a run counts from its plan on."""
+        here = [self.folder(stage)] if (self.folder(stage) / IN_ORDER[stage]).is_file() else []
+        found = here or attached_folders(stage, holding=IN_ORDER[stage])
+        return found[0] if found else None
+
+    def keep(self, recipe: Recipe, *, stage: str, fresh: bool = False) -> Path:
+        """Leaves the recipe in the workspace, for all later stages; called when `stage` begins to write.
+
+        Returns:
+            The recipe's file.
+
+        Raises:
+            UserError: an earlier stage was made with other values.
+        """
+        made = self.made_with()
+        if made is not None:
+            self._refuse_other_values(recipe, made, values_of(Recipe), stage=stage, fresh=fresh)
+        text = recipe.as_toml()
+        if not self.recipe_file.is_file() or self.recipe_file.read_text(encoding="utf-8") != text:
+            write_text(self.recipe_file, text)
+        return self.recipe_file
+
+    def _refuse_other_values(
+        self, asked: Recipe, made: Recipe, names: Iterable[str], *, stage: str | None, fresh: bool
+    ) -> None:
+        """Refuses values that differ from those that an earlier stage was made with."""
+        earlier = list(IN_ORDER)[: None if stage is None else list(IN_ORDER).index(stage)]
+        folders = {name: self.begun(name) for name in earlier}
+        if stage == "run" and not fresh and (self.folder("run") / IN_ORDER["run"]).is_file():
+            folders["run"] = self.folder("run")  # it will go on; one in an attached input is left alone
+        for name, (want, have) in differences(asked, made).items():
+            first = _FIRST_USED.get(name.partition(".")[0], "")
+            folder = folders.get(first)
+            if folder is not None and name in set(names):
+                whose = "" if asked.name == made.name else f" by recipe {asked.name!r}"
+                raise UserError(
+                    f"{folder} was made with {name}={have!r} (recipe {made.name!r}), and {want!r} is asked for{whose}: "
+                    f"leave it out, or name another workspace with FINTUNE_WORKSPACE"
+                    + (", or start over with --fresh" if first == "run" else "")
+                )
+
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """The manifest of a stage in this workspace; None while it is unfinished."""
         folder = self.folder(stage)
@@ -98,8 +176,58 @@ def on_kaggle() -> bool:
     return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
 
 
-def open_workspace(recipe_name: str) -> Workspace:
-    """The workspace of a run: `FINTUNE_WORKSPACE`, else Kaggle's output folder, else `runs/<recipe>` here."""
+def open_workspace(
+    asked: Recipe, *, stage: str | None = None, fresh: bool = False, out: Path | None = None
+) -> tuple[Recipe, Workspace]:
+    """The workspace of a run, and the recipe that rules in it.
+
+    That is the recipe that the workspace was made with, with the values that were asked for where no earlier stage
+    depends on them. Where it differs from the recipe that was asked for, one line on stderr says so.
+
+    Args:
+        asked: as `load_recipe` returns it, or changed by `with_values`.
+        stage: the stage that is about to be written: `conversations`, `packed` or `run`. None writes none of them.
+        fresh: whether a run that has begun is thrown away.
+        out: a workspace of its own for what is written; None writes into the same one. The recipe in it goes first.
+
+    Raises:
+        UserError: a value was asked for that an earlier stage was made without.
+    """
+    workspace = find_workspace(asked.name)
+    home = Workspace(out) if out else workspace
+    made = home.made_with() or workspace.made_with()
+    if made is None:
+        return asked, workspace
+    other = "name" in asked.asked and asked.name != made.name
+    names = values_of(Recipe) if other else asked.asked
+    # Another recipe may not write over the first stage: all that was made from it would be left behind.
+    checked = None if other and stage == "conversations" else stage
+    home._refuse_other_values(asked, made, names, stage=checked, fresh=fresh)
+    recipe = merged(asked, made)
+    if line := _difference(asked, recipe):
+        print(f"{home.recipe_file}: {line}", file=sys.stderr)
+    return recipe, workspace
+
+
+def merged(asked: Recipe, made: Recipe | None) -> Recipe:
+    """The recipe of a workspace with the values that were asked for; a recipe of another name takes its place."""
+    if made is None or ("name" in asked.asked and asked.name != made.name):
+        return asked
+    wanted = {name: want for name, (want, _) in differences(asked, made).items() if name in asked.asked}
+    return made.changed(wanted, origin="the recipe that was asked for")
+
+
+def _difference(asked: Recipe, rules: Recipe) -> str:
+    """Where the recipe that rules differs from what was asked for, on one line; empty where it does not."""
+    if rules.name != asked.name:
+        return f"recipe {rules.name}"  # nothing was asked for by name
+    differing = [f"{name} is {have!r}, not {want!r}" for name, (want, have) in differences(asked, rules).items()]
+    more = f" and {len(differing) - 6} more" if len(differing) > 6 else ""
+    return f"recipe {rules.name}: {'; '.join(differing[:6])}{more}" if differing else ""
+
+
+def find_workspace(recipe_name: str) -> Workspace:
+    """The folder of a run: `FINTUNE_WORKSPACE`, else Kaggle's output folder, else `runs/<recipe>` here."""
     named = os.environ.get("FINTUNE_WORKSPACE")
     if named:
         return Workspace(Path(named).expanduser().resolve())

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fintune_kit.cli.opening import RecipeName, open_recipe
+from fintune_kit.cli.opening import UNCHANGED, RecipeFlags
 from fintune_kit.errors import UserError
+from fintune_kit.recipes import Change
 
 
 def data(
@@ -12,19 +13,17 @@ def data(
     source: tuple[str, ...] = (),
     out: Path | None = None,
     examples: int | None = None,
-    seed: int | None = None,
     hold_out: tuple[str, ...] = (),
     map: tuple[str, ...] = (),  # noqa: A002 - the flag's name
-    recipe: RecipeName = None,
+    recipe: RecipeFlags = UNCHANGED,
 ) -> None:
     """Turn rows of any dataset into conversations/.
 
     Args:
         source: Hub id, file or folder; may be repeated. SRC=COUNT takes that many of the chosen conversations from it,
-            SRC*WEIGHT a share in proportion to the weights.
+            SRC*WEIGHT a share in proportion to the weights. Generated transactions are then not added.
         out: The folder to write. Default: conversations/ in the workspace.
-        examples: How many conversations to choose.
-        seed: The seed of the choice.
+        examples: The same as --data.examples.
         hold_out: A file whose texts are kept out of training; may be repeated.
         map: ROLE=COLUMN, where the columns are not recognised; may be repeated. The roles are user and assistant (with
             context, system), or messages, or text and label; and task_type, conversation_id, origin beside any of
@@ -35,15 +34,21 @@ def data(
     from fintune_kit.data.stage import prepare_conversations
     from fintune_kit.tiny import tokenizer_of
 
-    chosen, workspace = open_recipe(recipe)
     mapping = parse_mapping(map)
+    also = [
+        Change(name="data.sources", value=source or None, origin="--source"),
+        Change(name="data.examples", value=examples, origin="--examples"),
+    ]
+    if source and "data.transactions" not in recipe.load().asked:  # the user's rows alone
+        also.append(Change(name="data.transactions", value=0, origin="--source"))
+    chosen, workspace = recipe.open(stage="conversations", also=also)
     folder = out or workspace.folder("conversations")
     report = prepare_conversations(
-        sources=source or sources_of(chosen, workspace),
+        sources=sources_of(chosen, workspace),
         out=folder,
-        examples=chosen.data.examples if examples is None else examples,
+        examples=chosen.data.examples,
         validation_share=chosen.data.validation_share,
-        seed=chosen.seed if seed is None else seed,
+        seed=chosen.seed,
         encoder=ChatEncoder.load(tokenizer_of(chosen, workspace)),
         max_length=chosen.pack.max_length,
         hold_out=hold_out,
@@ -51,6 +56,8 @@ def data(
         system_prompt=chosen.data.system_prompt,
         finance_only=chosen.data.finance_only,
     )
+    if out is None:
+        workspace.keep(chosen, stage="conversations")
     for step in report["funnel"]:
         print(f"{step['left']:>9,} left  {-step['refused']:>9,}  {step['says']}")
     print(f"{folder}: {report['train']:,} conversations to train on, {report['validation']:,} held out")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from fintune_kit.cli.flags import Count
-from fintune_kit.cli.opening import RecipeName, folder_of, open_recipe
+from fintune_kit.cli.opening import DEFAULT_CHOICE, RecipeChoice, folder_of
 from fintune_kit.workspace import MANIFEST, Workspace
 
 
@@ -20,7 +20,7 @@ def evaluate(
     most_generated: Count = 100,
     shots: int = 0,
     task: tuple[str, ...] = (),
-    recipe: RecipeName = None,
+    recipe: RecipeChoice = DEFAULT_CHOICE,
 ) -> None:
     """Score the base and the adapter and write evaluation/.
 
@@ -42,7 +42,7 @@ def evaluate(
     if runs:
         print(format_over_seeds(over_seeds([read_scores(folder) for folder in runs])))
         return
-    chosen, workspace = open_recipe(recipe)
+    chosen, workspace = recipe.open()
     folder = out or workspace.folder("evaluation")
     scores = score(
         chosen,

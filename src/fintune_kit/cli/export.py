@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from fintune_kit.cli.opening import RecipeName, open_recipe
+from fintune_kit.cli.opening import DEFAULT_CHOICE, RecipeChoice
 
 
 def export(
@@ -13,7 +13,7 @@ def export(
     form: Literal["safetensors", "f16", "q8_0", "q4_k_m", "q5_k_m"] = "safetensors",
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",
     merge_base: Literal["nf4", "16bit"] = "nf4",
-    recipe: RecipeName = None,
+    recipe: RecipeChoice = DEFAULT_CHOICE,
 ) -> None:
     """Merge the adapter into its base, for transformers, llama.cpp and Ollama.
 
@@ -26,6 +26,6 @@ def export(
     """
     from fintune_kit.publish.export import export as merge
 
-    chosen, workspace = open_recipe(recipe)
+    chosen, workspace = recipe.open()
     written = merge(chosen, workspace, out=out, adapter=adapter, form=form, dtype=dtype, merge_base=merge_base)
     print(f"{out}: {', '.join(written['files'])}\n{written['verdict']}")

@@ -23,13 +23,14 @@ VERBS = {
     "evaluate": "Score the base and the adapter and write evaluation/.",
     "export": "Merge the adapter into its base, for transformers, llama.cpp and Ollama.",
     "push": "Upload the adapter or an export to the Hub, with the token from HF_TOKEN.",
+    "recipe": "Show a recipe with the reason of each value, or check a recipe file.",
     "transactions": "Work with bank statements: generate, import, anonymise, conversations.",
     "kaggle": "Run the notebooks as Kaggle kernels: build, push, status, fetch.",
     "doctor": "Say what this machine can run, and what to do about the rest.",
 }
 """The summary of each verb; a test compares it with the verb's own docstring."""
 
-GROUPS = ("transactions", "kaggle")
+GROUPS = ("recipe", "transactions", "kaggle")
 """Verbs that have verbs of their own."""
 
 

@@ -1,22 +1,106 @@
-"""The recipe and the workspace that a verb works with."""
+"""The recipe and the workspace that a verb works with, and the flags that change a recipe.
 
+Each value of a recipe has a flag of its name, `--train.learning-rate`, made from the dataclasses in `recipes.py`: the
+type is the field's, the help is the docstring under it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from fintune_kit.recipes import RECIPES, Recipe, load_recipe
+from fintune_kit.recipe_values import flattened, value_at, values_of
+from fintune_kit.recipes import DEFAULT, RECIPES, Change, Recipe, load_recipe, named_recipe, parsed_changes
 from fintune_kit.workspace import Workspace, open_workspace
 
-RecipeName = Annotated[
-    str | None, Parameter(name="--recipe", help=f"{', '.join(RECIPES)}; default: FINTUNE_RECIPE, else p100")
-]
+
+def _flags_of(kind: type, *, section: str = "") -> Any:
+    """A dictionary type with a key for each value; only those that the user gave are in the dictionary."""
+    hints, known = get_type_hints(kind), values_of(Recipe)
+    default = named_recipe(DEFAULT)
+    group = Group(f"Recipe, {section}" if section else "Recipe", sort_key=1)
+    keys = {}
+    for field in dataclasses.fields(kind):
+        name = f"{section}.{field.name}" if section else field.name
+        if dataclasses.is_dataclass(hints[field.name]):
+            keys[field.name] = _flags_of(hints[field.name], section=field.name)
+        elif name in known and name != "name":  # a recipe is named by --recipe
+            hint = hints[field.name]
+            keys[field.name] = Annotated[
+                hint,
+                Parameter(
+                    help=f"{known[name].reason} {DEFAULT}: {_written(value_at(default, name))}.",
+                    group=group,
+                    negative=f"--{section}.no-{field.name.replace('_', '-')}" if hint is bool else (),
+                ),
+            ]
+    return TypedDict(f"{kind.__name__}Flags", keys, total=False)  # type: ignore[operator]
 
 
-def open_recipe(name: str | None) -> tuple[Recipe, Workspace]:
-    """The recipe that `--recipe` names, and its workspace."""
-    recipe = load_recipe(name)
-    return recipe, open_workspace(recipe.name)
+def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+if TYPE_CHECKING:
+    ValueFlags = dict[str, Any]
+else:
+    ValueFlags = _flags_of(Recipe)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RecipeChoice:
+    """What a verb was told of the recipe: its name, and values by `--set`."""
+
+    recipe: Annotated[
+        str | None,
+        Parameter(help=f"{', '.join(RECIPES)}, or a TOML file. Default: FINTUNE_RECIPE, else {DEFAULT}."),
+    ] = None
+    assignments: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+    """NAME=VALUE for any value of the recipe, as in train.learning_rate=1e-4; may be repeated."""
+
+    def load(self, also: Sequence[Change] = ()) -> Recipe:
+        """The recipe that was asked for.
+
+        Args:
+            also: values that other flags of the verb ask for; one that is None was not given.
+        """
+        flags = [change for change in also if change.value is not None]
+        return load_recipe(self.recipe, changes=[*flags, *parsed_changes(self.assignments, origin="--set")])
+
+    def open(
+        self,
+        *,
+        stage: str | None = None,
+        fresh: bool = False,
+        out: Path | None = None,
+        also: Sequence[Change] = (),
+    ) -> tuple[Recipe, Workspace]:
+        """The recipe that rules, and its workspace; see `load` and `workspace.open_workspace`."""
+        return open_workspace(self.load(also), stage=stage, fresh=fresh, out=out)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RecipeFlags(RecipeChoice):
+    """The same, and a flag for each value."""
+
+    values: Annotated[ValueFlags | None, Parameter(name="*")] = None
+
+    def load(self, also: Sequence[Change] = ()) -> Recipe:
+        """The recipe that was asked for, with the values that flags ask for."""
+        given = flattened(self.values or {}, Recipe, origin="the command line")
+        flags = [Change(name=name, value=value, origin=f"--{name.replace('_', '-')}") for name, value in given.items()]
+        return super().load([*flags, *also])
+
+
+DEFAULT_CHOICE = RecipeChoice()
+UNCHANGED = RecipeFlags()
 
 
 def folder_of(given: Path | None, workspace: Workspace, stage: str) -> Path:

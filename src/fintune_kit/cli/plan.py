@@ -6,10 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fintune_kit.cli.opening import RecipeName, open_recipe
+from fintune_kit.cli.opening import UNCHANGED, RecipeFlags
 from fintune_kit.plan.shapes import ModelShape, find_shape
 from fintune_kit.recipes import Recipe
-from fintune_kit.workspace import Workspace, read_manifest
+from fintune_kit.workspace import Workspace, find_workspace, merged, read_manifest
 
 
 def plan(
@@ -17,7 +17,7 @@ def plan(
     device: str | None = None,
     packed: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
-    recipe: RecipeName = None,
+    recipe: RecipeFlags = UNCHANGED,
 ) -> None:
     """Estimate the memory, steps and hours of a recipe on a card.
 
@@ -33,7 +33,9 @@ def plan(
     from fintune_kit.plan.engines import find_device
     from fintune_kit.plan.plan import make_plan, stock_hours
 
-    chosen, workspace = open_recipe(recipe)
+    asked = recipe.load()
+    workspace = find_workspace(asked.name)
+    chosen = merged(asked, workspace.made_with())
     counts = PackCounts.of_manifest(read_manifest(packed, stage="packed")) if packed else typical_counts(chosen)
     shape = shape_of(chosen, workspace)
     card = find_device(device) if device else device_of(find_machine())

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from fintune_kit.cli.opening import RecipeName, folder_of, open_recipe
+from fintune_kit.cli.opening import DEFAULT_CHOICE, RecipeChoice, folder_of
 
 
-def push(*, repo: str, folder: Path | None = None, public: bool = False, recipe: RecipeName = None) -> None:
+def push(*, repo: str, folder: Path | None = None, public: bool = False, recipe: RecipeChoice = DEFAULT_CHOICE) -> None:
     """Upload the adapter or an export to the Hub, with the token from HF_TOKEN.
 
     Args:
@@ -16,6 +16,6 @@ def push(*, repo: str, folder: Path | None = None, public: bool = False, recipe:
     from fintune_kit.publish.push import find_token
     from fintune_kit.publish.push import push as upload
 
-    _, workspace = open_recipe(recipe)
+    _, workspace = recipe.open()
     source = folder_of(folder, workspace, "adapter")
     print(upload(source, repository=repo, token=find_token(), private=not public))

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from fintune_kit.cli.flags import Count
-from fintune_kit.cli.opening import RecipeName, folder_of, open_recipe
+from fintune_kit.cli.opening import UNCHANGED, RecipeFlags, folder_of
 from fintune_kit.errors import UserError
-from fintune_kit.recipes import Recipe
-from fintune_kit.workspace import Workspace
+from fintune_kit.recipes import Recipe, read_recipe
+from fintune_kit.workspace import Workspace, find_workspace
 
 MAX_HOURS = 1000
 """Of a time budget; more is a typing mistake."""
@@ -28,7 +28,7 @@ def train(
     tpu: bool = False,
     worker: Annotated[bool, Parameter(show=False)] = False,
     report_to: Literal["none", "tensorboard", "wandb"] = "none",
-    recipe: RecipeName = None,
+    recipe: RecipeFlags = UNCHANGED,
 ) -> None:
     """Train on packed/ and write run/ and adapter/.
 
@@ -49,7 +49,11 @@ def train(
     from fintune_kit.tiny import base_of
     from fintune_kit.tpu.devices import is_tpu_machine
 
-    chosen, workspace = open_recipe(recipe)
+    if worker:  # the launcher has settled the recipe and left it in a file
+        chosen = read_recipe(Path(str(recipe.recipe)))
+        workspace = find_workspace(chosen.name)
+    else:
+        chosen, workspace = recipe.open(stage="run", fresh=fresh, out=out)
     seconds = None if time_budget is None else parse_duration(time_budget)
     on_tpu = tpu or is_tpu_machine()
     if on_tpu and processes:
@@ -63,8 +67,10 @@ def train(
     cards = len(find_machine().cards)
     if not (worker or on_tpu) and max(processes or 1, cards) > 1:
         flags = {"packed": packs, "time-budget": time_budget, "steps": steps, "fresh": fresh, "report-to": report_to}
-        launch(chosen, flags, base=base, home=home, processes=processes, cards=cards)
+        launch(chosen, workspace, flags, base=base, home=home, processes=processes, cards=cards)
         return
+    if not worker:
+        home.keep(chosen, stage="run", fresh=fresh)
     outcome = _train_function(tpu=on_tpu)(
         chosen,
         packed=packs,
@@ -92,6 +98,7 @@ def _train_function(*, tpu: bool) -> Any:
 
 def launch(
     recipe: Recipe,
+    workspace: Workspace,
     flags: Mapping[str, Any],
     *,
     base: str | Path,
@@ -110,10 +117,10 @@ def launch(
     def say(log: Sequence[dict[str, Any]]) -> None:
         print(describe_progress(log, plan=plan), flush=True)
 
-    given = ["--recipe", recipe.name, "--out", str(home.root)]
+    given: list[str] = []
     for name, value in flags.items():
         given += [f"--{name}"] if value is True else [f"--{name}", str(value)] if value else []
-    run_training(given, run=home.folder("run"), processes=plan.processes, cards=cards, watch=say)
+    run_training(recipe, workspace, given, out=home, processes=plan.processes, cards=cards, watch=say)
 
 
 def parse_duration(text: str) -> float:

@@ -53,7 +53,7 @@ def pack(
         MissingInputError: the conversations are missing or unfinished.
         UserError: their files have changed, or no example is left to train on.
     """
-    return pack_conversations(
+    manifest = pack_conversations(
         conversations or workspace.existing("conversations"),
         encoder=ChatEncoder.load(tokenizer or tokenizer_of(recipe, workspace)),
         out=out or workspace.folder("packed"),
@@ -62,6 +62,9 @@ def pack(
         mix=recipe.pack.mix if mix is None else mix,
         seed=recipe.seed,
     )
+    if out is None:
+        workspace.keep(recipe, stage="packed")
+    return manifest
 
 
 def pack_conversations(

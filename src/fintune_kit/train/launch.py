@@ -13,25 +13,34 @@ from pathlib import Path
 from typing import Any
 
 from fintune_kit.errors import UserError
+from fintune_kit.recipes import Recipe
 from fintune_kit.train.callbacks import read_log
+from fintune_kit.workspace import Workspace
 
 POLL_SECONDS = 1.0
 Watcher = Callable[[list[dict[str, Any]]], None]
 
 
 def run_training(
-    arguments: Sequence[str],
+    recipe: Recipe,
+    workspace: Workspace,
+    arguments: Sequence[str] = (),
     *,
-    run: Path,
+    out: Workspace | None = None,
     processes: int,
     cards: int,
     watch: Watcher | None = None,
 ) -> None:
     """Runs `fintune-kit train ARGUMENTS` in `processes` processes and waits for it.
 
+    The processes read the recipe from the file that is left beside `run/`, so each value that was changed reaches them.
+
     Args:
+        recipe: as `open_workspace` returns it.
+        workspace: where packs and base lie.
         arguments: flags of `fintune-kit train`, as on the command line.
-        run: the run's folder; `<run>.console.txt` beside it keeps what the processes print.
+        out: where `run/` and `adapter/` are written, and `run.console.txt` with what the processes print; None takes
+            the workspace.
         processes: how many; one a card, or several on a CPU.
         cards: how many cards this machine has; 0 on a CPU.
         watch: called with the log so far whenever it has grown.
@@ -40,14 +49,16 @@ def run_training(
         UserError: the run was refused; the sentence is the command's own.
         RuntimeError: it failed otherwise; the end of its output is quoted.
     """
-    console = run.with_name(run.name + ".console.txt")
-    console.parent.mkdir(parents=True, exist_ok=True)
+    home = out or workspace
+    file = home.keep(recipe, stage="run", fresh="--fresh" in arguments)
+    arguments = ["--recipe", str(file), "--out", str(home.root), *arguments]
+    run, console = home.folder("run"), home.root / "run.console.txt"
     with console.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - our own command
             launch_command(arguments, processes=processes, cards=cards),
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=_environment(processes=processes, cards=cards),
+            env=_environment(workspace, processes=processes, cards=cards),
         )
         try:
             _watch(process, run / "log.jsonl", watch)
@@ -82,8 +93,8 @@ def launch_command(arguments: Sequence[str], *, processes: int, cards: int) -> l
     return [*launch, *train]
 
 
-def _environment(*, processes: int, cards: int) -> dict[str, str]:
-    environment = dict(os.environ)
+def _environment(workspace: Workspace, *, processes: int, cards: int) -> dict[str, str]:
+    environment = os.environ | {"FINTUNE_WORKSPACE": str(workspace.root)}
     if processes == 1 and cards > 1:
         environment["CUDA_VISIBLE_DEVICES"] = "0"  # a second visible card would make transformers use DataParallel
     if processes > 1:
