@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shutil
@@ -29,6 +30,8 @@ from typing import Any
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.recipe_values import differences, values_of
 from fintune_kit.recipes import Recipe, read_recipe
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
@@ -378,6 +381,42 @@ def check_files(folder: Path, manifest: Mapping[str, Any], *, stage: str) -> Non
             raise UserError(f"{path} is missing, though its manifest lists it; run {WRITTEN_BY[stage]} again")
         if sha256_of(path) != expected:
             raise UserError(f"{path} has changed since it was written (SHA-256); run {WRITTEN_BY[stage]} again")
+
+
+def newest_checkpoint(checkpoints: Path) -> Path | None:
+    """The newest whole checkpoint of a run, or None. A damaged or unfinished one is skipped with a warning."""
+    for folder in checkpoints_by_step(checkpoints):
+        fault = find_damage(folder)
+        if fault is None:
+            return folder
+        log.warning("checkpoint %s is skipped: %s", folder, fault)
+    return None
+
+
+def checkpoints_by_step(checkpoints: Path) -> list[Path]:
+    """All folders `checkpoint-<step>`, the newest first, whole or not."""
+    found = [p for p in checkpoints.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[-1].isdigit()]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of optimizer steps that a checkpoint holds, from its name."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """A sentence about a checkpoint that has no manifest, or lacks a file, or has a changed file; else None."""
+    try:
+        expected = dict(read_json(checkpoint / MANIFEST)["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"its {MANIFEST} is missing or unreadable, so it was not finished"
+    for name, digest in expected.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if sha256_of(path) != digest:
+            return f"{name} has changed since it was written"
+    return None
 
 
 def versions() -> dict[str, str]:

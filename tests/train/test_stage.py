@@ -24,10 +24,9 @@ from fintune_kit.conversations import Conversation, write_conversations
 from fintune_kit.errors import UserError
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.tiny import build_tokenizer
-from fintune_kit.train.checkpoints import newest_checkpoint
 from fintune_kit.train.outcome import ARTIFACTS, Outcome
 from fintune_kit.train.stage import train
-from fintune_kit.workspace import sha256_of, write_manifest
+from fintune_kit.workspace import newest_checkpoint, sha256_of, write_manifest
 from tests.train.two_processes import STEPS, recipe, short_run
 
 WORDS = ("profit", "loss", "rose", "fell", "shares", "bond", "yield", "bank", "gold", "oil")

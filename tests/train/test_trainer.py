@@ -15,7 +15,6 @@ from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
-from fintune_kit.train.checkpoints import newest_checkpoint
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import enable_packs
 from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
@@ -27,6 +26,7 @@ from fintune_kit.train.trainer import (
     training_arguments,
 )
 from fintune_kit.train.validation import mean_loss
+from fintune_kit.workspace import newest_checkpoint
 from tests.train.conftest import EXAMPLES, LENGTH, PACKS
 
 NOTHING = Recompute()

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fintune_kit.errors import UserError
-from fintune_kit.train.checkpoints import newest_checkpoint
-from fintune_kit.workspace import MANIFEST
+from fintune_kit.workspace import MANIFEST, newest_checkpoint
 
 LIMIT = 19_500_000_000
 """Half a gigabyte below Kaggle's 20 GB: the executed notebook and the log are saved too."""

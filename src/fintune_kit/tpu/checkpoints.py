@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fintune_kit.tpu.adapter import WEIGHTS, Matrices, from_jax, load_matrices, save_matrices
-from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder, seal
-from fintune_kit.workspace import read_json, write_json
+from fintune_kit.train.checkpoints import partial_folder, seal
+from fintune_kit.workspace import newest_checkpoint, read_json, write_json
 
 _MOMENTS = "optimizer.safetensors"
 _STATE = "trainer_state.json"

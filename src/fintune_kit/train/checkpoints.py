@@ -8,8 +8,6 @@ run/checkpoints/
 """
 
 import errno
-import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,9 +16,7 @@ from pathlib import Path
 
 from fintune_kit.errors import UserError
 from fintune_kit.plan.devices import GIB
-from fintune_kit.workspace import MANIFEST, sha256_of, write_json
-
-log = logging.getLogger(__name__)
+from fintune_kit.workspace import MANIFEST, checkpoints_by_step, newest_checkpoint, sha256_of, write_json
 
 KEPT = 2
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -53,7 +49,7 @@ def seal(written: Path, checkpoints: Path, *, step: int) -> Path:
     if final.exists():
         shutil.rmtree(final)
     written.rename(final)
-    for old in _by_step(checkpoints)[KEPT:]:
+    for old in checkpoints_by_step(checkpoints)[KEPT:]:
         shutil.rmtree(old)
     return final
 
@@ -86,42 +82,6 @@ def _is_full_disk(error: Exception) -> bool:
         return True
     signs = (*(f"os error {number}" for number in _FULL), *map(os.strerror, _FULL), "PytorchStreamWriter failed")
     return any(sign in str(error) for sign in signs)
-
-
-def newest_checkpoint(checkpoints: Path) -> Path | None:
-    """The newest whole checkpoint, or None. A damaged or half-written one is passed over with a warning."""
-    for folder in _by_step(checkpoints):
-        fault = find_damage(folder)
-        if fault is None:
-            return folder
-        log.warning("checkpoint %s is passed over: %s", folder, fault)
-    return None
-
-
-def find_damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None: no manifest, a file missing, a file changed."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        expected = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"its {MANIFEST} is missing or unreadable, so it was not finished"
-    for name, digest in expected.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if sha256_of(path) != digest:
-            return f"{name} has changed since it was written"
-    return None
-
-
-def step_of(checkpoint: Path) -> int:
-    """Optimizer steps done at a checkpoint, from its name."""
-    return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def _by_step(checkpoints: Path) -> list[Path]:
-    found = [p for p in checkpoints.glob("checkpoint-*") if p.is_dir() and p.name.split("-")[-1].isdigit()]
-    return sorted(found, key=step_of, reverse=True)
 
 
 def _flush(path: Path) -> None:

@@ -14,8 +14,17 @@ from typing import Any
 from fintune_kit.errors import UserError
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import Recipe
-from fintune_kit.train.checkpoints import newest_checkpoint, step_of
-from fintune_kit.workspace import MANIFEST, attached_folders, read_json, sha256_of, versions, write_json, write_manifest
+from fintune_kit.workspace import (
+    MANIFEST,
+    attached_folders,
+    newest_checkpoint,
+    read_json,
+    sha256_of,
+    step_of,
+    versions,
+    write_json,
+    write_manifest,
+)
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from fintune_kit.plan.plan import Plan, make_plan
 from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
-from fintune_kit.train.checkpoints import newest_checkpoint, partial_folder, step_of
+from fintune_kit.train.checkpoints import partial_folder
 from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
@@ -47,7 +47,7 @@ from fintune_kit.train.validation import (
     tasks_of,
     validation_schedule,
 )
-from fintune_kit.workspace import MANIFEST
+from fintune_kit.workspace import MANIFEST, newest_checkpoint, step_of
 
 
 def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path, processes: int | None = None) -> Plan:
