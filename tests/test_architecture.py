@@ -43,7 +43,7 @@ ENVIRONMENT_READ_BY = (
     "workspace.py",
     "hardware.py",
     "launch.py",
-    "session.py",
+    "begin.py",
     "cells.py",
     "devices.py",
 )

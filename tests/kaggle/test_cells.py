@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from fintune_kit.kaggle.cells import first_cell, last_cell
-from fintune_kit.kaggle.delivery import WAYS, Delivery, deliver
+from fintune_kit.kaggle.delivery import METHODS, Delivery, deliver
 from fintune_kit.kaggle.kernels import build_kernels
 
 SESSION_STAND_IN = '''
-"""Stands in for the session's own room: says what it was called with."""
+"""A stand-in that prints the arguments of its call."""
 def begin(session, *, library, sha256):
     print(session["kernel"], session["accelerator"], library, sha256[:6])
 def end():
@@ -23,14 +23,15 @@ def end():
 @pytest.fixture
 def run(checkout, chain, tmp_path):
     """Builds 03_train and runs its first and last cell below a fake `/kaggle`."""
-    room = checkout / "src" / "fintune_kit" / "kaggle"
-    room.mkdir()
-    (room / "__init__.py").write_text("")
-    (room / "session.py").write_text(SESSION_STAND_IN)
+    floor = checkout / "src" / "fintune_kit" / "kaggle" / "session"
+    floor.mkdir(parents=True)
+    for folder in (floor.parent, floor):
+        (folder / "__init__.py").write_text("")
+    (floor / "begin.py").write_text(SESSION_STAND_IN)
     root = tmp_path / "kaggle"
 
-    def go(*, way="embed", change=lambda source: source):
-        delivery = deliver(chain, way=way)
+    def go(*, method="embed", change=lambda source: source):
+        delivery = deliver(chain, method=method)
         (built, *_) = build_kernels(chain, [chain.kernel("03_train")], out=tmp_path / "build", delivery=delivery)
         cells = json.loads((built.folder / "03_train.ipynb").read_text())["cells"]
         script = (
@@ -64,23 +65,25 @@ def test_a_changed_wheel_is_not_installed(run, tmp_path):
 
 @pytest.mark.parametrize("layout", ["datasets/alice/fintune-kit-wheel", "fintune-kit-wheel"])
 def test_the_dataset_is_found_in_both_layouts(run, tmp_path, chain, layout):
-    delivery = deliver(chain, way="dataset")
+    delivery = deliver(chain, method="dataset")
     folder = tmp_path / "kaggle" / "input" / layout
     folder.mkdir(parents=True)
-    (folder / delivery.name).write_bytes(deliver(chain, way="embed").wheel)
-    done, _ = run(way="dataset")
+    (folder / delivery.name).write_bytes(deliver(chain, method="embed").wheel)
+    done, _ = run(method="dataset")
     assert done.stderr == ""
     assert done.stdout.endswith("ended\n")
 
 
 def test_a_missing_dataset_says_what_to_do(run):
-    done, _ = run(way="dataset")
+    done, _ = run(method="dataset")
     assert "is not in the dataset alice/fintune-kit-wheel: push again with --deliver dataset" in done.stderr
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_is_valid_python_that_a_reader_can_follow(way):
-    delivery = Delivery(way=way, name="git+https://x/y@1", sha256="ab" * 32, wheel=b"wheel" * 100, dataset="alice/d")
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_valid_python_that_a_reader_can_follow(method):
+    delivery = Delivery(
+        method=method, name="git+https://x/y@1", sha256="ab" * 32, wheel=b"wheel" * 100, dataset="alice/d"
+    )
     source = first_cell({"kernel": "01_data", "accelerator": None}, delivery)
     compile(source, "cell", "exec")
     compile(last_cell(), "cell", "exec")

@@ -7,7 +7,7 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.chain import MOST_SILENCES, POLL_SECONDS, Pushing, previous_output, push_chain
+from fintune_kit.kaggle.chain import MOST_SILENCES, POLL_SECONDS, PushOptions, previous_output, push_chain
 from fintune_kit.kaggle.client import Kaggle, UnreachableError
 from fintune_kit.kaggle.delivery import deliver
 from tests.kaggle.fake_server import Session
@@ -47,10 +47,10 @@ def said():
 def push(loopback, chain, tmp_path, clock, said):
     """Pushes kernels by name."""
 
-    def go(*names, way="embed", **how):
-        delivery = deliver(chain, way=way)
-        how = Pushing(out=tmp_path / "build", delivery=delivery, say=said.append, sleep=clock.sleep, **how)
-        push_chain(Kaggle(), chain, chain.chosen(names), how=how)
+    def go(*names, method="embed", **how):
+        delivery = deliver(chain, method=method)
+        options = PushOptions(out=tmp_path / "build", delivery=delivery, say=said.append, sleep=clock.sleep, **how)
+        push_chain(Kaggle(), chain, chain.choose(names), options=options)
 
     return go
 
@@ -119,7 +119,7 @@ def test_complete_without_what_it_writes_is_not_done(loopback, push):
 
 def test_a_refused_push_is_a_failure_though_the_client_ends_with_zero(loopback, push):
     loopback.save_replies = [{"error": "Maximum weekly GPU quota of 30.00 hours reached."}]
-    with pytest.raises(UserError, match=r"01_data: Kaggle refused the push .*GPU hours are used up"):
+    with pytest.raises(UserError, match=r"01_data: Kaggle refused the push .*GPU hours of this week are used up"):
         push("01_data")
 
 
@@ -166,10 +166,9 @@ def push_tpu(loopback, tpu_chain, tmp_path, clock, said):
     """Pushes kernels of the chain with a TPU, as they were chosen."""
 
     def go(*names, after=None, **how):
-        how = Pushing(
-            out=tmp_path / "build", delivery=deliver(tpu_chain, way="embed"), say=said.append, sleep=clock.sleep, **how
-        )
-        push_chain(Kaggle(), tpu_chain, tpu_chain.chosen(names, after=after), how=how)
+        delivery = deliver(tpu_chain, method="embed")
+        options = PushOptions(out=tmp_path / "build", delivery=delivery, say=said.append, sleep=clock.sleep, **how)
+        push_chain(Kaggle(), tpu_chain, tpu_chain.choose(names, after=after), options=options)
 
     return go
 
@@ -317,7 +316,7 @@ def test_a_wait_ends_when_kaggle_stays_away(loopback, push, clock):
 
 
 def test_the_wheel_is_ready_before_a_kernel_attaches_it(loopback, push, clock, said):
-    push("01_data", way="dataset")
+    push("01_data", method="dataset")
     assert said[0] == "alice/fintune-kit-wheel: fintune_kit-9.9-py3-none-any.whl is ready"
     assert len(clock.slept) == 1
     methods = [name for name, _ in loopback.calls]

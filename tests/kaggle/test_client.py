@@ -9,7 +9,7 @@ from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.kaggle.client import Kaggle, UnreachableError
 from fintune_kit.kaggle.delivery import deliver
 from fintune_kit.kaggle.kernels import build_kernels
-from fintune_kit.kaggle.replies import push_fault
+from fintune_kit.kaggle.replies import find_push_fault
 from tests.kaggle.fake_server import Session
 
 REF = "alice/kit-01-data"
@@ -17,13 +17,13 @@ REF = "alice/kit-01-data"
 
 @pytest.fixture
 def built(chain, tmp_path):
-    made = build_kernels(chain, chain.kernels, out=tmp_path / "build", delivery=deliver(chain, way="embed"))
+    made = build_kernels(chain, chain.kernels, out=tmp_path / "build", delivery=deliver(chain, method="embed"))
     return {kernel.kernel.name: kernel.folder for kernel in made}
 
 
 def test_a_push_sends_what_was_built(loopback, built):
     reply = Kaggle().push(built["03_train"])
-    assert (reply.version, reply.error, push_fault(reply)) == (1, "", None)
+    assert (reply.version, reply.error, find_push_fault(reply)) == (1, "", None)
     assert reply.said == (
         "Kernel version 1 successfully pushed.  Please check progress at https://kaggle.com/code/alice/kit-03-train"
     )
@@ -39,14 +39,14 @@ def test_a_source_that_the_server_drops_is_seen_though_the_client_does_not_print
     loopback.save_replies.append({"invalidModelSources": ["alice/m/t/v/1"]})
     reply = Kaggle().push(built["01_data"])
     assert "m/t/v/1" not in reply.said, "the client prints it now: the test's reason is gone"
-    assert "model sources: alice/m/t/v/1" in push_fault(reply)
+    assert "model sources: alice/m/t/v/1" in find_push_fault(reply)
 
 
 def test_a_refusal_is_read_from_the_reply(loopback, built):
     loopback.save_replies.append({"error": "Maximum batch GPU session count of 2 reached."})
     reply = Kaggle().push(built["03_train"])
     assert reply.said == "Kernel push error: Maximum batch GPU session count of 2 reached."
-    assert "wait for one to end" in push_fault(reply)
+    assert "wait until one ends" in find_push_fault(reply)
 
 
 def test_the_owner_of_the_credentials(loopback, monkeypatch):
@@ -153,7 +153,7 @@ def test_without_credentials_one_sentence(loopback, monkeypatch, capfd):
 
 
 def test_a_dataset_is_made_once_and_then_gets_versions(loopback, tmp_path, chain):
-    build_kernels(chain, chain.kernels[:1], out=tmp_path, delivery=deliver(chain, way="dataset"))
+    build_kernels(chain, chain.kernels[:1], out=tmp_path, delivery=deliver(chain, method="dataset"))
     kaggle = Kaggle()
     assert kaggle.dataset_status("alice/fintune-kit-wheel") is None
     kaggle.publish_dataset(tmp_path / "wheel", "alice/fintune-kit-wheel")

@@ -24,12 +24,12 @@ def test_the_wheel_is_the_same_bytes_each_time(chain):
 def test_our_own_wheel_holds_the_sample_and_fits_into_a_notebook(repository):
     _, wheel = build_wheel(repository)
     names = zipfile.ZipFile(io.BytesIO(wheel)).namelist()
-    assert {"fintune_kit/sample/sujet_sample.csv", "fintune_kit/kaggle/session.py"} <= set(names)
+    assert {"fintune_kit/sample/sujet_sample.csv", "fintune_kit/kaggle/session/begin.py"} <= set(names)
     assert len(wheel) < 600_000, "as base64 it would not leave room for the notebook"
 
 
 def test_embedded_is_the_default_and_checked_by_its_hash(chain):
-    delivery = deliver(chain, way="embed")
+    delivery = deliver(chain, method="embed")
     assert delivery.sha256 == hashlib.sha256(delivery.wheel).hexdigest()
     assert delivery.dataset is None
 
@@ -82,7 +82,7 @@ def test_a_dataset_within_kaggles_limits(chain):
         "id": "alice/fintune-kit-wheel",
         "licenses": [{"name": "apache-2.0"}],
     }
-    assert deliver(chain, way="dataset").dataset == metadata["id"]
+    assert deliver(chain, method="dataset").dataset == metadata["id"]
 
 
 def git(checkout, *arguments):
@@ -97,23 +97,23 @@ def test_git_names_the_commit_and_refuses_what_would_not_travel(checkout, manife
     git(checkout, "add", ".")
     git(checkout, "commit", "--quiet", "-m", "all")
     chain = read_chain(checkout)
-    delivery = deliver(chain, way="git")
+    delivery = deliver(chain, method="git")
     assert delivery.name == f"git+https://github.com/alice/fintune-kit@{delivery.sha256}"
     assert len(delivery.sha256) == 40
     (checkout / "src" / "fintune_kit" / "new.py").write_text("")
     with pytest.raises(UserError, match="1 changed files would not travel"):
-        deliver(chain, way="git")
+        deliver(chain, method="git")
 
 
 @pytest.mark.parametrize("repository", [None, "git@github.com:alice/kit.git", "https://x y/z"])
 def test_git_needs_a_public_address(chain, repository):
     with pytest.raises(UserError, match="expected the public https:// address"):
-        deliver(replace(chain, repository=repository), way="git")
+        deliver(replace(chain, repository=repository), method="git")
 
 
 def test_git_outside_a_checkout_is_a_sentence(chain):
-    with pytest.raises(UserError, match="is no git checkout"):
-        deliver(replace(chain, repository="https://github.com/alice/kit"), way="git")
+    with pytest.raises(UserError, match="is not a git checkout"):
+        deliver(replace(chain, repository="https://github.com/alice/kit"), method="git")
 
 
 def test_a_folder_that_is_no_checkout_is_a_sentence(tmp_path):

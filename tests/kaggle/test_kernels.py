@@ -12,8 +12,10 @@ from fintune_kit.kaggle.kernels import build_kernels
 
 @pytest.fixture
 def build(chain, tmp_path):
-    def make(way="embed", **how):
-        made = build_kernels(chain, chain.kernels, out=tmp_path / "build", delivery=deliver(chain, way=way), **how)
+    def make(method="embed", **how):
+        made = build_kernels(
+            chain, chain.kernels, out=tmp_path / "build", delivery=deliver(chain, method=method), **how
+        )
         return {kernel.kernel.name: kernel.folder for kernel in made}
 
     return make
@@ -96,8 +98,8 @@ def session_in(built):
 
 
 def test_a_tpu_kernel_carries_its_packages_and_the_budget_of_a_session_of_nine_hours(tpu_chain, tmp_path):
-    chosen = tpu_chain.chosen(["02_pack", "03_train", "03_train_tpu"])
-    made = build_kernels(tpu_chain, chosen, out=tmp_path / "build", delivery=deliver(tpu_chain, way="embed"))
+    chosen = tpu_chain.choose(["02_pack", "03_train", "03_train_tpu"])
+    made = build_kernels(tpu_chain, chosen, out=tmp_path / "build", delivery=deliver(tpu_chain, method="embed"))
     pack, train, tpu = map(session_in, made)
     assert tpu["tpu_packages"] == {
         "requirements": ["jax==0.10.2", "libtpu==0.0.42.1", "numpy>=2.1"],
@@ -116,5 +118,5 @@ def test_a_tpu_kernel_carries_its_packages_and_the_budget_of_a_session_of_nine_h
 @pytest.mark.parametrize("content", ["no json", "[]", "{}"])
 def test_what_is_no_notebook_is_a_sentence(build, checkout, content):
     (checkout / "01_data.ipynb").write_text(content)
-    with pytest.raises(UserError, match="is no notebook"):
+    with pytest.raises(UserError, match="is not a notebook"):
         build()

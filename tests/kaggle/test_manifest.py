@@ -10,13 +10,13 @@ from fintune_kit.kaggle.manifest import read_chain, slugify
 
 def test_our_own_manifest_is_the_chain_of_the_four_notebooks(repository):
     chain = read_chain(repository, owner="alice")
-    assert [(kernel.name, kernel.accelerator, kernel.after) for kernel in chain.chosen([])] == [
+    assert [(kernel.name, kernel.accelerator, kernel.after) for kernel in chain.choose([])] == [
         ("01_data", None, ()),
         ("02_pack", None, ("01_data",)),
         ("03_train_p100", "NvidiaTeslaT4", ("02_pack",)),
         ("04_evaluate", "NvidiaTeslaT4", ("01_data", "02_pack", "03_train_p100")),
     ]
-    assert [kernel.writes for kernel in chain.chosen([])] == [
+    assert [kernel.writes for kernel in chain.choose([])] == [
         ("conversations",),
         ("packed",),
         ("run", "adapter"),
@@ -33,7 +33,7 @@ def test_our_own_manifest_has_another_way_to_train(repository):
     assert (tpu.after, tpu.writes) == (("02_pack",), ("run", "adapter"))
     assert tpu.environment == {"FINTUNE_RECIPE": "tpu_v5e8"}
     assert [kernel.name for kernel in chain.kernels][2:] == ["03_train_p100", "03_train_tpu_v5e8", "04_evaluate"]
-    assert chain.chosen(["04_evaluate"], after="03_train_tpu_v5e8")[0].after == ("01_data", "02_pack", tpu.name)
+    assert chain.choose(["04_evaluate"], after="03_train_tpu_v5e8")[0].after == ("01_data", "02_pack", tpu.name)
 
 
 def test_an_address_is_made_of_the_title(chain):
@@ -44,12 +44,12 @@ def test_an_address_is_made_of_the_title(chain):
 @pytest.mark.parametrize("name", ["02_pack", "02_pack.ipynb", "notebooks/02_pack.ipynb"])
 def test_a_kernel_is_named_as_a_user_would(chain, name):
     assert chain.kernel(name).name == "02_pack"
-    assert [kernel.name for kernel in chain.chosen(["03_train", name])] == ["02_pack", "03_train"], "the chain's order"
+    assert [kernel.name for kernel in chain.choose(["03_train", name])] == ["02_pack", "03_train"], "the chain's order"
 
 
 def test_an_unknown_notebook_is_told_what_there_is(chain):
     with pytest.raises(UserError, match=r"no notebook '05_x'.*expected one of 01_data, 02_pack, 03_train"):
-        chain.chosen(["05_x"])
+        chain.choose(["05_x"])
 
 
 def test_sources_and_settings_of_the_chain_are_each_kernels(checkout, manifest):
@@ -66,8 +66,8 @@ def test_an_optional_kernel_runs_only_where_it_is_named(checkout, manifest):
     manifest["kernels"][2]["optional"] = True
     (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
     chain = read_chain(checkout)
-    assert [kernel.name for kernel in chain.chosen([])] == ["01_data", "02_pack"]
-    assert [kernel.name for kernel in chain.chosen(["03_train"])] == ["03_train"]
+    assert [kernel.name for kernel in chain.choose([])] == ["01_data", "02_pack"]
+    assert [kernel.name for kernel in chain.choose(["03_train"])] == ["03_train"]
 
 
 def evaluation(kernels):
@@ -93,14 +93,14 @@ def evaluation(kernels):
     ],
 )
 def test_a_kernel_reads_the_run_that_is_named_and_evaluates_it_with_its_recipe(tpu_chain, names, after, training):
-    read, environment = evaluation(tpu_chain.chosen(names, after=after))
+    read, environment = evaluation(tpu_chain.choose(names, after=after))
     assert read == ("01_data", training)
     assert environment == ({"FINTUNE_RECIPE": "tpu_v5e8"} if training == "03_train_tpu" else {})
 
 
-def test_a_stand_in_changes_no_other_kernel(tpu_chain):
+def test_a_replacement_changes_no_other_kernel(tpu_chain):
     names = ["01_data", "02_pack", "03_train_tpu"]
-    assert tpu_chain.chosen([*names, "04_evaluate"])[:3] == tuple(map(tpu_chain.kernel, names))
+    assert tpu_chain.choose([*names, "04_evaluate"])[:3] == tuple(map(tpu_chain.kernel, names))
     assert tpu_chain.kernel("04_evaluate").after == ("01_data", "03_train"), "the manifest's own"
 
 
@@ -108,14 +108,14 @@ def test_only_the_recipe_goes_along_with_an_output(tpu_chain, checkout, manifest
     manifest["kernels"][3]["environment"] |= {"FINTUNE_TIME_BUDGET": "3h"}
     manifest["kernels"][4]["environment"] = {"FINTUNE_RECIPE": "p100", "FINTUNE_SOURCE": "a"}
     (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
-    _, environment = evaluation(read_chain(checkout).chosen(["04_evaluate"], after="03_train_tpu"))
+    _, environment = evaluation(read_chain(checkout).choose(["04_evaluate"], after="03_train_tpu"))
     assert environment == {"FINTUNE_RECIPE": "tpu_v5e8", "FINTUNE_SOURCE": "a"}
 
 
-def test_a_stand_in_must_stand_before_what_reads_it(tpu_chain, checkout, manifest):
+def test_a_replacement_must_come_before_the_kernel_that_reads_it(tpu_chain, checkout, manifest):
     manifest["kernels"][3:] = reversed(manifest["kernels"][3:])
     (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
-    first, _ = read_chain(checkout).chosen(["03_train_tpu", "04_evaluate"])
+    first, _ = read_chain(checkout).choose(["03_train_tpu", "04_evaluate"])
     assert (first.name, first.after) == ("04_evaluate", ("01_data", "03_train"))
 
 
@@ -128,9 +128,9 @@ def test_a_stand_in_must_stand_before_what_reads_it(tpu_chain, checkout, manifes
         (["03_train_tpu"], "03_train_tpu"),
     ],
 )
-def test_a_kernel_that_stands_in_for_nothing_is_a_sentence(tpu_chain, names, after):
-    with pytest.raises(UserError, match=f"--after {after} stands in for nothing that {names[0]} would read; .* out$"):
-        tpu_chain.chosen(names, after=after)
+def test_a_kernel_that_replaces_nothing_is_a_sentence(tpu_chain, names, after):
+    with pytest.raises(UserError, match=f"--after {after} replaces nothing that {names[0]} would read; .* out$"):
+        tpu_chain.choose(names, after=after)
 
 
 def test_a_missing_manifest_says_where_to_run(tmp_path):
@@ -143,14 +143,14 @@ def test_a_missing_manifest_says_where_to_run(tmp_path):
     [
         ({"owner": ""}, "has owner ''; expected text in quotes"),
         ({"owner": "your-kaggle-name"}, "put your Kaggle user name into kaggle-metadata.json"),
-        ({"owner": "al/ice"}, "'al/ice' is no Kaggle user name"),
+        ({"owner": "al/ice"}, "'al/ice' is not a Kaggle user name"),
         ({"private": "true"}, "has private 'true'; expected true or false"),
         ({"kernels": []}, "names no kernel"),
         ({"kernel": []}, "unknown key 'kernel'"),
         ({"kernels": [{"notebook": "01_data.ipynb", "title": "Kit 01"}]}, "does not say internet"),
         ({"kernels": [{"notebook": "05.ipynb", "title": "Kit 05", "internet": True}]}, "05.ipynb is missing"),
         ({"kernels": ["01_data.ipynb"]}, "holds str, expected an object"),
-        ({"environment": {"HF_TOKEN": "x"}}, "sets HF_TOKEN.*kernel's secrets"),
+        ({"environment": {"HF_TOKEN": "x"}}, "sets HF_TOKEN.*secrets of the kernel"),
         ({"environment": {"FINTUNE_HF_TOKEN": "x"}}, "sets FINTUNE_HF_TOKEN"),
         ({"environment": {"FINTUNE_RECIPE": 3}}, "sets FINTUNE_RECIPE to 3; expected text"),
         ({"dataset_sources": "bob/rows"}, "dataset_sources 'bob/rows'; expected a list"),
@@ -167,7 +167,7 @@ def test_a_fault_is_one_sentence(checkout, manifest, change, sentence):
 @pytest.mark.parametrize(
     ("number", "change", "sentence"),
     [
-        (0, {"after": ["02_pack.ipynb"]}, "01_data comes after 02_pack, expected a kernel that stands before it"),
+        (0, {"after": ["02_pack.ipynb"]}, "01_data comes after 02_pack, which is not listed before it"),
         (1, {"title": "KIT: 01 data"}, "01_data and 02_pack have the same address alice/kit-01-data"),
         (2, {"accelerator": 4}, "accelerator 4; expected a machine shape"),
         (2, {"machine": "T4"}, "unknown key 'machine'"),
@@ -181,7 +181,7 @@ def test_a_fault_of_a_kernel_names_it(checkout, manifest, number, change, senten
         read_chain(checkout)
 
 
-def test_what_is_no_json_is_said(checkout):
+def test_a_manifest_that_is_not_json_is_a_sentence(checkout):
     (checkout / "kaggle-metadata.json").write_text('{"owner": ')
     with pytest.raises(UserError, match="is not JSON"):
         read_chain(checkout)

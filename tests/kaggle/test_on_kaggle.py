@@ -56,8 +56,8 @@ def run(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     settings = {"FINTUNE_RECIPE": "smoke", "FINTUNE_SOURCE": f"{{input:{ROWS}}}/rows.csv"}
     chain = read_chain(repository, owner="alice")
     here = {"accelerator": None, "internet": False, "dataset_sources": (ROWS,), "model_sources": (MODEL,)}
-    chain = replace(chain, kernels=tuple(replace(k, environment=settings, **here) for k in chain.chosen(())))
-    delivery = deliver(chain, way="embed")
+    chain = replace(chain, kernels=tuple(replace(k, environment=settings, **here) for k in chain.choose(())))
+    delivery = deliver(chain, method="embed")
     build_kernels(chain, chain.kernels, out=folder / "build", delivery=delivery)
     kaggle = FakeKaggle(folder=folder, build=folder / "build")
     data, pack = kaggle.run("01_data"), kaggle.run("02_pack")

@@ -93,10 +93,10 @@ def run(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     shutil.rmtree(packed / "conversations")
 
     chain = read_chain(repository, owner="alice")
-    (kernel,) = chain.chosen([KERNEL])
+    (kernel,) = chain.choose([KERNEL])
     here = {"internet": False, "dataset_sources": (WHEELS,), "model_sources": (MODEL,)}
     kernel = replace(kernel, environment={"FINTUNE_RECIPE": "smoke"}, **here)
-    built = {"out": folder / "build", "delivery": deliver(chain, way="embed")}
+    built = {"out": folder / "build", "delivery": deliver(chain, method="embed")}
     kaggle = FakeKaggle(folder=folder, build=folder / "build")
     build_kernels(chain, [kernel], **built)
     stopped = kaggle.run(KERNEL, FINTUNE_TIME_BUDGET="1s", **devices(folder))

@@ -9,8 +9,8 @@ from fintune_kit.kaggle.replies import (
     LogLine,
     PushReply,
     failing_cell,
+    find_push_fault,
     last_error,
-    push_fault,
     ran_for,
     read_log,
     state_of,
@@ -23,25 +23,25 @@ PUSHED = "Kernel version 3 successfully pushed.  Please check progress at https:
     "said", [PUSHED, "Kernel version 3 successfully saved without running.  See https://kaggle.com/code/alice/kit"]
 )
 def test_only_this_is_a_success(said):
-    assert push_fault(PushReply(said=said)) is None
+    assert find_push_fault(PushReply(said=said)) is None
 
 
 @pytest.mark.parametrize(
     ("error", "remedy"),
     [
-        ("Maximum batch GPU session count of 2 reached.", "GPU sessions are all in use; wait for one to end"),
-        ("Maximum weekly GPU quota of 30.00 hours reached.", "this week's GPU hours are used up"),
-        ("Maximum weekly TPU quota of 20.00 hours reached.", "this week's TPU hours are used up"),
+        ("Maximum batch GPU session count of 2 reached.", "all GPU sessions are in use; wait until one ends"),
+        ("Maximum weekly GPU quota of 30.00 hours reached.", "the GPU hours of this week are used up"),
+        ("Maximum weekly TPU quota of 20.00 hours reached.", "the TPU hours of this week are used up"),
         ("Notebook not found", "check the owner"),
         ("Your account needs phone verification", "verify the phone"),
         ("403 - Forbidden", "this account may not do that"),
         ("The title is already in use", "change it in kaggle-metadata.json"),
-        ("Something new", "mend what it says and push again"),
+        ("Something new", "correct that and push again"),
     ],
 )
 def test_a_refusal_comes_with_what_to_do(error, remedy):
     for reply in (PushReply(said=f"Kernel push error: {error}"), PushReply(said="", error=error)):
-        fault = push_fault(reply)
+        fault = find_push_fault(reply)
         assert f"refused the push ({error})" in fault
         assert remedy in fault
 
@@ -49,22 +49,22 @@ def test_a_refusal_comes_with_what_to_do(error, remedy):
 @pytest.mark.parametrize("kind", ["dataset", "kernel", "competition", "model"])
 def test_a_dropped_source_is_a_failure_though_the_push_went_through(kind):
     said = f"The following are not valid {kind} sources and could not be added to the kernel: ['alice/nope']\n{PUSHED}"
-    fault = push_fault(PushReply(said=said, version=3))
+    fault = find_push_fault(PushReply(said=said, version=3))
     assert f"{kind} sources: alice/nope" in fault
     assert "cancel that run" in fault
 
 
 def test_a_replaced_accelerator_is_a_failure_though_the_push_went_through():
     warning = "⚠ Warning: 'NvidiaTeslaP100' is retired.\n  Sessions run on the default GPU (NvidiaTeslaT4) instead.\n"
-    fault = push_fault(PushReply(said=warning + PUSHED, version=3))
+    fault = find_push_fault(PushReply(said=warning + PUSHED, version=3))
     assert "replaced the accelerator" in fault
     assert "NvidiaTeslaP100" in fault
-    assert push_fault(PushReply(said=warning + PUSHED, version=3), any_machine=True) is None, "--force-accelerator"
+    assert find_push_fault(PushReply(said=warning + PUSHED, version=3), any_machine=True) is None, "--force-accelerator"
 
 
 @pytest.mark.parametrize("said", ["", "Kernel push error: see previous output", "502 Bad Gateway"])
 def test_an_answer_that_does_not_say_so_is_no_success(said):
-    assert push_fault(PushReply(said=said)) is not None
+    assert find_push_fault(PushReply(said=said)) is not None
 
 
 @pytest.mark.parametrize(

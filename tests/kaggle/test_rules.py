@@ -43,10 +43,13 @@ def test_what_is_right_passes(change):
     ("change", "sentence"),
     [
         ({"id": "your-kaggle-name/kit-03-train"}, "put your Kaggle user name into kaggle-metadata.json"),
-        ({"id": "al ice/kit-03-train"}, "'al ice' is no Kaggle user name"),
+        ({"id": "al ice/kit-03-train"}, "'al ice' is not a Kaggle user name"),
         ({"id": "kit-03-train"}, "'' makes"),
         ({"id": "alice/kit", "title": "Kit"}, "at least five characters"),
-        ({"id": "alice/kit-3-train"}, "not what Kaggle makes of the title 'Kit 03 train'; expected 'kit-03-train'"),
+        (
+            {"id": "alice/kit-3-train"},
+            "is 'kit-3-train', but Kaggle makes 'kit-03-train' from the title 'Kit 03 train'",
+        ),
         ({"is_private": "true"}, "is_private is 'true'; expected true or false"),
         ({"enable_internet": None}, "enable_internet is None"),
         ({"machine_shape": None}, "machine_shape is None; expected a shape, or an empty text for a CPU"),
@@ -55,7 +58,7 @@ def test_what_is_right_passes(change):
         ({"kernel_sources": ["alice/kit-02-pack/latest"]}, "kernel_sources has 'alice/kit-02-pack/latest'"),
         ({"model_sources": ["qwen-lm/qwen2.5"]}, "expected owner/model/framework/variation/version"),
         ({"model_sources": ["a/b/c/d/newest"]}, "expected owner/model/framework/variation/version"),
-        (TPU | {"docker_image": "gcr.io/x@sha256:1"}, "docker_image is set beside a TPU"),
+        (TPU | {"docker_image": "gcr.io/x@sha256:1"}, "docker_image is set, and it would replace the image of the TPU"),
         ({"enable_internet": False, "dataset_sources": []}, "attach a dataset of their wheels"),
     ],
 )
@@ -68,17 +71,17 @@ def test_a_fault_of_the_metadata(change, sentence):
 @pytest.mark.parametrize("shape", ["NvidiaTeslaP100", "TpuV38", "Tpu1VmV38", "TpuV232", "TpuV2256"])
 def test_a_retired_machine_is_refused_with_the_date_and_the_replacement(shape):
     instead = {"NvidiaTeslaP100": "NvidiaTeslaT4", "TpuV38": "TpuV5E8", "Tpu1VmV38": "TpuV5E8"}.get(
-        shape, "null, a CPU"
+        shape, "null (a CPU)"
     )
     change = {"machine_shape": shape, "enable_gpu": shape.startswith("Nvidia")}
     sentence = faults(change)
-    assert f"{shape} was retired by Kaggle on 2026-09-15" in sentence
+    assert f"Kaggle retired the accelerator {shape} on 2026-09-15" in sentence
     assert f"ask for {instead}" in sentence
     check_kernel(METADATA | change, NOTEBOOK, force_accelerator=True)
 
 
-def test_an_unknown_machine_is_refused_as_it_would_become_another():
-    assert "silently becomes another" in faults({"machine_shape": "NvidiaTeslaT4x2"})
+def test_an_unknown_machine_is_refused_because_kaggle_would_choose_another():
+    assert "would silently choose another" in faults({"machine_shape": "NvidiaTeslaT4x2"})
     check_kernel(METADATA | {"machine_shape": "NvidiaTeslaT4x2"}, NOTEBOOK, force_accelerator=True)
 
 
@@ -103,7 +106,7 @@ def test_a_notebook_that_is_too_large_is_told_how_to_be_smaller():
 
 
 @pytest.mark.parametrize(
-    ("line", "what"),
+    ("line", "secret"),
     [
         ("login('hf_" + "a1B2" * 8 + "')", "a Hugging Face token"),
         ("os.environ['KAGGLE_API_TOKEN'] = 'KGAT_" + "0f" * 16 + "'", "a Kaggle token"),
@@ -114,11 +117,11 @@ def test_a_notebook_that_is_too_large_is_told_how_to_be_smaller():
         ("wandb.login(key='" + "0f" * 20 + "')", "a Weights & Biases key"),
     ],
 )
-def test_a_secret_in_a_cell_is_found_and_not_repeated(line, what):
+def test_a_secret_in_a_cell_is_found_and_not_repeated(line, secret):
     notebook = copy.deepcopy(NOTEBOOK)
     notebook["cells"].append({"cell_type": "code", "metadata": {}, "source": [f"x = 1\n{line}"]})
     sentence = faults(notebook=notebook)
-    assert f"cell 1 holds what looks like {what}" in sentence
+    assert f"cell 1 seems to hold {secret}" in sentence
     assert not any(part in sentence for part in ("a1B2a1B2", "0f0f0f", "a1a1", "aB1aB1"))
 
 

@@ -44,7 +44,7 @@ class Building:
     def prepare(self, notebooks: tuple[str, ...]) -> tuple[Chain, tuple[Kernel, ...], Delivery]:
         """The chain, the chosen kernels, and the library as it travels."""
         chain = read_chain(self.manifest, owner=self.owner)
-        return chain, chain.chosen(notebooks, after=self.after), deliver(chain, way=self.deliver)
+        return chain, chain.choose(notebooks, after=self.after), deliver(chain, method=self.deliver)
 
 
 AS_DEFAULT = Building()
@@ -83,13 +83,13 @@ def push(
         resume: Attach the kernel's own previous output, and go on from there.
         until_done: Push a kernel that was stopped again until it is done; implies --wait.
     """
-    from fintune_kit.kaggle.chain import Pushing, push_chain
+    from fintune_kit.kaggle.chain import PushOptions, push_chain
     from fintune_kit.kaggle.client import Kaggle
 
     if all_ == bool(notebook):
         raise UserError("push takes either the notebooks to push or --all, as in `fintune-kit kaggle push 01_data`")
     chain, kernels, delivery = building.prepare(notebook)
-    how = Pushing(
+    options = PushOptions(
         out=building.out,
         delivery=delivery,
         wait=wait,
@@ -97,7 +97,7 @@ def push(
         until_done=until_done,
         force_accelerator=building.force_accelerator,
     )
-    push_chain(Kaggle(), chain, kernels, how=how)
+    push_chain(Kaggle(), chain, kernels, options=options)
 
 
 @kaggle.command
@@ -111,7 +111,7 @@ def status(*notebook: str, manifest: Manifest = Path(FILE), owner: Owner = None)
     from fintune_kit.kaggle.overview import describe_chain
 
     chain = read_chain(manifest, owner=owner)
-    print(describe_chain(Kaggle(), chain.chosen(notebook)))
+    print(describe_chain(Kaggle(), chain.choose(notebook)))
 
 
 @kaggle.command
@@ -125,9 +125,9 @@ def fetch(
         out: The folder to write.
     """
     from fintune_kit.kaggle.client import Kaggle
-    from fintune_kit.kaggle.fetching import fetch_kernel
+    from fintune_kit.kaggle.fetch import fetch_kernel
 
     chain = read_chain(manifest, owner=owner)
     client = Kaggle()
-    for kernel in chain.chosen(notebook):
+    for kernel in chain.choose(notebook):
         fetch_kernel(client, kernel, out=out)

@@ -1,7 +1,8 @@
-"""The two cells that a built notebook has beside its own: one before them, one after.
+"""The two generated cells of a built notebook: one before its own cells, one after them.
 
-The first needs nothing but Python: it gets the library, checks it, and hands over to `kaggle.session`, where all else
-is (packages, caches, secrets, inputs, the card). The last one weighs the output.
+The first cell needs nothing but Python. It unpacks the library, compares it with its SHA-256, and calls
+`session.begin`, which does the rest (packages, caches, secrets, inputs, the card). The last cell checks the size of the
+output.
 """
 
 import pprint
@@ -11,7 +12,7 @@ from typing import Any
 from fintune_kit.kaggle.delivery import Delivery
 
 _HEAD = '''\
-# Written by `fintune-kit kaggle build` from notebooks/{name}.ipynb and kaggle-metadata.json: change those, not this.
+# Written by `fintune-kit kaggle build` from notebooks/{name}.ipynb and kaggle-metadata.json. Edit those, not this cell.
 # It installs fintune-kit, compares it with the SHA-256 of what was built, and prepares the session.
 import base64
 import hashlib
@@ -32,7 +33,7 @@ target = kaggle / "temp" / f"fintune-kit-{{SHA256[:12]}}"  # outside working/, w
 
 
 def install(wheel: bytes, found_in: str) -> None:
-    """Checks the wheel and unpacks it, which is all that installing pure Python is, into a folder of its own."""
+    """Checks the wheel and unpacks it into a folder of its own. Pure Python needs no more than that."""
     found = hashlib.sha256(wheel).hexdigest()
     if found != SHA256:
         raise ValueError(f"the wheel in {{found_in}} has SHA-256 {{found}}, expected {{SHA256}}: build and push again")
@@ -62,14 +63,14 @@ sys.path.insert(0, str(target))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])
 importlib.invalidate_caches()
 
-from fintune_kit.kaggle.session import begin
+from fintune_kit.kaggle.session.begin import begin
 
 session = begin(SESSION, library=LIBRARY, sha256=SHA256)
 """
 
 _LAST = """\
-# Written by `fintune-kit kaggle build`: keeps the output below what Kaggle saves.
-from fintune_kit.kaggle.session import end
+# Written by `fintune-kit kaggle build`. It keeps the output below what Kaggle saves.
+from fintune_kit.kaggle.session.begin import end
 
 end()
 """
@@ -87,10 +88,10 @@ def first_cell(session: Mapping[str, Any], delivery: Delivery) -> str:
         "embed": _EMBED.format(payload=delivery.payload),
         "dataset": _DATASET.format(dataset=delivery.dataset, slug=(delivery.dataset or "").rpartition("/")[2]),
         "git": _GIT,
-    }[delivery.way]
+    }[delivery.method]
     return head + body + _TAIL
 
 
 def last_cell() -> str:
-    """The source of the cell that weighs the output."""
+    """The source of the cell that checks the size of the output."""
     return _LAST

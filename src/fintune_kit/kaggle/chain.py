@@ -18,7 +18,7 @@ from fintune_kit.kaggle.client import Kaggle, OutputFile, Status, UnreachableErr
 from fintune_kit.kaggle.delivery import Delivery
 from fintune_kit.kaggle.kernels import WHEEL_FOLDER, BuiltKernel, build_kernels
 from fintune_kit.kaggle.manifest import Chain, Kernel
-from fintune_kit.kaggle.replies import failing_cell, last_error, push_fault, read_log
+from fintune_kit.kaggle.replies import failing_cell, find_push_fault, last_error, read_log
 from fintune_kit.workspace import MANIFEST, write_text
 
 POLL_SECONDS = 60.0
@@ -31,7 +31,7 @@ _CHECKPOINT = re.compile(r"run/checkpoints/checkpoint-(\d+)/manifest\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pushing:
+class PushOptions:
     """How a chain is pushed."""
 
     out: Path
@@ -47,24 +47,24 @@ class Pushing:
     sleep: Callable[[float], None] = time.sleep
 
 
-def push_chain(kaggle: Kaggle, chain: Chain, kernels: Sequence[Kernel], *, how: Pushing) -> None:
+def push_chain(kaggle: Kaggle, chain: Chain, kernels: Sequence[Kernel], *, options: PushOptions) -> None:
     """Builds and checks all kernels, then pushes them in order.
 
     Raises:
         UserError: a fault in one of them (nothing is sent then), a refusal, or a run that failed.
     """
-    wait = how.wait or how.until_done
+    wait = options.wait or options.until_done
     _check_order(kernels, wait=wait)
-    _build(chain, kernels, how=how)
+    _build(chain, kernels, options=options)
     _check_inputs(kaggle, chain, kernels)
-    if how.delivery.dataset:
-        _publish(kaggle, how=how)
+    if options.delivery.dataset:
+        _publish(kaggle, options=options)
     for kernel in kernels:
-        previous = previous_output(kaggle, kernel) if how.resume else None
+        previous = previous_output(kaggle, kernel) if options.resume else None
         if previous == "":
-            how.say(f"{kernel.name}: done already, nothing to go on with")
+            options.say(f"{kernel.name}: done already, nothing to go on with")
             continue
-        _push_until_done(kaggle, chain, kernel, how=how, previous=previous, wait=wait)
+        _push_until_done(kaggle, chain, kernel, options=options, previous=previous, wait=wait)
 
 
 def previous_output(kaggle: Kaggle, kernel: Kernel) -> str | None:
@@ -103,7 +103,7 @@ def newest_step(files: Sequence[OutputFile]) -> int:
     return max((int(match.group(1)) for file in files if (match := _CHECKPOINT.fullmatch(file.name))), default=0)
 
 
-def wait_for(kaggle: Kaggle, kernel: Kernel, *, version: int, how: Pushing) -> Status:
+def wait_for(kaggle: Kaggle, kernel: Kernel, *, version: int, options: PushOptions) -> Status:
     """Polls until the session of a version has ended. Kaggle may be out of reach for a while without ending the wait.
 
     Just after a push the answer may still be about the version before: its state is asked once the new one is known.
@@ -118,32 +118,32 @@ def wait_for(kaggle: Kaggle, kernel: Kernel, *, version: int, how: Pushing) -> S
             if status.state not in ("waiting", "running"):
                 return status
             if status.state != said:
-                how.say(f"{kernel.name}: {status.state} after {waited / 60:.0f} min")
+                options.say(f"{kernel.name}: {status.state} after {waited / 60:.0f} min")
                 said = status.state
         except UnreachableError:
             silences += 1
             if silences > MOST_SILENCES:
                 raise
-        how.sleep(POLL_SECONDS)
+        options.sleep(POLL_SECONDS)
         waited += POLL_SECONDS
 
 
 def _push_until_done(
-    kaggle: Kaggle, chain: Chain, kernel: Kernel, *, how: Pushing, previous: str | None, wait: bool
+    kaggle: Kaggle, chain: Chain, kernel: Kernel, *, options: PushOptions, previous: str | None, wait: bool
 ) -> None:
     steps_before = 0
     for _ in range(MOST_SESSIONS):
-        (built,) = _build(chain, [kernel], how=how, previous=previous)
-        version = _push(kaggle, built, how=how)
+        (built,) = _build(chain, [kernel], options=options, previous=previous)
+        version = _push(kaggle, built, options=options)
         if not wait:
             return
-        status = wait_for(kaggle, kernel, version=version, how=how)
+        status = wait_for(kaggle, kernel, version=version, options=options)
         files, log = kaggle.outputs(kernel.ref)
         if status.state != "complete":
-            raise UserError(_what_failed(kernel, status, log, built=built, how=how))
+            raise UserError(_what_failed(kernel, status, log, built=built, options=options))
         missing = missing_stages(kernel, files)
         if not missing:
-            how.say(f"{kernel.name}: done, version {version} wrote {', '.join(kernel.writes)}")
+            options.say(f"{kernel.name}: done, version {version} wrote {', '.join(kernel.writes)}")
             return
         steps = newest_step(files)
         if not steps:
@@ -151,8 +151,8 @@ def _push_until_done(
                 f"{kernel.name} ended without {' and '.join(missing)} and without a checkpoint; read its log at "
                 f"kaggle.com/code/{kernel.ref}"
             )
-        how.say(f"{kernel.name}: stopped by its time budget after {steps} optimizer steps, with a checkpoint")
-        if not how.until_done:
+        options.say(f"{kernel.name}: stopped by its time budget after {steps} optimizer steps, with a checkpoint")
+        if not options.until_done:
             raise UserError(
                 f"{kernel.name} is not done (no {' and no '.join(missing)}); go on with `fintune-kit kaggle push "
                 f"{kernel.name} --resume --wait`, or --until-done"
@@ -166,37 +166,39 @@ def _push_until_done(
     raise UserError(f"{kernel.name} is not done after {MOST_SESSIONS} sessions; look at its log before it goes on")
 
 
-def _build(chain: Chain, kernels: Sequence[Kernel], *, how: Pushing, previous: str | None = None) -> list[BuiltKernel]:
+def _build(
+    chain: Chain, kernels: Sequence[Kernel], *, options: PushOptions, previous: str | None = None
+) -> list[BuiltKernel]:
     return build_kernels(
         chain,
         kernels,
-        out=how.out,
-        delivery=how.delivery,
+        out=options.out,
+        delivery=options.delivery,
         resume_from={kernels[0].name: previous} if previous else None,
-        force_accelerator=how.force_accelerator,
+        force_accelerator=options.force_accelerator,
     )
 
 
-def _push(kaggle: Kaggle, built: BuiltKernel, *, how: Pushing) -> int:
+def _push(kaggle: Kaggle, built: BuiltKernel, *, options: PushOptions) -> int:
     reply = kaggle.push(built.folder)
-    if fault := push_fault(reply, any_machine=how.force_accelerator):
+    if fault := find_push_fault(reply, any_machine=options.force_accelerator):
         raise UserError(f"{built.kernel.name}: {fault}")
-    how.say(f"{built.kernel.name}: pushed as version {reply.version}, {reply.url}")
+    options.say(f"{built.kernel.name}: pushed as version {reply.version}, {reply.url}")
     return reply.version
 
 
-def _publish(kaggle: Kaggle, *, how: Pushing) -> None:
-    ref = how.delivery.dataset
+def _publish(kaggle: Kaggle, *, options: PushOptions) -> None:
+    ref = options.delivery.dataset
     assert ref is not None
-    kaggle.publish_dataset(how.out / WHEEL_FOLDER, ref)
+    kaggle.publish_dataset(options.out / WHEEL_FOLDER, ref)
     for _ in range(MOST_SILENCES):  # it is created while the answer is already there, and cannot be attached before
         status = kaggle.dataset_status(ref)
         if status == "ready":
-            how.say(f"{ref}: {how.delivery.name} is ready")
+            options.say(f"{ref}: {options.delivery.name} is ready")
             return
         if status in ("failed", "deleted"):
             raise UserError(f"the dataset {ref} is {status}; look at it on kaggle.com, then push again")
-        how.sleep(POLL_SECONDS / 4)
+        options.sleep(POLL_SECONDS / 4)
     raise UserError(f"the dataset {ref} is not ready after minutes; look at it on kaggle.com, then push again")
 
 
@@ -229,14 +231,14 @@ def _check_inputs(kaggle: Kaggle, chain: Chain, kernels: Sequence[Kernel]) -> No
             raise UserError(f"{name} {what}; expected it complete: look at it with `fintune-kit kaggle status`")
 
 
-def _what_failed(kernel: Kernel, status: Status, log: str, *, built: BuiltKernel, how: Pushing) -> str:
+def _what_failed(kernel: Kernel, status: Status, log: str, *, built: BuiltKernel, options: PushOptions) -> str:
     lines = read_log(log)
-    kept = how.out / f"{kernel.name}.log"
+    kept = options.out / f"{kernel.name}.log"
     write_text(kept, "".join(line.text for line in lines))
     if status.state == "cancelled":
         return f"{kernel.name} was cancelled; push it again, with --resume if it had a checkpoint (log: {kept})"
     if cell := failing_cell(lines):
-        how.say(f"{kernel.name}: cell {cell[0]} failed\n{cell[1]}")
+        options.say(f"{kernel.name}: cell {cell[0]} failed\n{cell[1]}")
     said = status.message or last_error(lines)
     where = f"cell {cell[0]} of {built.folder / f'{kernel.name}.ipynb'}" if cell else "its session"
     return f"{kernel.name} failed in {where}: {said} (log: {kept}); mend it and push again"

@@ -1,10 +1,10 @@
-"""How the library reaches a kernel: a push carries one notebook and nothing else.
+"""How the library gets into a kernel. A push carries one notebook and no other file, so there are three methods.
 
-    embed      the wheel as base64 in the first cell; one upload, whole with the notebook's version      (the default)
+    embed      the wheel as base64 in the first cell: one upload, and each version carries its own library   (default)
     dataset    the wheel in a private dataset that the kernel attaches
     git        `pip install` of one commit of a public repository; needs internet
 
-The wheel is built by the project's own backend in this process: no network, the same bytes for the same tree.
+The project's own build backend makes the wheel in this process, without network. The same files give the same bytes.
 """
 
 import base64
@@ -20,49 +20,49 @@ from typing import Literal
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.kaggle.manifest import FILE, Chain
 
-WAYS: tuple[Literal["embed", "dataset", "git"], ...] = ("embed", "dataset", "git")
+METHODS: tuple[Literal["embed", "dataset", "git"], ...] = ("embed", "dataset", "git")
 DATASET_TITLE = "fintune-kit wheel"
 DATASET_SLUG = "fintune-kit-wheel"
 
 TPU_REQUIREMENTS = "requirements-tpu.txt"
 IMAGES_OWN = frozenset(("jinja2", "matplotlib", "numpy", "pyarrow", "scikit-learn", "scipy", "torch", "tqdm"))
-"""Kept as Kaggle's image has them, within our ranges: all else in the image was built against them."""
+"""Asked for as ranges, so that Kaggle's image may keep its own: the rest of the image was built against them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """What the first cell installs the library from."""
+    """From what the first cell installs the library."""
 
-    way: Literal["embed", "dataset", "git"]
+    method: Literal["embed", "dataset", "git"]
     name: str
     """The wheel's file name, or `git+URL@COMMIT`."""
     sha256: str
-    """Of the wheel; for git, the commit."""
+    """Of the wheel; with git, the commit."""
     wheel: bytes = b""
     dataset: str | None = None
     """`owner/slug` of the dataset that holds the wheel."""
 
     @property
     def payload(self) -> str:
-        """The wheel as base64."""
+        """The wheel as base64 text."""
         return base64.b64encode(self.wheel).decode("ascii")
 
 
-def deliver(chain: Chain, *, way: str) -> Delivery:
-    """Prepares the library for a chain's kernels.
+def deliver(chain: Chain, *, method: str) -> Delivery:
+    """Prepares the library for the kernels of a chain.
 
     Raises:
-        UserError: the checkout cannot be delivered this way; what to do is said.
+        UserError: this checkout cannot be delivered by this method.
     """
-    if way == "git":
+    if method == "git":
         return _by_commit(chain)
     name, wheel = build_wheel(chain.root)
     return Delivery(
-        way="dataset" if way == "dataset" else "embed",
+        method="dataset" if method == "dataset" else "embed",
         name=name,
         sha256=hashlib.sha256(wheel).hexdigest(),
         wheel=wheel,
-        dataset=f"{chain.owner}/{DATASET_SLUG}" if way == "dataset" else None,
+        dataset=f"{chain.owner}/{DATASET_SLUG}" if method == "dataset" else None,
     )
 
 
@@ -70,11 +70,11 @@ def build_wheel(root: Path) -> tuple[str, bytes]:
     """The file name and the bytes of this checkout's `py3-none-any` wheel.
 
     Raises:
-        MissingInputError: `root` is no checkout, or the build backend is not installed.
+        MissingInputError: `root` is not a checkout, or the build backend is not installed.
     """
     if not (root / "pyproject.toml").is_file():
         raise MissingInputError(
-            f"{root / 'pyproject.toml'} is missing; kernels are built from a checkout of fintune-kit: run this there"
+            f"{root / 'pyproject.toml'} is missing; kernels are built from a checkout of fintune-kit: run this in one"
         )
     try:
         from hatchling.builders.wheel import WheelBuilder
@@ -88,21 +88,21 @@ def build_wheel(root: Path) -> tuple[str, bytes]:
 
 
 def requirements_of(root: Path) -> list[str]:
-    """What a session needs beside the library: our pins, and ranges for what stays as Kaggle's image has it."""
+    """The packages that a session needs: our pins, and ranges for what Kaggle's image may keep."""
     declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     pins = _pins(root)
     return [spec if (name := _name(spec)) in IMAGES_OWN else pins.get(name, spec) for spec in declared]
 
 
 def tpu_packages_of(root: Path) -> dict[str, list[str]]:
-    """What a TPU session installs besides, without dependencies.
+    """The packages that only a TPU session needs. They are installed without their dependencies.
 
     Returns:
-        `requirements`: the lines of requirements-tpu.txt; a range among them is for what stays as the image has it.
-        `constraints`: our pins for the ranges, where the image's own is too old.
+        `requirements`: the lines of requirements-tpu.txt. A range among them lets the image keep its own version.
+        `constraints`: our pins for these ranges, used where the image's own version is too old.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: requirements-tpu.txt is missing.
     """
     if not (root / TPU_REQUIREMENTS).is_file():
         raise MissingInputError(
@@ -114,7 +114,7 @@ def tpu_packages_of(root: Path) -> dict[str, list[str]]:
 
 
 def dataset_metadata(chain: Chain) -> dict[str, object]:
-    """Kaggle's `dataset-metadata.json` for the wheel."""
+    """Kaggle's `dataset-metadata.json` for the dataset that holds the wheel."""
     return {
         "title": DATASET_TITLE,
         "id": f"{chain.owner}/{DATASET_SLUG}",
@@ -135,7 +135,7 @@ def _by_commit(chain: Chain) -> Delivery:
             f"use --deliver embed"
         )
     commit = _git(chain.root, "rev-parse", "HEAD")
-    return Delivery(way="git", name=f"git+{chain.repository}@{commit}", sha256=commit)
+    return Delivery(method="git", name=f"git+{chain.repository}@{commit}", sha256=commit)
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -147,7 +147,7 @@ def _git(root: Path, *arguments: str) -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"{root} is no git checkout, or git is not installed; use --deliver embed") from error
+        raise UserError(f"{root} is not a git checkout, or git is not installed; use --deliver embed") from error
     return done.stdout.strip()
 
 

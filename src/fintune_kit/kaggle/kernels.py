@@ -1,9 +1,9 @@
-"""Build folders: for each notebook of the chain, what `kaggle kernels push` takes.
+"""The build folders: one for each notebook of the chain, in the form that `kaggle kernels push` takes.
 
 build/kaggle/01_data/
     kernel-metadata.json    Kaggle's own: address, machine, sources
-    01_data.ipynb           the notebook between two generated cells, without outputs
-build/kaggle/wheel/         with --deliver dataset: dataset-metadata.json and the wheel
+    01_data.ipynb           the notebook without outputs, between the two generated cells
+build/kaggle/wheel/         with --deliver dataset only: dataset-metadata.json and the wheel
 """
 
 import json
@@ -27,7 +27,7 @@ WHEEL_FOLDER = "wheel"
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltKernel:
-    """A folder that is ready to be pushed."""
+    """A folder that can be pushed."""
 
     kernel: Kernel
     folder: Path
@@ -43,28 +43,28 @@ def build_kernels(
     resume_from: Mapping[str, str] | None = None,
     force_accelerator: bool = False,
 ) -> list[BuiltKernel]:
-    """Writes the build folder of each kernel, having checked all of them first.
+    """Checks all kernels, then writes the build folder of each.
 
     Args:
         out: the folder in which each kernel gets its own.
-        resume_from: for a kernel's name, the source that holds its own previous output (`owner/slug/version`).
-        force_accelerator: let a retired or unknown machine shape pass.
+        resume_from: for the name of a kernel, the source that holds its own earlier output (`owner/slug/version`).
+        force_accelerator: allow a retired or unknown machine shape.
 
     Raises:
-        UserError: something that Kaggle would refuse, or accept and not do; nothing is written then.
+        UserError: Kaggle would refuse one of them, or accept it and do something else; nothing is written then.
     """
-    made = []
+    checked = []
     for kernel in kernels:
         previous = (resume_from or {}).get(kernel.name)
         metadata = kernel_metadata(kernel, chain=chain, delivery=delivery, previous=previous)
         session = session_of(kernel, metadata=metadata, root=chain.root)
         notebook = with_generated_cells(read_notebook(kernel.notebook), first_cell(session, delivery), last_cell())
-        check_kernel(metadata, notebook, needs_git=delivery.way == "git", force_accelerator=force_accelerator)
-        made.append((kernel, metadata, json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"))
-    if delivery.way == "dataset":
+        check_kernel(metadata, notebook, needs_git=delivery.method == "git", force_accelerator=force_accelerator)
+        checked.append((kernel, metadata, json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"))
+    if delivery.method == "dataset":
         _write_dataset(out / WHEEL_FOLDER, chain=chain, delivery=delivery)
     built = []
-    for kernel, metadata, text in made:
+    for kernel, metadata, text in checked:
         folder = out / kernel.name
         write_text(folder / metadata["code_file"], text)
         write_json(folder / KERNEL_METADATA, metadata)
@@ -73,7 +73,7 @@ def build_kernels(
 
 
 def kernel_metadata(kernel: Kernel, *, chain: Chain, delivery: Delivery, previous: str | None = None) -> dict[str, Any]:
-    """Kaggle's `kernel-metadata.json`. Privacy, internet and machine are always said: the client's defaults changed."""
+    """Kaggle's `kernel-metadata.json`. It always says privacy, internet and machine: the client's defaults change."""
     kind = kind_of(kernel.accelerator)
     metadata = {
         "id": kernel.ref,
@@ -95,7 +95,7 @@ def kernel_metadata(kernel: Kernel, *, chain: Chain, delivery: Delivery, previou
 
 
 def session_of(kernel: Kernel, *, metadata: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """What the first cell tells `kaggle.session.begin`; `root` is the checkout, which pins the packages."""
+    """The settings that the first cell hands to `session.begin`. The checkout `root` pins the packages."""
     kind = kind_of(kernel.accelerator)
     session = {
         "kernel": kernel.name,
@@ -117,19 +117,21 @@ def read_notebook(path: Path) -> dict[str, Any]:
     """A notebook as JSON.
 
     Raises:
-        UserError: it is none.
+        UserError: the file is not a notebook.
     """
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         notebook["cells"], notebook["metadata"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no notebook ({error}); expected Jupyter's JSON with cells and metadata") from error
+        raise UserError(
+            f"{path} is not a notebook ({error}); expected Jupyter's JSON with cells and metadata"
+        ) from error
     result: dict[str, Any] = notebook
     return result
 
 
 def with_generated_cells(notebook: Mapping[str, Any], first: str, last: str) -> dict[str, Any]:
-    """The notebook between two cells, without outputs.
+    """The notebook without outputs, between two generated cells.
 
     `metadata.kaggle` is left out: it would pin the image of the session in which the notebook was last edited.
     """
@@ -155,7 +157,7 @@ def _code(identifier: str, source: str, *, hidden: bool) -> dict[str, Any]:
 
 
 def _write_dataset(folder: Path, *, chain: Chain, delivery: Delivery) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # a wheel of another version would travel with it
+    shutil.rmtree(folder, ignore_errors=True)  # else an older wheel would be uploaded with it
     folder.mkdir(parents=True)
     partial = folder / f"{delivery.name}.partial"
     partial.write_bytes(delivery.wheel)

@@ -1,9 +1,10 @@
-"""`kaggle-metadata.json`, our manifest of the chain: who owns the kernels, what each is called, runs on and reads.
+"""`kaggle-metadata.json`, our manifest of the chain: the owner, and the title, machine and inputs of each kernel.
 
-Kaggle itself never sees this file. `kernels` turns it into one folder a notebook, with Kaggle's own
+Kaggle never sees this file. `kernels` turns it into one folder for each notebook, with Kaggle's own
 `kernel-metadata.json` in it.
 
-    owner  title  ->  owner/slug           after: 01, 02   ->  kernel_sources: owner/slug-of-01, owner/slug-of-02
+    owner and title   ->  the address owner/slug
+    after: 01, 02     ->  kernel_sources: owner/slug-of-01, owner/slug-of-02
 """
 
 import json
@@ -18,7 +19,7 @@ from fintune_kit.errors import MissingInputError, UserError
 FILE = "kaggle-metadata.json"
 PLACEHOLDER = "your-kaggle-name"
 SETTINGS = ("FINTUNE_", "HF_HUB_")
-"""What `environment` may set; anything else is not ours to set, and a token would be readable in the notebook."""
+"""The variables that `environment` may set. A token is never one of them: the notebook would show it."""
 
 _CHAIN_KEYS = {"owner", "kernels", "dataset_sources", "model_sources", "private", "environment", "repository"}
 _KERNEL_KEYS = {
@@ -45,28 +46,28 @@ class Kernel:
     owner: str
     title: str
     accelerator: str | None
-    """Kaggle's machine shape; None is a CPU kernel, which draws on no quota."""
+    """Kaggle's machine shape. None is a CPU, which uses no quota."""
     internet: bool
     private: bool
     after: tuple[str, ...]
-    """Names of the kernels whose output this one reads."""
+    """Names of the kernels whose outputs this one reads."""
     writes: tuple[str, ...]
-    """Stages in its output; the kernel's work is done when each has its manifest."""
+    """The stages in its output. The kernel is done when each of them has its manifest."""
     dataset_sources: tuple[str, ...] = ()
     model_sources: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     docker_image: str | None = None
     optional: bool = False
-    """Not part of `all`: pushed only where it is named (another way to train, say)."""
+    """Pushed only where it is named, as the notebook that trains on a TPU."""
 
     @property
     def name(self) -> str:
-        """`01_data`: what the command line calls it."""
+        """`01_data`, as on the command line."""
         return self.notebook.stem
 
     @property
     def slug(self) -> str:
-        """Kaggle makes a kernel's address from its title."""
+        """Kaggle makes it from the title."""
         return slugify(self.title)
 
     @property
@@ -80,18 +81,18 @@ class Chain:
     """The kernels in the order in which they run."""
 
     root: Path
-    """Where the manifest lies: the top of a checkout."""
+    """The folder of the manifest: the top of a checkout."""
     kernels: tuple[Kernel, ...]
     repository: str | None
-    """For `--deliver git`."""
+    """The public https:// address of this project; for `--deliver git`."""
 
     @property
     def owner(self) -> str:
-        """The Kaggle account of all its kernels."""
+        """The Kaggle account that all kernels belong to."""
         return self.kernels[0].owner
 
     def kernel(self, name: str) -> Kernel:
-        """The kernel of a notebook: `03_train_p100`, `03_train_p100.ipynb` or its path.
+        """The kernel of a notebook, named as `03_train_p100`, `03_train_p100.ipynb` or by its path.
 
         Raises:
             UserError: the manifest has no such notebook.
@@ -102,63 +103,67 @@ class Chain:
         known = ", ".join(kernel.name for kernel in self.kernels)
         raise UserError(f"there is no notebook {name!r} in {FILE}; expected one of {known}")
 
-    def chosen(self, names: Sequence[str], *, after: str | None = None) -> tuple[Kernel, ...]:
-        """The named kernels in the chain's order; all that are not optional where none is named.
+    def choose(self, names: Sequence[str], *, after: str | None = None) -> tuple[Kernel, ...]:
+        """The named kernels in the order of the chain. Where none is named: all kernels except the optional ones.
 
-        An optional one that is named stands in for those that are not and write the same stages: what reads the run on
-        a GPU reads the run on a TPU instead.
+        An optional kernel that is named replaces the kernels that write the same stages and are not named. So the
+        evaluation reads the run on a TPU in place of the run on a GPU.
 
         Args:
-            after: a kernel that stands in so without being chosen itself.
+            after: a kernel that replaces others in this way without being chosen itself.
 
         Raises:
-            UserError: there is no such notebook, or `after` stands in for none.
+            UserError: there is no such notebook, or `after` replaces none.
         """
         wanted = {self.kernel(name).name for name in names}
         kernels = tuple(k for k in self.kernels if (k.name in wanted if wanted else not k.optional))
         if after is not None:
-            kernels, before = self._behind(self.kernel(after), kernels), kernels
+            kernels, before = self._reading(self.kernel(after), kernels), kernels
             if kernels == before:
                 raise UserError(
-                    f"--after {after} stands in for nothing that {', '.join(k.name for k in kernels)} would read; "
-                    f"expected a notebook that writes the same as another in their `after` ({FILE}): name such a one, "
+                    f"--after {after} replaces nothing that {', '.join(k.name for k in kernels)} would read; expected "
+                    f"a notebook that writes the same stages as one in their `after` ({FILE}): name such a notebook, "
                     f"or leave --after out"
                 )
-        for stand_in in [kernel for kernel in kernels if kernel.optional]:
-            kernels = self._behind(stand_in, kernels, besides=wanted)
+        for optional in [kernel for kernel in kernels if kernel.optional]:
+            kernels = self._reading(optional, kernels, keep=wanted)
         return kernels
 
-    def _behind(
-        self, stand_in: Kernel, kernels: Sequence[Kernel], *, besides: Collection[str] = ()
+    def _reading(
+        self, replacement: Kernel, kernels: Sequence[Kernel], *, keep: Collection[str] = ()
     ) -> tuple[Kernel, ...]:
-        """The kernels with `stand_in` in place of those (but `besides`) that write the same stages.
+        """The kernels, where each reads `replacement` in place of the kernels that write the same stages.
 
-        With its output goes its recipe: an adapter is evaluated with the recipe that it was trained with.
+        The recipe goes with the output: an adapter is evaluated with the recipe that it was trained with.
+
+        Args:
+            keep: names of kernels that are not replaced.
         """
         order = [kernel.name for kernel in self.kernels]
-        same = {k.name for k in self.kernels if set(k.writes) == set(stand_in.writes)} - {stand_in.name, *besides}
-        recipe = {name: value for name, value in stand_in.environment.items() if name == "FINTUNE_RECIPE"}
+        replaced = {k.name for k in self.kernels if set(k.writes) == set(replacement.writes)}
+        replaced -= {replacement.name, *keep}
+        recipe = {name: value for name, value in replacement.environment.items() if name == "FINTUNE_RECIPE"}
 
-        def moved(kernel: Kernel) -> Kernel:
-            if not same & set(kernel.after) or order.index(kernel.name) <= order.index(stand_in.name):
+        def redirect(kernel: Kernel) -> Kernel:
+            if not replaced & set(kernel.after) or order.index(kernel.name) <= order.index(replacement.name):
                 return kernel
-            after = dict.fromkeys(stand_in.name if name in same else name for name in kernel.after)
+            after = dict.fromkeys(replacement.name if name in replaced else name for name in kernel.after)
             return replace(kernel, after=tuple(after), environment={**kernel.environment, **recipe})
 
-        return tuple(moved(kernel) for kernel in kernels)
+        return tuple(redirect(kernel) for kernel in kernels)
 
 
-def fault_of_owner(owner: str) -> str | None:
-    """What is wrong with a Kaggle user name, or None."""
+def find_owner_fault(owner: str) -> str | None:
+    """A sentence about a text that is not a Kaggle user name, or None."""
     if owner == PLACEHOLDER:
         return f"the owner is still {PLACEHOLDER}; put your Kaggle user name into {FILE}, or pass --owner NAME"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", owner):
-        return f"the owner {owner!r} is no Kaggle user name; expected letters, digits, hyphens and underscores"
+        return f"the owner {owner!r} is not a Kaggle user name; expected letters, digits, hyphens and underscores"
     return None
 
 
 def slugify(title: str) -> str:
-    """Kaggle's address for a title: lower case, runs of all else become one hyphen."""
+    """Kaggle's address for a title: lower case, with one hyphen in place of everything else."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
@@ -166,26 +171,28 @@ def read_chain(path: Path, *, owner: str | None = None) -> Chain:
     """Reads and checks the manifest.
 
     Args:
-        path: the manifest, or the folder that it lies in.
+        path: the manifest, or its folder.
         owner: the Kaggle account; None takes the manifest's.
 
     Raises:
         MissingInputError: there is no manifest.
-        UserError: it is no JSON, a key is unknown, missing or of another kind, or the order is impossible.
+        UserError: it is not JSON, a key is unknown, missing or of another type, or the order is impossible.
     """
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise MissingInputError(f"{file} is missing; run this at the top of the checkout, or name it with --manifest")
+        raise MissingInputError(
+            f"{file} is missing; run this at the top of the checkout, or name the file with --manifest"
+        )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise UserError(f"{file} is not JSON ({error}); correct it there") from error
+        raise UserError(f"{file} is not JSON ({error}); correct it") from error
     _check_keys(content, _CHAIN_KEYS, where=str(file))
     entries = _get(content, "kernels", list, where=str(file))
     if not entries:
-        raise UserError(f"{file} names no kernel; expected one for each notebook under `kernels`")
+        raise UserError(f"{file} names no kernel; expected one for each notebook, under `kernels`")
     account = owner or _get(content, "owner", str, where=str(file))
-    if fault := fault_of_owner(account):
+    if fault := find_owner_fault(account):
         raise UserError(fault)
     kernels = tuple(_kernel(entry, content, root=file.parent, owner=account) for entry in entries)
     _check_order(kernels)
@@ -231,13 +238,13 @@ def _check_order(kernels: Sequence[Kernel]) -> None:
         missing = [name for name in kernel.after if name not in seen]
         if missing:
             raise UserError(
-                f"{FILE}: {kernel.name} comes after {', '.join(missing)}, expected a kernel that stands before it: "
-                f"put them in the order in which they run"
+                f"{FILE}: {kernel.name} comes after {', '.join(missing)}, which is not listed before it: list the "
+                f"kernels in the order in which they run"
             )
         if kernel.slug in slugs:
             raise UserError(
-                f"{FILE}: {slugs[kernel.slug]} and {kernel.name} have the same address {kernel.ref}; give each a title "
-                f"of its own"
+                f"{FILE}: {slugs[kernel.slug]} and {kernel.name} have the same address {kernel.ref}; give them "
+                f"different titles"
             )
         seen.add(kernel.name)
         slugs[kernel.slug] = kernel.name
@@ -247,8 +254,8 @@ def _check_environment(environment: Mapping[str, Any], *, where: str) -> None:
     for name, value in environment.items():
         if not name.startswith(SETTINGS) or ("TOKEN" in name and name != "FINTUNE_TOKENIZER"):
             raise UserError(
-                f"{where} sets {name}; expected settings that begin with {' or '.join(SETTINGS)}: a token belongs into "
-                f"the kernel's secrets (Add-ons, Secrets: HF_TOKEN)"
+                f"{where} sets {name}; expected settings that begin with {' or '.join(SETTINGS)}: put a token into the "
+                f"secrets of the kernel (Add-ons, Secrets: HF_TOKEN)"
             )
         if not isinstance(value, str):
             raise UserError(f"{where} sets {name} to {value!r}; expected text in quotes")

@@ -1,7 +1,7 @@
-"""Reading what Kaggle answers: success is what the text says, never an exit code.
+"""Kaggle's answers, read: success is judged by the text of a reply, never by an exit code.
 
-The client ends with 0 when a push was refused, when a source was dropped, when the machine was replaced and when the
-run it asks about has failed. So each reply is judged here, and each refusal that we know comes with what to do.
+Kaggle's client ends with 0 when a push was refused, when a source was dropped, when the machine was replaced, and when
+the run that it reports has failed. So every reply is judged here. Each refusal that we know comes with its remedy.
 """
 
 import json
@@ -25,17 +25,17 @@ _STATES: Mapping[str, State] = {
 _REFUSALS = (
     (
         r"batch (GPU|TPU|CPU)? ?session count of (\d+)",
-        "{0} sessions are all in use; wait for one to end (`fintune-kit kaggle status`) and push again",
+        "all {0} sessions are in use; wait until one ends (`fintune-kit kaggle status`) and push again",
     ),
     (
         r"weekly (GPU|TPU) quota of ([\d.]+) hours",
-        "this week's {0} hours are used up; push again after the reset that `fintune-kit kaggle status` names",
+        "the {0} hours of this week are used up; push again after the reset, which `fintune-kit kaggle status` names",
     ),
     (
         r"phone|verif",
-        "the account is not verified for this; verify the phone (TPU: the identity) at kaggle.com/settings",
+        "the account is not verified for this; verify the phone (for a TPU: the identity) at kaggle.com/settings",
     ),
-    (r"[Nn]otebook not found", "no such kernel in this account; check the owner in kaggle-metadata.json"),
+    (r"[Nn]otebook not found", "this account has no such kernel; check the owner in kaggle-metadata.json"),
     (r"[Pp]ermission|[Ff]orbidden|403", "this account may not do that; check the owner in kaggle-metadata.json"),
     (r"title.*(in use|exists|taken)|slug.*in use", "another kernel has this title; change it in kaggle-metadata.json"),
 )
@@ -46,15 +46,15 @@ _PUSHED = re.compile(r"Kernel version (?:(\d+) )?successfully (?:pushed|saved)")
 
 @dataclass(frozen=True, kw_only=True)
 class PushReply:
-    """What came back from a push."""
+    """Kaggle's answer to a push."""
 
     said: str
-    """What the client printed, on both streams."""
+    """The lines that the client printed on both streams."""
     version: int = 0
     url: str = ""
     error: str = ""
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Sources that the server left out, by kind; the client does not print all of them."""
+    """Sources that the server left out, by kind. The client prints only some of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +67,11 @@ class LogLine:
     text: str
 
 
-def push_fault(reply: PushReply, *, any_machine: bool = False) -> str | None:
-    """What is wrong with a push and what to do about it; None when the kernel runs as it was asked for.
+def find_push_fault(reply: PushReply, *, any_machine: bool = False) -> str | None:
+    """A sentence about a push that did not do what was asked, with its remedy; None after a success.
 
     Args:
-        any_machine: the user insisted on an accelerator that Kaggle replaces.
+        any_machine: accept a machine that replaces the one that was asked for.
     """
     refused = re.search(r"Kernel push error: (.*)", reply.said)
     if reply.error or refused:
@@ -83,36 +83,36 @@ def push_fault(reply: PushReply, *, any_machine: bool = False) -> str | None:
     if dropped:
         named = "; ".join(f"{kind}: {', '.join(sources)}" for kind, sources in dropped.items())
         return (
-            f"Kaggle started the kernel without some of what it reads ({named}): cancel that run in the browser, check "
-            f"that each exists and that its kernel has finished, and push again"
+            f"Kaggle started the kernel without some of its sources ({named}): cancel that run in the browser, check "
+            f"that each source exists and is finished, and push again"
         )
     if _REPLACED.search(reply.said) and not any_machine:
         line = next(line.strip() for line in reply.said.splitlines() if _REPLACED.search(line))
         return (
-            f"Kaggle replaced the accelerator ({line}): cancel that run in the browser, and name one that exists in "
+            f"Kaggle replaced the accelerator ({line}): cancel that run in the browser, and write one that exists into "
             f"kaggle-metadata.json"
         )
     if not _PUSHED.search(reply.said):
         said = " / ".join(line.strip() for line in reply.said.strip().splitlines()[-2:]) or "nothing"
-        return f"Kaggle's answer does not say that the kernel was pushed (it says: {said}): look at the kernel's page"
+        return f"Kaggle did not confirm the push (it said: {said}): look at the page of the kernel"
     return None
 
 
 def remedy_for(error: str) -> str:
-    """What to do about a refusal."""
+    """The remedy for a refusal."""
     for pattern, remedy in _REFUSALS:
         if match := re.search(pattern, error):
             return remedy.format(*(group or "batch" for group in match.groups()))
-    return "mend what it says and push again"
+    return "correct that and push again"
 
 
 def state_of(status: str) -> State:
-    """The state behind Kaggle's status, as `COMPLETE` or `KernelWorkerStatus.COMPLETE`; one we do not know runs on."""
+    """The state behind a status, as `COMPLETE` or `KernelWorkerStatus.COMPLETE`. An unknown one counts as running."""
     return _STATES.get(status.rpartition(".")[2].upper(), "running")
 
 
 def read_log(log: str) -> list[LogLine]:
-    """Kaggle's log, a JSON list of pieces; what is none of that becomes one piece."""
+    """The pieces of Kaggle's log, which is a JSON list. A log in any other form becomes one piece."""
     if not log.strip():
         return []
     try:
@@ -130,7 +130,7 @@ def read_log(log: str) -> list[LogLine]:
 
 
 def failing_cell(lines: Sequence[LogLine]) -> tuple[int, str] | None:
-    """The number of the cell that failed and its traceback, as papermill reports them; None where there is none."""
+    """The number and the traceback of the cell that failed, as papermill reports them; None where no cell failed."""
     text = _without_colours("".join(line.text for line in lines))
     found = list(re.finditer(r'Exception encountered at "In \[(\d+)\]":\s*\n(?:-+\n)?', text))
     if not found:
@@ -140,7 +140,7 @@ def failing_cell(lines: Sequence[LogLine]) -> tuple[int, str] | None:
 
 
 def last_error(lines: Sequence[LogLine]) -> str:
-    """The line that says what went wrong: the traceback's last, else the log's last."""
+    """The line that names the error: the last of the traceback, else the last of the log."""
     cell = failing_cell(lines)
     text = cell[1] if cell else _without_colours("".join(line.text for line in lines))
     said = [line.strip() for line in text.splitlines() if line.strip()]
@@ -149,7 +149,7 @@ def last_error(lines: Sequence[LogLine]) -> str:
 
 
 def ran_for(lines: Sequence[LogLine]) -> float:
-    """Seconds from the session's begin to the log's last piece."""
+    """Seconds from the start of the session to the last piece of its log."""
     return max((line.seconds for line in lines), default=0.0)
 
 

@@ -1,6 +1,7 @@
-"""What is checked before anything is sent: what Kaggle refuses, and what it accepts and then does not do.
+"""The rules that a kernel must keep before it is sent.
 
-Each rule yields a sentence for what it finds. All of a kernel's faults are told at once.
+Kaggle refuses some faults. It accepts others and then does something else. Each rule yields a sentence for each fault
+that it finds, and one error tells all of them.
 """
 
 import json
@@ -9,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.accelerators import fault_of, kind_of
-from fintune_kit.kaggle.manifest import fault_of_owner, slugify
+from fintune_kit.kaggle.accelerators import find_accelerator_fault, kind_of
+from fintune_kit.kaggle.manifest import find_owner_fault, slugify
 
 NOTEBOOK_BYTES = 1_000_000
-"""Kaggle's limit on a notebook's source is about a megabyte."""
+"""Kaggle takes the source of a notebook up to about a megabyte."""
 
 _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/[a-z0-9][a-z0-9-]*(/[0-9]+)?", re.IGNORECASE)
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+/[\w.-]+/[0-9]+")
@@ -34,14 +35,18 @@ def check_kernel(
     needs_git: bool = False,
     force_accelerator: bool = False,
 ) -> None:
-    """Checks what is about to be sent.
+    """Checks a kernel before it is sent.
+
+    Args:
+        needs_git: the first cell installs the library from the network.
+        force_accelerator: allow a retired or unknown machine shape.
 
     Raises:
-        UserError: with all faults that were found.
+        UserError: it names all faults that were found.
     """
     faults = [
         *_address(metadata),
-        *_said_explicitly(metadata),
+        *_explicit(metadata),
         *_sources(metadata),
         *_machine(metadata, force=force_accelerator),
         *_network(metadata, needs_git=needs_git),
@@ -55,18 +60,18 @@ def check_kernel(
 def _address(metadata: Mapping[str, Any]) -> Iterator[str]:
     owner, _, slug = str(metadata.get("id", "")).partition("/")
     title = str(metadata.get("title", ""))
-    if fault := fault_of_owner(owner):
+    if fault := find_owner_fault(owner):
         yield fault
     if len(title) < 5 or len(slug) < 5:
         yield f"the title {title!r} makes the address {slug!r}; expected at least five characters of each"
     elif slug != slugify(title):
-        yield f"the address {slug!r} is not what Kaggle makes of the title {title!r}; expected {slugify(title)!r}"
+        yield f"the address is {slug!r}, but Kaggle makes {slugify(title)!r} from the title {title!r}; correct one"
 
 
-def _said_explicitly(metadata: Mapping[str, Any]) -> Iterator[str]:
+def _explicit(metadata: Mapping[str, Any]) -> Iterator[str]:
     for key in ("is_private", "enable_internet"):
         if not isinstance(metadata.get(key), bool):
-            yield f"{key} is {metadata.get(key)!r}; expected true or false, the client's default is not as documented"
+            yield f"{key} is {metadata.get(key)!r}; expected true or false: the client's own default is uncertain"
     if not isinstance(metadata.get("machine_shape"), str):
         yield f"machine_shape is {metadata.get('machine_shape')!r}; expected a shape, or an empty text for a CPU"
     elif metadata.get("enable_gpu") != (kind_of(metadata["machine_shape"]) == "gpu"):
@@ -85,11 +90,11 @@ def _sources(metadata: Mapping[str, Any]) -> Iterator[str]:
 
 def _machine(metadata: Mapping[str, Any], *, force: bool) -> Iterator[str]:
     shape = str(metadata.get("machine_shape", ""))
-    fault = fault_of(shape)
+    fault = find_accelerator_fault(shape)
     if fault and not force:
         yield fault
     if metadata.get("docker_image") and kind_of(shape) == "tpu":
-        yield "docker_image is set beside a TPU, whose image it would replace; leave it out"
+        yield "docker_image is set, and it would replace the image of the TPU; leave it out"
 
 
 def _network(metadata: Mapping[str, Any], *, needs_git: bool) -> Iterator[str]:
@@ -99,32 +104,32 @@ def _network(metadata: Mapping[str, Any], *, needs_git: bool) -> Iterator[str]:
         yield "internet is off, but --deliver git installs from the network; use --deliver embed"
     if not metadata.get("dataset_sources"):
         yield (
-            "internet is off, so the pinned packages cannot come from PyPI; attach a dataset of their wheels "
-            "(dataset_sources), or turn it on"
+            "internet is off, so pip cannot get the packages from PyPI; attach a dataset of their wheels "
+            "(dataset_sources), or turn internet on"
         )
 
 
 def _notebook(notebook: Mapping[str, Any]) -> Iterator[str]:
     if not notebook.get("metadata", {}).get("kernelspec", {}).get("name"):
-        yield "the notebook names no kernel (metadata.kernelspec.name), and Kaggle's papermill stops without one"
+        yield "the notebook names no kernel (metadata.kernelspec.name), but Kaggle's papermill needs one; set it"
     tags = {tag for cell in notebook["cells"] for tag in cell.get("metadata", {}).get("tags", [])}
     if "raises-exception" in tags:
-        yield "a cell has the tag raises-exception, which Kaggle's papermill ignores: the run would end there"
+        yield "a cell has the tag raises-exception, which Kaggle's papermill ignores, so the run would end there"
     size = len(json.dumps(notebook, ensure_ascii=False).encode())
     if size > NOTEBOOK_BYTES:
         yield (
-            f"the notebook has {size:,} bytes, Kaggle takes about {NOTEBOOK_BYTES:,}; use --deliver dataset, or make "
-            f"the library smaller"
+            f"the notebook has {size:,} bytes, and Kaggle takes about {NOTEBOOK_BYTES:,}; use --deliver dataset, or "
+            f"make the library smaller"
         )
 
 
 def _secrets(notebook: Mapping[str, Any]) -> Iterator[str]:
-    """Names the cell and the kind, never the text."""
-    for number, cell in enumerate(notebook["cells"]):
+    """Names the cell and the kind of secret, never its text."""
+    for index, cell in enumerate(notebook["cells"]):
         source = "".join(cell.get("source", ""))
-        for what, pattern in _SECRETS.items():
+        for secret, pattern in _SECRETS.items():
             if pattern.search(source):
                 yield (
-                    f"cell {number} holds what looks like {what}; take it out, revoke it, and attach it as a secret of "
+                    f"cell {index} seems to hold {secret}; take it out, revoke it, and attach a new one as a secret of "
                     f"the kernel (Add-ons, Secrets)"
                 )

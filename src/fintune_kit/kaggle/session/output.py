@@ -1,6 +1,7 @@
-"""The output of a session: Kaggle saves 20 GB of `working/` and fails a session that leaves more.
+"""The output of a session, kept below the 20 GB that Kaggle saves: a session that leaves more fails.
 
-What may go, in this order: what was never finished, all but the newest checkpoint, and, once the run is done, that too.
+Where room is needed, three things are deleted, in this order: unfinished folders, all checkpoints except the newest,
+and the newest one where the run is done.
 """
 
 import shutil
@@ -11,19 +12,19 @@ from fintune_kit.errors import UserError
 from fintune_kit.workspace import MANIFEST, newest_checkpoint
 
 LIMIT = 19_500_000_000
-"""Half a gigabyte below Kaggle's 20 GB: the executed notebook and the log are saved too."""
+"""Half a gigabyte below Kaggle's 20 GB. Kaggle saves the executed notebook and the log beside it."""
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """The size of all files below a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def keep_output_small(working: Path, *, limit: int = LIMIT) -> str:
-    """Deletes what the next session can do without until the output fits, and says in a sentence what was done.
+    """Deletes what the next session does not need until the output fits, and returns a sentence about it.
 
     Raises:
-        UserError: it does not fit even so; the largest folders are named.
+        UserError: the output is still too large; the largest folders are named.
     """
     size = folder_bytes(working)
     removed = []
@@ -37,7 +38,7 @@ def keep_output_small(working: Path, *, limit: int = LIMIT) -> str:
         largest = sorted(((folder_bytes(path), path.name) for path in working.iterdir()), reverse=True)[:3]
         named = ", ".join(f"{name} {bytes_ / 1e9:.2f} GB" for bytes_, name in largest)
         raise UserError(
-            f"the output has {size / 1e9:.2f} GB, Kaggle saves {limit / 1e9:.2f} GB ({named}); delete what is not "
+            f"the output has {size / 1e9:.2f} GB, and Kaggle saves {limit / 1e9:.2f} GB ({named}); delete what is not "
             f"needed in a cell before the last one"
         )
     deleted = f"; deleted to make room: {', '.join(removed)}" if removed else ""

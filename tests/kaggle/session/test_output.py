@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.output import folder_bytes, keep_output_small
+from fintune_kit.kaggle.session.output import folder_bytes, keep_output_small
 from fintune_kit.workspace import sha256_of
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.hardware import find_machine
-from fintune_kit.kaggle.session import begin, check_card, end, find_token, torch_for
+from fintune_kit.kaggle.accelerators import check_card
+from fintune_kit.kaggle.session.begin import begin, end, find_token, torch_for
 from tests.kaggle.conftest import pretend_installed
 
 LIBRARY = {"library": "fintune_kit-9.9-py3-none-any.whl", "sha256": "ab" * 32}
@@ -118,13 +119,13 @@ def test_two_models_need_a_word(environment, kaggle_root):
     models = ["a/m/f/v/1", "b/n/f/v/1"]
     for model in models:
         attach(kaggle_root, f"models/{model}")
-    with pytest.raises(UserError, match="say which with FINTUNE_MODEL"):
+    with pytest.raises(UserError, match="choose one with FINTUNE_MODEL"):
         begin(session(model_sources=models), **LIBRARY)
 
 
 def test_the_token_comes_from_kaggles_secrets_and_is_not_printed(environment, kaggle_root, monkeypatch, capsys):
     environment.pop("HF_TOKEN", None)
-    monkeypatch.setattr("fintune_kit.kaggle.session.find_token", lambda: "hf_secret")
+    monkeypatch.setattr("fintune_kit.kaggle.session.begin.find_token", lambda: "hf_secret")
     begin(session(), **LIBRARY)
     assert environment["HF_TOKEN"] == "hf_secret"
     assert "hf_secret" not in capsys.readouterr().out + (kaggle_root / "working" / "session.json").read_text()
@@ -182,7 +183,7 @@ def tpu_image(tmp_path, monkeypatch, pip):
     pip.removes = pretend_installed(image, "torch_xla", "2.8.0")
     pretend_installed(image, "old-kit", "1.26.4")
     monkeypatch.syspath_prepend(image)
-    monkeypatch.setattr("fintune_kit.kaggle.packages._run", pip)
+    monkeypatch.setattr("fintune_kit.kaggle.session.packages._run", pip)
     return image
 
 
@@ -193,7 +194,7 @@ def test_a_tpu_session_loses_torch_xla_then_gets_what_all_need_then_its_own(
         pip.commands.append(["torch is imported"])
         return find_machine()
 
-    monkeypatch.setattr("fintune_kit.kaggle.session.find_machine", find_and_note)
+    monkeypatch.setattr("fintune_kit.kaggle.session.begin.find_machine", find_and_note)
     begin(session(**TPU), **LIBRARY)
     uninstall, ordinary, own, after = pip.commands
     assert uninstall[3:] == ["uninstall", "--quiet", "--disable-pip-version-check", "--yes", "torch_xla"]
@@ -202,7 +203,7 @@ def test_a_tpu_session_loses_torch_xla_then_gets_what_all_need_then_its_own(
     assert own[-4:] == ["--no-deps", "--force-reinstall", "no-such-jax==2", "old-kit>=2.1"]
     assert pip.constraints.splitlines()[-1] == "old-kit==2.4.6"
     assert after == ["torch is imported"]
-    assert "torch_xla 2.8.0 was uninstalled, as it and JAX each take the TPU" in capsys.readouterr().out
+    assert "torch_xla 2.8.0 was uninstalled, because it takes the TPU for itself" in capsys.readouterr().out
 
 
 def test_a_tpu_session_without_internet_gets_all_from_attached_wheels(environment, kaggle_root, tpu_image, pip):
@@ -231,7 +232,7 @@ def test_a_session_without_a_tpu_leaves_torch_xla_alone(environment, kaggle_root
 
 
 def test_what_pip_may_replace_is_not_imported_before():
-    code = "import sys, fintune_kit.kaggle.session; print({'torch', 'jax', 'numpy', 'google'} & set(sys.modules))"
+    code = "import sys, fintune_kit.kaggle.session.begin; print({'torch', 'jax', 'numpy', 'google'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -5,7 +5,7 @@ import importlib.metadata
 import pytest
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.packages import install_packages, is_installed, uninstall_package
+from fintune_kit.kaggle.session.packages import install_packages, is_installed, uninstall_package
 from tests.kaggle.conftest import pretend_installed
 
 HERE = importlib.metadata.version("numpy")
@@ -107,5 +107,7 @@ def test_a_package_that_is_not_there_needs_no_pip(pip):
 def test_a_package_that_stays_ends_the_session(pip, image, code, said, says):
     pretend_installed(image, "old_kit", "2.8.0")
     pip.code, pip.said = code, said
-    with pytest.raises(UserError, match=f"old_kit 2.8.0 is installed and could not .* as it bites: .* says: {says}$"):
+    with pytest.raises(
+        UserError, match=f"old_kit 2.8.0 could not be uninstalled; .* because it bites: .* says: {says}$"
+    ):
         uninstall_package("old_kit", because="it bites", run=pip)

@@ -1,4 +1,4 @@
-"""Where Kaggle mounts what a kernel attaches: two layouts, and never a path written down.
+"""Where Kaggle mounts the inputs that a kernel attaches. There are two layouts, so no path is written down elsewhere.
 
 since 2026                                                       before
 input/datasets/<owner>/<slug>/                                   input/<slug>/
@@ -20,17 +20,17 @@ def find_mount(source: str, *, kind: Kind) -> Path:
 
     Raises:
         MissingInputError: it is not mounted.
-        UserError: it is mounted twice, in different places.
+        UserError: it is mounted in two different places.
     """
     inputs = kaggle_root() / "input"
     found = {path.resolve(): path for path in _candidates(inputs, source, kind) if path.is_dir()}
     if not found:
         raise MissingInputError(
-            f"the {kind} {source} is not attached to this session (nothing below {inputs}); wait until it is finished, "
-            f"then push this kernel again, or attach it in the editor (Add Input)"
+            f"the {kind} {source} is not attached to this session (it is not below {inputs}); wait until it is "
+            f"finished and push this kernel again, or attach it in the editor (Add Input)"
         )
     if len(found) > 1:
-        raise UserError(f"the {kind} {source} is attached twice, as {' and '.join(map(str, found.values()))}; keep one")
+        raise UserError(f"the {kind} {source} is attached twice ({' and '.join(map(str, found.values()))}); keep one")
     return next(iter(found.values()))
 
 

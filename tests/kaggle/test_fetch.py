@@ -7,7 +7,7 @@ import pytest
 
 from fintune_kit.errors import UserError
 from fintune_kit.kaggle.client import Kaggle, UnreachableError
-from fintune_kit.kaggle.fetching import fetch_kernel
+from fintune_kit.kaggle.fetch import fetch_kernel
 from tests.kaggle.fake_server import Session
 
 T4 = ["Tesla T4", "Tesla T4"]

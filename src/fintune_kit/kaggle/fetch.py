@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from fintune_kit.errors import UserError
+from fintune_kit.kaggle.accelerators import check_card
 from fintune_kit.kaggle.client import Kaggle, OutputFile
 from fintune_kit.kaggle.manifest import Kernel
 from fintune_kit.kaggle.replies import read_log
-from fintune_kit.kaggle.session import RECORD, check_card
+from fintune_kit.kaggle.session.begin import RECORD
 from fintune_kit.workspace import MANIFEST, WRITTEN_BY, read_json, read_manifest, sha256_of, write_text
 
 _CHECKPOINTS = "checkpoints/"

@@ -1,10 +1,10 @@
-"""A session on Kaggle: what the generated cells of a built notebook call before and after its own.
+"""The start and the end of a session on Kaggle; the two generated cells of a built notebook call them.
 
-    begin   settings, caches outside the output, the Hub's token, inputs, packages, model, the card; leaves session.json
+    begin   caches, the Hub's token, inputs, settings, packages, the model, the card; leaves session.json
     end     keeps the output below what Kaggle saves
 
-A session's only interface to the notebook that follows is the environment, which the processes that train inherit.
-This room and `recipes`, `workspace` are all that touch it.
+A session tells the notebook that follows everything by environment variables, because the processes that train inherit
+them.
 """
 
 import importlib
@@ -19,10 +19,10 @@ from typing import Any, get_args
 
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, find_machine, has_kernels_for, missing_kernels
-from fintune_kit.kaggle.accelerators import SHAPES, kind_of
-from fintune_kit.kaggle.mounts import Kind, find_mount
-from fintune_kit.kaggle.output import keep_output_small
-from fintune_kit.kaggle.packages import install_packages, uninstall_package
+from fintune_kit.kaggle.accelerators import check_card, kind_of
+from fintune_kit.kaggle.session.mounts import Kind, find_mount
+from fintune_kit.kaggle.session.output import keep_output_small
+from fintune_kit.kaggle.session.packages import install_packages, uninstall_package
 from fintune_kit.workspace import kaggle_root, versions, write_json
 
 RECORD = "session.json"
@@ -41,7 +41,7 @@ _SOURCES: Mapping[Kind, str] = {
     "model": "model_sources",
 }
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-_ONE_TPU = "it and JAX each take the TPU for themselves"
+_ONE_TPU = "it takes the TPU for itself, and JAX needs it"
 _PROBE = (
     "import json, torch; n = range(torch.cuda.device_count()); print(json.dumps([torch.__version__, "
     "torch.cuda.get_arch_list(), [[torch.cuda.get_device_name(i), *torch.cuda.get_device_capability(i)] for i in n]]))"
@@ -49,15 +49,15 @@ _PROBE = (
 
 
 def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str, Any]:
-    """Prepares a session, and leaves what it found in `session.json` beside the output.
+    """Prepares a session and writes `session.json`, its description, into the output.
 
     Args:
-        session: what `kaggle.kernels.session_of` wrote into the cell.
+        session: the settings that `kaggle.kernels.session_of` wrote into the cell.
         library: the wheel's name, or the commit's address.
-        sha256: what it was checked against.
+        sha256: the hash that the library was compared with.
 
     Raises:
-        UserError: an input is not attached, the packages cannot be had, or the card is not the one asked for.
+        UserError: an input is not attached, a package cannot be installed, or another card was asked for.
     """
     set_caches(os.environ)
     _set_network(internet=session["internet"])
@@ -86,41 +86,25 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
 
 
 def end() -> None:
-    """Keeps the output below what Kaggle saves, and says how large it is."""
+    """Keeps the output below what Kaggle saves, and prints its size."""
     print(keep_output_small(kaggle_root() / "working"))
 
 
-def check_card(accelerator: str | None, cards: Sequence[str]) -> None:
-    """Compares the session's cards with the machine shape that was asked for. Nothing is asked of a CPU kernel.
-
-    Raises:
-        UserError: the session runs on something else, and would spend hours on it.
-    """
-    shape = SHAPES.get(accelerator or "")
-    if shape is None or shape.kind == "tpu":  # a TPU is no CUDA device; its notebook counts its chips itself
-        return
-    if not any(shape.card in card for card in cards):
-        raise UserError(
-            f"this session runs on {', '.join(cards) or 'a CPU'}, but {accelerator} ({shape.says}) was asked for: "
-            f"check the weekly quota and the phone verification (kaggle.com/settings), then push again"
-        )
-
-
 def set_caches(environment: Any) -> None:
-    """Downloads and compiled kernels go beside the output folder, which Kaggle saves, not into it."""
+    """Puts downloads and compiled kernels outside the output folder, because Kaggle saves that folder."""
     for name, folder in _CACHES.items():
         environment[name] = str(kaggle_root() / "temp" / "cache" / folder)
 
 
 def find_token(client: Callable[[], Any] | None = None) -> str | None:
-    """`HF_TOKEN` among the kernel's secrets, None where there is none. It is never printed.
+    """The secret `HF_TOKEN` of the kernel, or None. It is never printed.
 
     Args:
-        client: makes Kaggle's secrets client; None imports the one that Kaggle's image has.
+        client: makes Kaggle's secrets client; None imports the one of Kaggle's image.
     """
     try:
         token: str = (client or importlib.import_module("kaggle_secrets").UserSecretsClient)().get_secret("HF_TOKEN")
-    except Exception:  # Kaggle's client raises kinds of its own; all say that there is no secret to be had
+    except Exception:  # Kaggle's client has exceptions of its own; all mean that there is no such secret
         return None
     return token or None
 
@@ -134,7 +118,7 @@ def _set_network(*, internet: bool) -> None:
 
 
 def _set_environment(settings: Mapping[str, str], *, inputs: Mapping[str, Path]) -> None:
-    """Settings of the manifest; `{input:owner/slug}` in one becomes a folder that holds what that source does."""
+    """The settings of the manifest. In them, `{input:owner/slug}` becomes the folder of that source."""
     for name, value in settings.items():
         os.environ.setdefault(name, re.sub(r"\{input:([^}]+)\}", lambda match: _mounted(match.group(1), inputs), value))
 
@@ -147,17 +131,17 @@ def _mounted(source: str, inputs: Mapping[str, Path]) -> str:
 
 
 def _set_model(folders: Sequence[Path], sources: Sequence[str]) -> None:
-    """An attached Kaggle model becomes the base, under a name that says which: its mount is called by its version."""
+    """Makes an attached Kaggle model the base. Its mount is named by its version, so a link gives it a telling name."""
     if not folders or "FINTUNE_MODEL" in os.environ:
         return
     if len(folders) > 1:
-        raise UserError(f"{len(folders)} models are attached ({', '.join(sources)}); say which with FINTUNE_MODEL")
+        raise UserError(f"{len(folders)} models are attached ({', '.join(sources)}); choose one with FINTUNE_MODEL")
     _, model, _, variation, _ = sources[0].split("/")
     os.environ["FINTUNE_MODEL"] = str(_link("models", f"{model}-{variation}", folders[0]))
 
 
 def _link(kind: str, name: str, mount: Path) -> Path:
-    """A path that is the same in every session: a run's identity holds paths, and must outlive a change of layout."""
+    """A path that is the same in every session: the identity of a run holds it, whatever the layout of the mounts."""
     link = kaggle_root() / "temp" / kind / name
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
@@ -166,10 +150,10 @@ def _link(kind: str, name: str, mount: Path) -> Path:
 
 
 def _install(session: Mapping[str, Any], *, wheels: Sequence[Path]) -> None:
-    """What the session lacks. Nothing that is installed or removed here may have been imported before."""
+    """Installs the missing packages. Nothing that is installed or removed here may be imported before."""
     kind, internet = kind_of(session["accelerator"]), session["internet"]
     if kind == "tpu" and (version := uninstall_package("torch_xla", because=_ONE_TPU)):
-        print(f"torch_xla {version} was uninstalled, as {_ONE_TPU}")
+        print(f"torch_xla {version} was uninstalled, because {_ONE_TPU}")
     torch = _torch_for_this_card() if kind == "gpu" else None
     install_packages(session["requirements"], torch=torch, internet=internet, wheels=wheels)
     if kind == "tpu":
@@ -177,19 +161,19 @@ def _install(session: Mapping[str, Any], *, wheels: Sequence[Path]) -> None:
 
 
 def _torch_for_this_card() -> str | None:
-    """What must replace the image's torch, or None. Asked in another process: nothing may be imported before pip."""
+    """The torch that must replace the image's, or None. Another process finds out: pip must come before any import."""
     asked = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, check=False)  # noqa: S603
     if asked.returncode:
-        return None  # no torch, or a broken one: the packages bring theirs, and the card is checked after
+        return None  # there is no torch, or a broken one: pip brings one, and the card is checked later
     version, architectures, cards = json.loads(asked.stdout.splitlines()[-1])
     return torch_for([((major, minor), name) for name, major, minor in cards], architectures, version=version)
 
 
 def torch_for(cards: Sequence[tuple[tuple[int, int], str]], architectures: list[str], *, version: str) -> str | None:
-    """The torch that a card needs in place of one that has no kernels for it; None keeps the image's own.
+    """The torch for a card that the image's torch has no kernels for; None keeps the image's torch.
 
     Raises:
-        UserError: no release that we know of has kernels for it.
+        UserError: we know no release that has kernels for the card.
     """
     for capability, name in cards:
         if has_kernels_for(capability, architectures):
@@ -202,5 +186,5 @@ def torch_for(cards: Sequence[tuple[tuple[int, int], str]], architectures: list[
 
 
 def _wheel_folders(inputs: Mapping[str, Path]) -> list[Path]:
-    """Attached folders that hold wheels, for a session without internet."""
+    """The attached folders that hold wheels, for a session without internet."""
     return sorted({wheel.parent for path in inputs.values() for wheel in (*path.glob("*.whl"), *path.glob("*/*.whl"))})

@@ -3,7 +3,7 @@
 import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.kaggle.mounts import find_mount
+from fintune_kit.kaggle.session.mounts import find_mount
 
 MODEL = "qwen-lm/qwen2.5/Transformers/3b-instruct/1"
 

@@ -1,10 +1,10 @@
-"""The packages of a session: pins that the tests ran with, installed without touching the image's own torch.
+"""The packages of a session: the versions that our tests ran with, beside the image's own torch.
 
-pip keeps an installed version that satisfies what is asked, so the image's numpy, pyarrow and torch stay as they are:
-they are asked for as ranges. torch is held by a constraint too, as some package might want another.
+pip keeps an installed version that satisfies a requirement. So packages of the image that the rest of the image was
+built against are required as ranges, and torch is held by a constraint as well.
 
-A TPU session installs its own pins after these, and nothing that they ask for: their list is whole, and what one of
-them declares excludes what the rest of the session needs (requirements-tpu.txt).
+A TPU session installs the pins of requirements-tpu.txt after these, without their dependencies: the file lists all of
+them, and the declared dependencies of one exclude versions that the rest of the session needs.
 """
 
 import importlib.metadata
@@ -35,17 +35,17 @@ def install_packages(
 
     Args:
         requirements: pins and ranges.
-        torch: a torch to install in place of the image's own; None keeps that.
-        internet: ask PyPI; else only `wheels`.
+        torch: the torch that replaces the image's own; None keeps the image's.
+        internet: look at PyPI; else only at `wheels`.
         wheels: folders of wheels among the inputs.
-        alone: without what they depend on.
-        constraints: pins for what `requirements` names as a range, where it is missing or too old.
+        alone: install without dependencies.
+        constraints: pins for the ranges of `requirements`, used where the image's version is missing or too old.
         run: starts pip; for tests.
 
     Raises:
-        UserError: pip failed; the end of what it said is quoted.
+        UserError: pip failed; its last lines are quoted.
     """
-    kept = {"torch"} if torch or _image_torch() else set()  # kept even where it is newer than what the tests ran with
+    kept = {"torch"} if torch or _image_torch() else set()  # even a newer one than our tests ran with
     missing = [r for r in requirements if Requirement(r).name not in kept and not is_installed(r)]
     if torch:
         missing = [torch, *missing]
@@ -62,24 +62,24 @@ def install_packages(
 
 
 def uninstall_package(name: str, *, because: str, run: Runner | None = None) -> str | None:
-    """Uninstalls a package, and returns the version that was there; None where there was none.
+    """Uninstalls a package and returns its version; None where it was not installed.
 
     Args:
         because: why it must go, for the error.
         run: starts pip; for tests.
 
     Raises:
-        UserError: it is still there.
+        UserError: it is still installed.
     """
     version = _version(name)
     if version is None:
         return None
     command = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--disable-pip-version-check", "--yes", name]
     done = (run or _run)(command)
-    if done.returncode or _version(name):  # pip leaves what lies outside its environment, and calls that a success
+    if done.returncode or _version(name):  # pip skips a package outside its environment, and calls that a success
         raise UserError(
-            f"{name} {version} is installed and could not be removed; expected a session without it, as {because}: "
-            f"restart the session and run this cell again; pip says: {_end_of(done) or 'nothing'}"
+            f"{name} {version} could not be uninstalled; expected a session without it, because {because}: restart the "
+            f"session and run this cell again; pip says: {_end_of(done) or 'nothing'}"
         )
     return version
 
@@ -87,10 +87,10 @@ def uninstall_package(name: str, *, because: str, run: Runner | None = None) -> 
 def pip_command(
     missing: Sequence[str], *, constraints: Path, internet: bool, wheels: Sequence[Path], alone: bool = False
 ) -> list[str]:
-    """The command that installs what is missing."""
+    """The command that installs the missing packages."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--constraint", str(constraints)]
-    if alone:  # forced, as pip takes a snapshot of a repository for the release whose version it carries
+    if alone:  # forced: pip takes a snapshot of a repository for the release that has the same version
         command += ["--no-deps", "--force-reinstall"]
     if not internet:
         command += ["--no-index"]
@@ -100,7 +100,7 @@ def pip_command(
 
 
 def is_installed(requirement: str) -> bool:
-    """Whether an installed version satisfies a requirement. A snapshot of a repository is no release."""
+    """Whether an installed version satisfies a requirement. A snapshot of a repository is not a release."""
     wanted = Requirement(requirement)
     found = _version(wanted.name)
     if found is None or not wanted.specifier.contains(found, prereleases=True):
