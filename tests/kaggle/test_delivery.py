@@ -78,11 +78,13 @@ def test_a_checkout_without_the_tpus_packages_is_a_sentence(chain):
 def test_a_dataset_within_kaggles_limits(chain):
     metadata = dataset_metadata(chain)
     assert metadata == {
-        "title": "fintune-kit wheel",
+        "title": "fintune kit wheel",
         "id": "alice/fintune-kit-wheel",
         "licenses": [{"name": "apache-2.0"}],
     }
     assert deliver(chain, method="dataset").dataset == metadata["id"]
+    other = replace(chain, wheel_dataset="kit-of-alice")
+    assert dataset_metadata(other)["id"] == deliver(other, method="dataset").dataset == "alice/kit-of-alice"
 
 
 def git(checkout, *arguments):

@@ -41,6 +41,24 @@ def test_an_address_is_made_of_the_title(chain):
     assert slugify("  Fin: Tune -- KIT 1.5B! ") == "fin-tune-kit-1-5b"
 
 
+@pytest.mark.parametrize(
+    ("title", "slug"),
+    [("50,000 rows & more", "50000-rows-more"), ("Bob's kit", "bob-s-kit"), ("under_scored kit", "under-scored-kit")],
+)
+def test_an_address_is_made_by_the_rule_of_kaggles_own_client(title, slug):
+    from kaggle.api import kaggle_api_extended
+
+    assert slugify(title) == kaggle_api_extended.slugify(title) == slug
+
+
+@pytest.mark.parametrize("title", ["Kit Übung", "金融 kit 01", "Kit 01 – data"])
+def test_a_title_beyond_ascii_is_refused(checkout, manifest, title):
+    manifest["kernels"][0]["title"] = title
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="holds a character beyond ASCII"):
+        read_chain(checkout)
+
+
 @pytest.mark.parametrize("name", ["02_pack", "02_pack.ipynb", "notebooks/02_pack.ipynb"])
 def test_a_kernel_is_named_as_a_user_would(chain, name):
     assert chain.kernel(name).name == "02_pack"
@@ -104,12 +122,19 @@ def test_a_replacement_changes_no_other_kernel(tpu_chain):
     assert tpu_chain.kernel("04_evaluate").after == ("01_data", "03_train"), "the manifest's own"
 
 
+@pytest.mark.parametrize("name", ["FINTUNE_SET", "FINTUNE_MAX_TOKENS", "FINTUNE_TOKENIZER", "FINTUNE_NEW_IN_2027"])
+def test_any_setting_of_ours_reaches_the_kernels(checkout, manifest, name):
+    manifest["environment"] = {name: "train.learning_rate=1e-4"}
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    assert [kernel.environment[name] for kernel in read_chain(checkout).kernels] == ["train.learning_rate=1e-4"] * 3
+
+
 def test_only_the_recipe_goes_along_with_an_output(tpu_chain, checkout, manifest):
-    manifest["kernels"][3]["environment"] |= {"FINTUNE_TIME_BUDGET": "3h"}
+    manifest["kernels"][3]["environment"] |= {"FINTUNE_TIME_BUDGET": "3h", "FINTUNE_SET": "lora.rank=8"}
     manifest["kernels"][4]["environment"] = {"FINTUNE_RECIPE": "p100", "FINTUNE_SOURCE": "a"}
     (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
     _, environment = evaluation(read_chain(checkout).choose(["04_evaluate"], after="03_train_tpu"))
-    assert environment == {"FINTUNE_RECIPE": "tpu_v5e8", "FINTUNE_SOURCE": "a"}
+    assert environment == {"FINTUNE_RECIPE": "tpu_v5e8", "FINTUNE_SET": "lora.rank=8", "FINTUNE_SOURCE": "a"}
 
 
 def test_a_replacement_must_come_before_the_kernel_that_reads_it(tpu_chain, checkout, manifest):
@@ -152,6 +177,11 @@ def test_a_missing_manifest_says_where_to_run(tmp_path):
         ({"kernels": ["01_data.ipynb"]}, "holds str, expected an object"),
         ({"environment": {"HF_TOKEN": "x"}}, "sets HF_TOKEN.*secrets of the kernel"),
         ({"environment": {"FINTUNE_HF_TOKEN": "x"}}, "sets FINTUNE_HF_TOKEN"),
+        ({"environment": {"FINTUNE_API_KEY": "x"}}, "sets FINTUNE_API_KEY"),
+        ({"environment": {"PATH": "x"}}, "sets PATH; expected settings that begin with FINTUNE_ or HF_HUB_"),
+        ({"wheel_dataset": "kit"}, "wheel_dataset 'kit'; expected 6 to 50"),
+        ({"wheel_dataset": None}, "wheel_dataset None"),
+        ({"wheel_dataset": "Kit of Alice"}, "wheel_dataset 'Kit of Alice'"),
         ({"environment": {"FINTUNE_RECIPE": 3}}, "sets FINTUNE_RECIPE to 3; expected text"),
         ({"dataset_sources": "bob/rows"}, "dataset_sources 'bob/rows'; expected a list"),
         ({"repository": 3}, "repository 3"),

@@ -21,8 +21,6 @@ from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.kaggle.manifest import FILE, Chain
 
 METHODS: tuple[Literal["embed", "dataset", "git"], ...] = ("embed", "dataset", "git")
-DATASET_TITLE = "fintune-kit wheel"
-DATASET_SLUG = "fintune-kit-wheel"
 
 TPU_REQUIREMENTS = "requirements-tpu.txt"
 IMAGES_OWN = frozenset(("jinja2", "matplotlib", "numpy", "pyarrow", "scikit-learn", "scipy", "torch", "tqdm"))
@@ -62,7 +60,7 @@ def deliver(chain: Chain, *, method: str) -> Delivery:
         name=name,
         sha256=hashlib.sha256(wheel).hexdigest(),
         wheel=wheel,
-        dataset=f"{chain.owner}/{DATASET_SLUG}" if method == "dataset" else None,
+        dataset=f"{chain.owner}/{chain.wheel_dataset}" if method == "dataset" else None,
     )
 
 
@@ -116,8 +114,8 @@ def tpu_packages_of(root: Path) -> dict[str, list[str]]:
 def dataset_metadata(chain: Chain) -> dict[str, object]:
     """Kaggle's `dataset-metadata.json` for the dataset that holds the wheel."""
     return {
-        "title": DATASET_TITLE,
-        "id": f"{chain.owner}/{DATASET_SLUG}",
+        "title": chain.wheel_dataset.replace("-", " "),
+        "id": f"{chain.owner}/{chain.wheel_dataset}",
         "licenses": [{"name": "apache-2.0"}],
     }
 

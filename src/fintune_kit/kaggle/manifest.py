@@ -18,10 +18,24 @@ from fintune_kit.errors import MissingInputError, UserError
 
 FILE = "kaggle-metadata.json"
 PLACEHOLDER = "your-kaggle-name"
+WHEEL_DATASET = "fintune-kit-wheel"
 SETTINGS = ("FINTUNE_", "HF_HUB_")
-"""The variables that `environment` may set. A token is never one of them: the notebook would show it."""
+"""The beginnings of the variables that `environment` may set."""
+_SECRETS = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")
+"""The ends of those that it may not set: the notebook would show the secret."""
+_RECIPE = ("FINTUNE_RECIPE", "FINTUNE_SET")
+"""The variables that say which recipe a kernel runs."""
 
-_CHAIN_KEYS = {"owner", "kernels", "dataset_sources", "model_sources", "private", "environment", "repository"}
+_CHAIN_KEYS = {
+    "owner",
+    "kernels",
+    "dataset_sources",
+    "model_sources",
+    "private",
+    "environment",
+    "repository",
+    "wheel_dataset",
+}
 _KERNEL_KEYS = {
     "notebook",
     "title",
@@ -84,7 +98,9 @@ class Chain:
     """The folder of the manifest: the top of a checkout."""
     kernels: tuple[Kernel, ...]
     repository: str | None
-    """The public https:// address of this project; for `--deliver git`."""
+    """The public https:// address of this project; for `--deliver git`, and for notebooks that are opened alone."""
+    wheel_dataset: str = WHEEL_DATASET
+    """The slug of the dataset that holds the wheel; for `--deliver dataset`."""
 
     @property
     def owner(self) -> str:
@@ -142,7 +158,7 @@ class Chain:
         order = [kernel.name for kernel in self.kernels]
         replaced = {k.name for k in self.kernels if set(k.writes) == set(replacement.writes)}
         replaced -= {replacement.name, *keep}
-        recipe = {name: value for name, value in replacement.environment.items() if name == "FINTUNE_RECIPE"}
+        recipe = {name: value for name, value in replacement.environment.items() if name in _RECIPE}
 
         def redirect(kernel: Kernel) -> Kernel:
             if not replaced & set(kernel.after) or order.index(kernel.name) <= order.index(replacement.name):
@@ -163,8 +179,23 @@ def find_owner_fault(owner: str) -> str | None:
 
 
 def slugify(title: str) -> str:
-    """Kaggle's address for a title: lower case, with one hyphen in place of everything else."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    """Kaggle's address for a title, by the rule of Kaggle's own client.
+
+    Raises:
+        MissingInputError: python-slugify, which comes with the client, is not installed.
+        UserError: the title holds a character beyond ASCII, for which the rules of server and client may differ.
+    """
+    if not title.isascii():
+        raise UserError(
+            f"the title {title!r} in {FILE} holds a character beyond ASCII; expected letters, digits and signs"
+        )
+    try:
+        from slugify import slugify as client_slugify
+    except ImportError as error:
+        raise MissingInputError(
+            f"python-slugify cannot be imported ({error}): pip install 'fintune-kit[kaggle]'"
+        ) from error
+    return str(client_slugify(title))
 
 
 def read_chain(path: Path, *, owner: str | None = None) -> Chain:
@@ -199,7 +230,17 @@ def read_chain(path: Path, *, owner: str | None = None) -> Chain:
     repository = content.get("repository")
     if repository is not None and not isinstance(repository, str):
         raise UserError(f"{file} has repository {repository!r}; expected an https:// address in quotes, or null")
-    return Chain(root=file.parent, kernels=kernels, repository=repository)
+    return Chain(root=file.parent, kernels=kernels, repository=repository, wheel_dataset=_wheel_dataset(content))
+
+
+def _wheel_dataset(content: Mapping[str, Any]) -> str:
+    slug = content.get("wheel_dataset", WHEEL_DATASET)
+    if not isinstance(slug, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", slug):
+        raise UserError(
+            f"{FILE} has wheel_dataset {slug!r}; expected 6 to 50 lower-case letters, digits and hyphens, as in "
+            f"{WHEEL_DATASET}"
+        )
+    return slug
 
 
 def _kernel(entry: Mapping[str, Any], chain: Mapping[str, Any], *, root: Path, owner: str) -> Kernel:
@@ -252,7 +293,7 @@ def _check_order(kernels: Sequence[Kernel]) -> None:
 
 def _check_environment(environment: Mapping[str, Any], *, where: str) -> None:
     for name, value in environment.items():
-        if not name.startswith(SETTINGS) or ("TOKEN" in name and name != "FINTUNE_TOKENIZER"):
+        if not name.startswith(SETTINGS) or name.endswith(_SECRETS):
             raise UserError(
                 f"{where} sets {name}; expected settings that begin with {' or '.join(SETTINGS)}: put a token into the "
                 f"secrets of the kernel (Add-ons, Secrets: HF_TOKEN)"
