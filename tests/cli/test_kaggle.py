@@ -94,8 +94,8 @@ def test_push_after_a_run_that_is_not_pushed_again(kaggle, loopback, tpu_chain):
         (["push", "--all", "01_data"], "push takes either the notebooks to push or --all"),
         (["push", "--all"], "add --wait"),
         (["push", "02_pack"], "alice/kit-01-data has never been pushed"),
-        (["push", "01_data", "--resume"], "nothing to go on with"),
         (["status", "05_x"], "there is no notebook '05_x'"),
+        (["status", "--follow"], "no session of 01_data, 02_pack, 03_train is running"),
         (["fetch", "01_data"], "has never been pushed"),
     ],
 )
@@ -108,10 +108,32 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(kaggle, loopback, arguments, 
     assert err.count("\n") == 1
 
 
+def test_status_follows_the_log_of_the_running_session(kaggle, loopback):  # noqa: F811
+    loopback.versions["alice/kit-01-data"] = [Session(states=["RUNNING", "COMPLETE"])]
+    loopback.streams = [['{"data": "step 1\\n"}', '{"data": "step 2\\n"}', "END_OF_LOG"]]
+    code, out, _ = kaggle("status", "--follow")
+    assert code == 0
+    first, second, line, *_ = out.splitlines()
+    assert (first, second) == ("step 1", "step 2")
+    assert line.startswith("01_data  v1   complete, no conversations")
+
+
+def test_ctrl_c_ends_a_wait_with_a_sentence(kaggle, loopback, monkeypatch, capsys):  # noqa: F811
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupt)
+    loopback.coming = [Session(states=["RUNNING"])]
+    with pytest.raises(SystemExit) as caught:
+        kaggle("push", "01_data", "--wait")
+    assert caught.value.code == 130
+    assert "version 1 goes on at Kaggle; the same command waits for it again" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("action", [["push", "01_data"], ["status"], ["fetch"]])
 def test_missing_credentials_are_one_sentence(kaggle, loopback, monkeypatch, action):  # noqa: F811
     monkeypatch.delenv("KAGGLE_KEY")
     code, _, err = kaggle(*action)
     assert code == 2
-    assert err.startswith("error: no Kaggle credentials were found")
+    assert err.startswith("error: there are no Kaggle credentials")
     assert err.count("\n") == 1

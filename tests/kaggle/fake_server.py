@@ -5,6 +5,7 @@ The client is sent here as through a proxy (`http_proxy`), so its requests arriv
 """
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+Answer = int | tuple[int, dict[str, Any] | str]
+"""A status code, or one with a body: an object is sent as JSON, a text as HTML."""
 
 
 @dataclass
@@ -40,11 +44,26 @@ class World:
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     lag: int = 0
-    """Times that a kernel is asked for after a push and still answered with the version before."""
-    out_of_service: list[int] = field(default_factory=list)
-    """Status codes of the next calls."""
+    """Times that a kernel is asked for after its second push and still answered with the first version."""
+    out_of_service: list[Answer] = field(default_factory=list)
+    """The answers to the next calls."""
+    failing: dict[str, list[Answer]] = field(default_factory=dict)
+    """By method, the answers to the next calls of it."""
+    lost_answers: int = 0
+    """Pushes that are carried out and answered with 502."""
+    hanging: int = 0
+    """Calls that are answered only when the server stops."""
+    stopping: threading.Event = field(default_factory=threading.Event)
     cut_short: set[str] = field(default_factory=set)
     """Files of which the next download ends in the middle."""
+    listings: int = 0
+    """Lists of outputs that were sent; their number is the signature of the addresses in them."""
+    expired: set[int] = field(default_factory=set)
+    """Signatures that are not accepted any more."""
+    endless_pages: bool = False
+    """Each page of a list names the same next page."""
+    streams: list[list[str]] = field(default_factory=list)
+    """The events of each connection to a running log; without `END_OF_LOG` the connection breaks off."""
     uploads: list[bytes] = field(default_factory=list)
 
     def bodies(self, method: str) -> list[dict[str, Any]]:
@@ -77,10 +96,8 @@ def get_status(world: World, body: dict[str, Any]) -> dict[str, Any] | None:
     session = world.latest(body)
     if session is None:
         return None
-    if world.lag:
-        return {"status": "COMPLETE"}
     state = session.states.pop(0) if len(session.states) > 1 else session.states[0]
-    return {"status": state, "failureMessage": session.failure if state == "ERROR" else ""}
+    return {"status": state, "failureMessage": session.failure if state not in ("QUEUED", "RUNNING") else ""}
 
 
 def get_kernel(world: World, body: dict[str, Any]) -> dict[str, Any] | None:
@@ -88,7 +105,8 @@ def get_kernel(world: World, body: dict[str, Any]) -> dict[str, Any] | None:
     if ref not in world.versions:
         return None
     sessions = world.versions[ref]
-    world.lag, behind = max(0, world.lag - 1), bool(world.lag)
+    behind = len(sessions) > 1 and bool(world.lag)
+    world.lag -= behind
     about = {"ref": ref, "currentVersionNumber": len(sessions) - behind, "lastRunTime": "2026-11-22T10:00:00Z"}
     return {"metadata": about | {"machineShape": sessions[-1].machine_shape}, "blob": {}}
 
@@ -102,8 +120,13 @@ def list_output(world: World, body: dict[str, Any]) -> dict[str, Any] | None:
     page = names[start : start + 2]  # small pages, so that every test turns one
     ref = f"{body['userName']}/{body['kernelSlug']}"
     version = world.versions[ref].index(session)
-    files = [{"url": f"http://localhost/f/{ref}/{version}/{n}?Signature=SIGNED", "fileName": n} for n in page]
+    if not start:
+        world.listings += 1
+    signed = f"Signature=SIGNED-{world.listings}"
+    files = [{"url": f"http://localhost/f/{ref}/{version}/{n}?{signed}", "fileName": n} for n in page]
     more = {"nextPageToken": str(start + 2)} if start + 2 < len(names) else {}
+    if world.endless_pages:
+        more = {"nextPageToken": "2"}
     return {"files": files, "log": session.log if not start else ""} | more
 
 
@@ -166,10 +189,19 @@ class Handler(BaseHTTPRequestHandler):
         method = self.path.rpartition("/")[2]
         self.world.calls.append((method, body))
         self.world.headers.append(dict(self.headers))
-        if self.world.out_of_service:
-            self.answer(self.world.out_of_service.pop(0), {"message": "out of service"})
+        if self.world.hanging:
+            self.world.hanging -= 1
+            self.world.stopping.wait()
+            return
+        if answers := self.world.out_of_service or self.world.failing.get(method):
+            answer = answers.pop(0)
+            self.answer(*(answer if isinstance(answer, tuple) else (answer, {"message": "out of service"})))
             return
         reply = METHODS[method](self.world, body)
+        if method == "SaveKernel" and self.world.lost_answers:
+            self.world.lost_answers -= 1
+            self.answer(502, "<html>Bad Gateway</html>")
+            return
         self.answer(404 if reply is None else 200, reply if reply is not None else {"message": "not found"})
 
     def do_PUT(self) -> None:
@@ -177,25 +209,51 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, {})
 
     def do_GET(self) -> None:
-        _, _, owner, slug, version, *name = unquote(urlsplit(self.path).path).split("/")
-        content = self.world.versions[f"{owner}/{slug}"][int(version)].files["/".join(name)]
-        self.world.calls.append(("GET " + "/".join(name), {"range": self.headers.get("Range")}))
+        address = urlsplit(self.path)
+        if "/kernels/logs/stream/" in address.path:
+            self.stream(self.world.streams.pop(0))
+            return
+        _, _, owner, slug, version, *parts = unquote(address.path).split("/")
+        name = "/".join(parts)
+        self.world.calls.append((f"GET {name}", {"range": self.headers.get("Range")}))
+        if int(address.query.rpartition("-")[2]) in self.world.expired:
+            self.answer(403, "<Error><Code>ExpiredToken</Code></Error>")
+            return
+        content = self.world.versions[f"{owner}/{slug}"][int(version)].files[name]
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if start and start >= len(content):
+            self.answer(416, "")
+            return
         part = content[start:]
         self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
-        if "/".join(name) in self.world.cut_short:
-            self.world.cut_short.discard("/".join(name))
-            self.wfile.write(part[: len(part) // 2])
+        if name in self.world.cut_short:
+            self.world.cut_short.discard(name)
+            part = part[: len(part) // 2]
             self.close_connection = True
-            return
         self.wfile.write(part)
 
-    def answer(self, code: int, reply: dict[str, Any]) -> None:
-        content = json.dumps(reply).encode()
+    def stream(self, events: list[str]) -> None:
+        """The log of a running session, as server-sent events; in pieces, so that a client sees one that breaks off."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for event in events:
+            data = f"data: {event}\n\n".encode()
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        if events[-1:] == ["END_OF_LOG"]:
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = True
+
+    def answer(self, code: int, reply: dict[str, Any] | str) -> None:
+        is_text = isinstance(reply, str)
+        content = (reply if is_text else json.dumps(reply)).encode()
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/html" if is_text else "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -204,16 +262,25 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of a client that has gone away, which a test may want."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def running(world: World) -> Iterator[int]:
     """Serves a world on a free port of loopback, and yields the port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.world = world  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield server.server_port
     finally:
+        world.stopping.set()
         server.shutdown()
         server.server_close()
         thread.join()

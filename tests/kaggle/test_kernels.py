@@ -70,8 +70,8 @@ def test_a_dataset_delivery_writes_the_wheel_beside_and_attaches_it(build, tmp_p
     assert names == ["dataset-metadata.json", "fintune_kit-9.9-py3-none-any.whl"]
 
 
-def test_resuming_attaches_the_kernels_own_output(build):
-    folders = build(resume_from={"03_train": "alice/kit-03-train/4"})
+def test_a_kernel_attaches_the_sources_that_are_named_for_it(build):
+    folders = build(sources={"03_train": ["alice/kit-02-pack", "alice/kit-03-train/4"]})
     sources = {
         name: json.loads((folder / "kernel-metadata.json").read_text())["kernel_sources"]
         for name, folder in folders.items()

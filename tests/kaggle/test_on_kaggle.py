@@ -63,8 +63,8 @@ def run(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     data, pack = kaggle.run("01_data"), kaggle.run("02_pack")
     stopped = kaggle.run("03_train_p100", FINTUNE_TIME_BUDGET="1s")
     third = chain.kernel("03_train_p100")
-    resume = {third.name: f"{third.ref}/1"}
-    build_kernels(chain, [third], out=folder / "build", delivery=delivery, resume_from=resume)
+    sources = {third.name: [chain.kernel("02_pack").ref, f"{third.ref}/1"]}
+    build_kernels(chain, [third], out=folder / "build", delivery=delivery, sources=sources)
     train = kaggle.run("03_train_p100")
     evaluate = kaggle.run("04_evaluate")
     yield Run(chain=chain, delivery=delivery, data=data, pack=pack, stopped=stopped, train=train, evaluate=evaluate)

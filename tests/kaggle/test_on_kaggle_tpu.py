@@ -100,7 +100,7 @@ def run(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     kaggle = FakeKaggle(folder=folder, build=folder / "build")
     build_kernels(chain, [kernel], **built)
     stopped = kaggle.run(KERNEL, FINTUNE_TIME_BUDGET="1s", **devices(folder))
-    build_kernels(chain, [kernel], **built, resume_from={KERNEL: f"{kernel.ref}/1"})
+    build_kernels(chain, [kernel], **built, sources={KERNEL: [chain.kernel("02_pack").ref, f"{kernel.ref}/1"]})
     finished = kaggle.run(KERNEL, **devices(folder))
     yield Run(stopped=stopped, finished=finished)
     make_writable(folder)

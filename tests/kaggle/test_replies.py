@@ -1,4 +1,4 @@
-"""What Kaggle says, and what it means: texts as the client 2.2.4 and 2.2.5 print them."""
+"""Kaggle's answers, as the client 2.2.4 and 2.2.5 hand them on, and what they mean."""
 
 import json
 
@@ -10,20 +10,52 @@ from fintune_kit.kaggle.replies import (
     PushReply,
     failing_cell,
     find_push_fault,
+    has_no_free_session,
+    is_time_limit,
     last_error,
     ran_for,
     read_log,
     state_of,
 )
 
-PUSHED = "Kernel version 3 successfully pushed.  Please check progress at https://kaggle.com/code/alice/kit"
+REF = "alice/kit-01-data"
+
+
+def fault(any_machine=False, **change):
+    """The fault of a reply that is a success except for one change."""
+    success = {"version": 3, "ref": REF, "url": f"https://www.kaggle.com/code/{REF}"}
+    return find_push_fault(PushReply(**(success | change)), ref=REF, any_machine=any_machine)
 
 
 @pytest.mark.parametrize(
-    "said", [PUSHED, "Kernel version 3 successfully saved without running.  See https://kaggle.com/code/alice/kit"]
+    "address",
+    [
+        {"ref": REF},
+        {"ref": f"/code/{REF}", "url": ""},
+        {"ref": "", "url": f"https://www.kaggle.com/code/{REF}"},
+        {"ref": "", "url": f"https://www.kaggle.com/{REF}/?scriptVersionId=3"},
+        {"ref": "Alice/kit-01-data", "url": ""},
+    ],
 )
-def test_only_this_is_a_success(said):
-    assert find_push_fault(PushReply(said=said)) is None
+def test_a_version_under_the_address_that_was_asked_for_is_a_success(address):
+    assert fault(**address) is None
+
+
+@pytest.mark.parametrize("version", [0, -1])
+def test_an_answer_without_a_version_is_not_a_success(version):
+    assert "did not confirm the push" in fault(version=version)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"ref": "alice/kit-01-data-copy", "url": "https://www.kaggle.com/code/alice/kit-01-data-copy"},
+        {"ref": "malice/kit-01-data", "url": ""},
+        {"ref": "", "url": ""},
+    ],
+)
+def test_another_address_is_not_a_success(address):
+    assert f"expected {REF}: change the title" in fault(**address)
 
 
 @pytest.mark.parametrize(
@@ -36,46 +68,50 @@ def test_only_this_is_a_success(said):
         ("Your account needs phone verification", "verify the phone"),
         ("403 - Forbidden", "this account may not do that"),
         ("The title is already in use", "change it in kaggle-metadata.json"),
+        ('The requested title "x" is already in use by a dataset.', "another dataset has this name"),
+        ("Your source must be less than 1 megabytes", "use --deliver dataset"),
         ("Something new", "correct that and push again"),
     ],
 )
-def test_a_refusal_comes_with_what_to_do(error, remedy):
-    for reply in (PushReply(said=f"Kernel push error: {error}"), PushReply(said="", error=error)):
-        fault = find_push_fault(reply)
-        assert f"refused the push ({error})" in fault
-        assert remedy in fault
+def test_a_refusal_comes_with_its_remedy(error, remedy):
+    assert f"refused the push ({error})" in fault(error=error)
+    assert remedy in fault(error=error)
 
 
-@pytest.mark.parametrize("kind", ["dataset", "kernel", "competition", "model"])
-def test_a_dropped_source_is_a_failure_though_the_push_went_through(kind):
-    said = f"The following are not valid {kind} sources and could not be added to the kernel: ['alice/nope']\n{PUSHED}"
-    fault = find_push_fault(PushReply(said=said, version=3))
-    assert f"{kind} sources: alice/nope" in fault
-    assert "cancel that run" in fault
+def test_a_dropped_source_is_a_failure_though_the_push_went_through():
+    sentence = fault(dropped={"dataset sources": ["alice/nope"], "kernel sources": []})
+    assert "(dataset sources: alice/nope)" in sentence
+    assert "cancel that run" in sentence
 
 
 def test_a_replaced_accelerator_is_a_failure_though_the_push_went_through():
-    warning = "⚠ Warning: 'NvidiaTeslaP100' is retired.\n  Sessions run on the default GPU (NvidiaTeslaT4) instead.\n"
-    fault = find_push_fault(PushReply(said=warning + PUSHED, version=3))
-    assert "replaced the accelerator" in fault
-    assert "NvidiaTeslaP100" in fault
-    assert find_push_fault(PushReply(said=warning + PUSHED, version=3), any_machine=True) is None, "--force-accelerator"
+    warnings = ("⚠ Warning: 'NvidiaTeslaP100' is retired.", "Sessions run on the default GPU (NvidiaTeslaT4) instead.")
+    assert "replaced the accelerator (⚠ Warning: 'NvidiaTeslaP100' is retired.)" in fault(warnings=warnings)
+    assert fault(warnings=warnings, any_machine=True) is None, "--force-accelerator"
+    assert fault(warnings=("Warning: something else",)) is None
 
 
-@pytest.mark.parametrize("said", ["", "Kernel push error: see previous output", "502 Bad Gateway"])
-def test_an_answer_that_does_not_say_so_is_no_success(said):
-    assert find_push_fault(PushReply(said=said)) is not None
+def test_only_a_lack_of_sessions_is_worth_waiting_for():
+    assert has_no_free_session("Maximum batch GPU session count of 2 reached.")
+    assert not has_no_free_session("Maximum weekly GPU quota of 30.00 hours reached.")
+    assert not has_no_free_session("")
+
+
+def test_a_limit_is_told_from_a_person():
+    assert is_time_limit("Your notebook was stopped because it exceeded the max allowed execution duration.")
+    assert not is_time_limit("")
+    assert not is_time_limit("Cancelled by the user")
 
 
 @pytest.mark.parametrize(
     ("status", "state"),
     [
         ("QUEUED", "waiting"),
-        ("KernelWorkerStatus.NEW_SCRIPT", "waiting"),
+        ("KernelWorkerStatus.NEW_SCRIPT", "new"),
         ("RUNNING", "running"),
         ("KernelWorkerStatus.COMPLETE", "complete"),
         ("error", "failed"),
-        ("CANCEL_REQUESTED", "cancelled"),
+        ("CANCEL_REQUESTED", "running"),
         ("CANCEL_ACKNOWLEDGED", "cancelled"),
         ("SOMETHING_NEW", "running"),
     ],

@@ -1,6 +1,10 @@
 """`fintune-kit kaggle build|push|status|fetch [NOTEBOOK ...]`: the notebooks as a chain of Kaggle kernels."""
 
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,15 +38,15 @@ class Building:
     out: Path = Path("build/kaggle")
     """The folder in which each kernel gets its own."""
     deliver: Literal["embed", "dataset", "git"] = "embed"
-    """How the library gets there."""
+    """How the library gets into the kernels."""
     after: str | None = None
-    """A notebook whose output is read in place of another's that writes the same, as in: push 04_evaluate --after
+    """A notebook whose output is read in place of another that writes the same stages, as in: push 04_evaluate --after
     03_train_tpu_v5e8."""
     force_accelerator: bool = False
-    """Ask for a retired or unknown accelerator all the same."""
+    """Ask for an accelerator that is retired or unknown."""
 
     def prepare(self, notebooks: tuple[str, ...]) -> tuple[Chain, tuple[Kernel, ...], Delivery]:
-        """The chain, the chosen kernels, and the library as it travels."""
+        """The chain, the chosen kernels, and the library for them."""
         chain = read_chain(self.manifest, owner=self.owner)
         return chain, chain.choose(notebooks, after=self.after), deliver(chain, method=self.deliver)
 
@@ -70,18 +74,18 @@ def push(
     *notebook: str,
     all_: Annotated[bool, Parameter(name="--all")] = False,
     wait: bool = False,
-    resume: bool = False,
     until_done: bool = False,
+    fresh: bool = False,
     building: Building = AS_DEFAULT,
 ) -> None:
-    """Build, check and push; with --wait the whole chain.
+    """Run kernels that are not done yet. The same command may be given again: it attaches to a kernel that runs.
 
     Args:
         notebook: As in 01_data.
         all_: Push all notebooks of the manifest that are not optional, in order.
         wait: Wait for each to end, show a failing cell, go on to the next.
-        resume: Attach the kernel's own previous output, and go on from there.
         until_done: Push a kernel that was stopped again until it is done; implies --wait.
+        fresh: Run from the start, even a kernel that is done or has a checkpoint.
     """
     from fintune_kit.kaggle.chain import PushOptions, push_chain
     from fintune_kit.kaggle.client import Kaggle
@@ -93,25 +97,36 @@ def push(
         out=building.out,
         delivery=delivery,
         wait=wait,
-        resume=resume,
         until_done=until_done,
+        fresh=fresh,
         force_accelerator=building.force_accelerator,
+        say=partial(print, flush=True),
+        sleep=time.sleep,
     )
-    push_chain(Kaggle(), chain, kernels, options=options)
+    with _interruptible():
+        push_chain(Kaggle(), chain, kernels, options=options)
 
 
 @kaggle.command
-def status(*notebook: str, manifest: Manifest = Path(FILE), owner: Owner = None) -> None:
-    """Show each kernel with its times, and the week's quota.
+def status(
+    *notebook: str, follow: bool = False, manifest: Manifest = Path(FILE), owner: Owner = None
+) -> None:
+    """Show each kernel with its times, and the quota of the week.
 
     Args:
-        notebook: As in 01_data. Default: all that are not optional.
+        notebook: As in 01_data. Default: all.
+        follow: Show the log of the running session until it ends.
     """
     from fintune_kit.kaggle.client import Kaggle
-    from fintune_kit.kaggle.overview import describe_chain
+    from fintune_kit.kaggle.overview import describe_chain, find_running, follow_log
 
-    chain = read_chain(manifest, owner=owner)
-    print(describe_chain(Kaggle(), chain.choose(notebook)))
+    client, kernels = Kaggle(), _all_or(notebook, read_chain(manifest, owner=owner))
+    if follow:
+        running = find_running(client, kernels)
+        with _interruptible():
+            follow_log(client, running, show=partial(print, end="", flush=True), sleep=time.sleep)
+        kernels = (running,)
+    print(describe_chain(client, kernels))
 
 
 @kaggle.command
@@ -121,13 +136,25 @@ def fetch(
     """Fetch the outputs and check them; goes on where it was interrupted.
 
     Args:
-        notebook: As in 01_data. Default: all that are not optional.
+        notebook: As in 01_data. Default: all that have an output.
         out: The folder to write.
     """
     from fintune_kit.kaggle.client import Kaggle
-    from fintune_kit.kaggle.fetch import fetch_kernel
+    from fintune_kit.kaggle.fetch import fetch_chain
 
-    chain = read_chain(manifest, owner=owner)
-    client = Kaggle()
-    for kernel in chain.choose(notebook):
-        fetch_kernel(client, kernel, out=out)
+    kernels = _all_or(notebook, read_chain(manifest, owner=owner))
+    fetch_chain(Kaggle(), kernels, out=out, named=bool(notebook))
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends a wait with the exit code of the shell, and without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _all_or(names: Sequence[str], chain: Chain) -> tuple[Kernel, ...]:
+    """The named kernels; all of the chain where none is named, the optional ones too."""
+    return chain.choose(names) if names else chain.kernels

@@ -1,33 +1,35 @@
-"""The chain on Kaggle: push a kernel, wait for it, go on to the next, and go on with one that was stopped.
+"""`fintune-kit kaggle push`: it brings the chain about and starts only the sessions that this takes.
 
-    push 01 -> wait -> complete, conversations/manifest.json is there -> push 02 -> ...
-    push 03 -> wait -> complete, adapter/manifest.json is not there: stopped by its time budget
-            -> push 03 with its own output attached -> ...
+    look (decide) -> push -> wait (waiting) -> judge the end (judge) -> push again, or the next kernel
 
-A kernel is done when each stage that it writes has its manifest, whatever Kaggle says of its session.
+The same command may be given again at any time. It attaches to a session that runs, it leaves alone a kernel that is
+done, and it goes on from a checkpoint. After a push, no passing fault of Kaggle ends the command.
 """
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.client import Kaggle, OutputFile, Status, UnreachableError
+from fintune_kit.kaggle.client import Kaggle, Status
+from fintune_kit.kaggle.decide import Decision, Input, decide, find_input
 from fintune_kit.kaggle.delivery import Delivery
-from fintune_kit.kaggle.kernels import WHEEL_FOLDER, BuiltKernel, build_kernels
+from fintune_kit.kaggle.door import UnreachableError
+from fintune_kit.kaggle.history import Version
+from fintune_kit.kaggle.judge import require_progress
+from fintune_kit.kaggle.kernels import WHEEL_FOLDER, build_kernels
 from fintune_kit.kaggle.manifest import Chain, Kernel
-from fintune_kit.kaggle.replies import failing_cell, find_push_fault, last_error, read_log
-from fintune_kit.workspace import MANIFEST, write_text
+from fintune_kit.kaggle.replies import PushReply, find_push_fault, has_no_free_session
+from fintune_kit.kaggle.waiting import MINUTES_BETWEEN_LINES, POLL_SECONDS, ask_patiently, output_of, wait_for
 
-POLL_SECONDS = 60.0
-MOST_SILENCES = 30
-"""Polls in a row that Kaggle may leave unanswered: half an hour of a run that takes twelve."""
-MOST_SESSIONS = 12
-VERSIONS_LOOKED_AT = 5
-
-_CHECKPOINT = re.compile(r"run/checkpoints/checkpoint-(\d+)/manifest\.json")
+MAX_SESSIONS = 12
+"""Sessions of one kernel in one command."""
+MAX_MINUTES_WITHOUT_A_FREE_SESSION = 13 * 60
+"""No session lasts longer, so by then each of them has ended."""
+MINUTES_UNTIL_A_PUSH_IS_LOST = 3
+MAX_LOST_PUSHES = 3
+MAX_POLLS_OF_A_DATASET = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,210 +37,212 @@ class PushOptions:
     """How a chain is pushed."""
 
     out: Path
-    """Build folders, and the logs of runs that failed."""
+    """For the build folders, and for the logs of runs that failed."""
     delivery: Delivery
     wait: bool = False
-    resume: bool = False
-    """Attach each kernel's own previous output."""
+    """Wait until each kernel is done, then push the next."""
     until_done: bool = False
-    """Push a kernel that was stopped again, until it is done. Waits."""
+    """Push a kernel that was stopped again, until it is done. This waits, too."""
+    fresh: bool = False
+    """Run each kernel from the start, even where it is done or holds a checkpoint."""
     force_accelerator: bool = False
     say: Callable[[str], None] = print
     sleep: Callable[[float], None] = time.sleep
 
+    @property
+    def waits(self) -> bool:
+        """Whether the command lasts until the kernels are done."""
+        return self.wait or self.until_done
+
 
 def push_chain(kaggle: Kaggle, chain: Chain, kernels: Sequence[Kernel], *, options: PushOptions) -> None:
-    """Builds and checks all kernels, then pushes them in order.
+    """Checks all kernels and their inputs, then brings the kernels about one after the other.
 
     Raises:
-        UserError: a fault in one of them (nothing is sent then), a refusal, or a run that failed.
+        UserError: a kernel has a fault or lacks an input (nothing is sent then), or a push or a run failed.
     """
-    wait = options.wait or options.until_done
-    _check_order(kernels, wait=wait)
-    _build(chain, kernels, options=options)
-    _check_inputs(kaggle, chain, kernels)
-    if options.delivery.dataset:
-        _publish(kaggle, options=options)
-    for kernel in kernels:
-        previous = previous_output(kaggle, kernel) if options.resume else None
-        if previous == "":
-            options.say(f"{kernel.name}: done already, nothing to go on with")
-            continue
-        _push_until_done(kaggle, chain, kernel, options=options, previous=previous, wait=wait)
-
-
-def previous_output(kaggle: Kaggle, kernel: Kernel) -> str | None:
-    """The source that holds a kernel's newest checkpoint, `owner/slug/version`; empty where the kernel is done.
-
-    A session that failed early has no checkpoint; then the version before it is looked at.
-
-    Raises:
-        UserError: the kernel still runs, or no version of it has a checkpoint.
-    """
-    info = kaggle.info(kernel.ref)
-    if info is None:
-        raise UserError(f"{kernel.ref} has never been pushed, so there is nothing to go on with: push without --resume")
-    if kaggle.status(kernel.ref).state in ("waiting", "running"):
-        raise UserError(f"{kernel.ref} still runs; wait until it ends (`fintune-kit kaggle status`), then push again")
-    for version in range(info.version, max(0, info.version - VERSIONS_LOOKED_AT), -1):
-        files, _ = kaggle.outputs(kernel.ref, version=version)
-        if not missing_stages(kernel, files):
-            return ""
-        if newest_step(files):
-            return f"{kernel.ref}/{version}"
-    raise UserError(
-        f"no output of {kernel.ref} holds a checkpoint (versions {info.version} and before were looked at): push "
-        f"without --resume to start over"
+    build_kernels(
+        chain, kernels, out=options.out, delivery=options.delivery, force_accelerator=options.force_accelerator
     )
+    push = _Push(kaggle, chain, options)
+    push.find_inputs(kernels)
+    if not options.waits:
+        push.require_finished_inputs(kernels)
+    for kernel in kernels:
+        push.bring_about(kernel)
 
 
-def missing_stages(kernel: Kernel, files: Sequence[OutputFile]) -> list[str]:
-    """Stages that a kernel writes and that its output does not hold, or not whole."""
-    names = {file.name for file in files}
-    return [stage for stage in kernel.writes if f"{stage}/{MANIFEST}" not in names]
+class _Push:
+    """One command, with the inputs that it has found or made so far."""
 
+    def __init__(self, kaggle: Kaggle, chain: Chain, options: PushOptions) -> None:
+        self._kaggle, self._chain, self._options = kaggle, chain, options
+        self._inputs: dict[str, Input] = {}
+        self._wheel_is_published = False
 
-def newest_step(files: Sequence[OutputFile]) -> int:
-    """Optimizer steps of the newest sealed checkpoint in an output; 0 where there is none."""
-    return max((int(match.group(1)) for file in files if (match := _CHECKPOINT.fullmatch(file.name))), default=0)
+    def find_inputs(self, kernels: Sequence[Kernel]) -> None:
+        """Finds what kernels outside this command have written. Kaggle would silently attach an older output."""
+        named = {kernel.name for kernel in kernels}
+        for name in dict.fromkeys(name for kernel in kernels for name in kernel.after if name not in named):
+            self._inputs[name] = self._find_input(self._chain.kernel(name))
 
+    def _find_input(self, kernel: Kernel) -> Input:
+        found = find_input(self._kaggle, kernel)
+        if found is None and self._options.waits:
+            self._say(kernel, "is running, and others read it: waiting for it")
+            info = self._kaggle.info(kernel.ref)
+            assert info is not None
+            self._wait(kernel, info.version)
+            found = find_input(self._kaggle, kernel)
+        if found is None:
+            raise UserError(
+                f"{kernel.name} is running; expected it finished: wait until it ends (`fintune-kit kaggle status`), or "
+                f"add --wait"
+            )
+        if found.source != kernel.ref:
+            self._say(kernel, f"version {found.version.number} is read, because no newer one is finished")
+        return found
 
-def wait_for(kaggle: Kaggle, kernel: Kernel, *, version: int, options: PushOptions) -> Status:
-    """Polls until the session of a version has ended. Kaggle may be out of reach for a while without ending the wait.
+    def require_finished_inputs(self, kernels: Sequence[Kernel]) -> None:
+        """Refuses a kernel that reads another one of this command, where nobody waits for that one."""
+        unfinished: set[str] = set()
+        for kernel in kernels:
+            if read := unfinished & set(kernel.after):
+                raise UserError(
+                    f"{kernel.name} reads what {', '.join(sorted(read))} would still be writing; add --wait, or push "
+                    f"them one after the other"
+                )
+            decision = self._decide(kernel)
+            if decision.finished is None:
+                unfinished.add(kernel.name)
+            else:
+                self._inputs[kernel.name] = decision.finished
 
-    Just after a push the answer may still be about the version before: its state is asked once the new one is known.
-    """
-    said, waited, silences, known = "", 0.0, 0, False
-    while True:
+    def bring_about(self, kernel: Kernel) -> None:
+        """Waits for a kernel or pushes it, as often as the options say."""
+        decision = self._decide(kernel)
+        if decision.because:
+            self._say(kernel, f"{decision.because}{self._hint(decision)}")
+        if decision.finished is not None:
+            self._inputs[kernel.name] = decision.finished
+            return
+        running, checkpoint = decision.running, decision.checkpoint
+        if running and not self._options.waits:
+            return
+        for _ in range(MAX_SESSIONS):
+            number = running or self._push(kernel, checkpoint)
+            if not self._options.waits:
+                return
+            status, ended = self._wait(kernel, number)
+            if ended.is_finished:
+                self._inputs[kernel.name] = Input(version=ended, source=kernel.ref)
+                self._say(kernel, f"done, version {number} wrote {', '.join(kernel.writes)}")
+                return
+            require_progress(
+                self._kaggle,
+                ended,
+                status,
+                before=checkpoint,
+                until_done=self._options.until_done,
+                logs=self._options.out,
+                say=self._options.say,
+            )
+            running, checkpoint = 0, ended
+        raise UserError(f"{kernel.name} is not done after {MAX_SESSIONS} sessions; look at its log before it goes on")
+
+    def _decide(self, kernel: Kernel) -> Decision:
+        inputs = [self._inputs[name].version for name in kernel.after if name in self._inputs]
+        return decide(self._kaggle, kernel, inputs=inputs, fresh=self._options.fresh)
+
+    def _hint(self, decision: Decision) -> str:
+        if decision.action == "wait":
+            return ": waiting for it" if self._options.waits else "; --wait waits for it"
+        return "; --fresh runs it again" if decision.action == "nothing" else ""
+
+    def _push(self, kernel: Kernel, checkpoint: Version | None) -> int:
+        """Builds a kernel and pushes it; the number of the new version."""
+        if self._options.delivery.dataset and not self._wheel_is_published:
+            self._publish_wheel(self._options.delivery.dataset)
+        sources = [self._inputs[name].source for name in kernel.after] + ([checkpoint.source] if checkpoint else [])
+        (built,) = build_kernels(
+            self._chain,
+            [kernel],
+            out=self._options.out,
+            delivery=self._options.delivery,
+            sources={kernel.name: sources},
+            force_accelerator=self._options.force_accelerator,
+        )
+        reply = self._send(kernel, built.folder)
+        if fault := find_push_fault(reply, ref=kernel.ref, any_machine=self._options.force_accelerator):
+            raise UserError(f"{kernel.name}: {fault}")
+        self._say(kernel, f"pushed as version {reply.version}, {reply.url}")
+        return reply.version
+
+    def _send(self, kernel: Kernel, folder: Path) -> PushReply:
+        """Sends a kernel, and never twice. Where the user waits, it waits for a free session of the account."""
+        before = self._kaggle.info(kernel.ref)
+        lost = 0
+        for minute in range(MAX_MINUTES_WITHOUT_A_FREE_SESSION):
+            try:
+                reply = self._kaggle.push(folder)
+            except UnreachableError:
+                if found := self._find_pushed(kernel, newer_than=before.version if before else 0):
+                    return found
+                lost += 1
+                if lost == MAX_LOST_PUSHES or not self._options.waits:
+                    raise
+                continue
+            if not (self._options.waits and has_no_free_session(reply.error)):
+                return reply
+            if minute % MINUTES_BETWEEN_LINES == 0:
+                self._say(kernel, f"waiting for a free session ({reply.error})")
+            self._options.sleep(POLL_SECONDS)
+        return reply
+
+    def _find_pushed(self, kernel: Kernel, *, newer_than: int) -> PushReply | None:
+        """The version of a push whose answer was lost; None where no version appears within minutes."""
+        for _ in range(MINUTES_UNTIL_A_PUSH_IS_LOST):
+            self._options.sleep(POLL_SECONDS)
+            info = ask_patiently(lambda: self._kaggle.info(kernel.ref), pause=self._pause)
+            if info is not None and info.version > newer_than:
+                return PushReply(version=info.version, ref=kernel.ref, url=f"kaggle.com/code/{kernel.ref}")
+        return None
+
+    def _wait(self, kernel: Kernel, number: int) -> tuple[Status, Version]:
+        """Waits until a session has ended; how, and with what output."""
         try:
-            info = None if known else kaggle.info(kernel.ref)
-            known = known or (info is not None and info.version >= version)
-            status = kaggle.status(kernel.ref) if known else Status(state="waiting", message="")
-            silences = 0
-            if status.state not in ("waiting", "running"):
-                return status
-            if status.state != said:
-                options.say(f"{kernel.name}: {status.state} after {waited / 60:.0f} min")
-                said = status.state
-        except UnreachableError:
-            silences += 1
-            if silences > MOST_SILENCES:
-                raise
-        options.sleep(POLL_SECONDS)
-        waited += POLL_SECONDS
-
-
-def _push_until_done(
-    kaggle: Kaggle, chain: Chain, kernel: Kernel, *, options: PushOptions, previous: str | None, wait: bool
-) -> None:
-    steps_before = 0
-    for _ in range(MOST_SESSIONS):
-        (built,) = _build(chain, [kernel], options=options, previous=previous)
-        version = _push(kaggle, built, options=options)
-        if not wait:
-            return
-        status = wait_for(kaggle, kernel, version=version, options=options)
-        files, log = kaggle.outputs(kernel.ref)
-        if status.state != "complete":
-            raise UserError(_what_failed(kernel, status, log, built=built, options=options))
-        missing = missing_stages(kernel, files)
-        if not missing:
-            options.say(f"{kernel.name}: done, version {version} wrote {', '.join(kernel.writes)}")
-            return
-        steps = newest_step(files)
-        if not steps:
-            raise UserError(
-                f"{kernel.name} ended without {' and '.join(missing)} and without a checkpoint; read its log at "
-                f"kaggle.com/code/{kernel.ref}"
+            status = wait_for(self._kaggle, kernel, version=number, say=self._options.say, sleep=self._options.sleep)
+            return status, output_of(self._kaggle, kernel, version=number, pause=self._pause)
+        except KeyboardInterrupt:
+            self._say(
+                kernel,
+                f"version {number} goes on at Kaggle; the same command waits for it again, and "
+                f"kaggle.com/code/{kernel.ref} can cancel it",
             )
-        options.say(f"{kernel.name}: stopped by its time budget after {steps} optimizer steps, with a checkpoint")
-        if not options.until_done:
+            raise
+        except UserError as error:
             raise UserError(
-                f"{kernel.name} is not done (no {' and no '.join(missing)}); go on with `fintune-kit kaggle push "
-                f"{kernel.name} --resume --wait`, or --until-done"
-            )
-        if steps <= steps_before:
-            raise UserError(
-                f"{kernel.name} made no step beyond {steps} in its last session; raise FINTUNE_TIME_BUDGET, or take a "
-                f"faster accelerator, before it is pushed again"
-            )
-        steps_before, previous = steps, f"{kernel.ref}/{version}"
-    raise UserError(f"{kernel.name} is not done after {MOST_SESSIONS} sessions; look at its log before it goes on")
+                f"{kernel.name}: {error} (version {number} may go on at Kaggle; the same command waits for it again)"
+            ) from error
 
+    def _publish_wheel(self, ref: str) -> None:
+        """Uploads the wheel and waits until it can be attached."""
+        self._kaggle.publish_dataset(self._options.out / WHEEL_FOLDER, ref)
+        for _ in range(MAX_POLLS_OF_A_DATASET):
+            status = self._kaggle.dataset_status(ref)
+            if status == "ready":
+                self._options.say(f"{ref}: {self._options.delivery.name} is ready")
+                self._wheel_is_published = True
+                return
+            if status in ("failed", "deleted"):
+                break
+            self._options.sleep(POLL_SECONDS / 4)
+        raise UserError(
+            f"the dataset {ref} is {status or 'not there'}, expected ready; look at it on kaggle.com, then push again"
+        )
 
-def _build(
-    chain: Chain, kernels: Sequence[Kernel], *, options: PushOptions, previous: str | None = None
-) -> list[BuiltKernel]:
-    return build_kernels(
-        chain,
-        kernels,
-        out=options.out,
-        delivery=options.delivery,
-        resume_from={kernels[0].name: previous} if previous else None,
-        force_accelerator=options.force_accelerator,
-    )
+    def _pause(self, error: UserError | None = None) -> None:
+        self._options.sleep(POLL_SECONDS)
 
-
-def _push(kaggle: Kaggle, built: BuiltKernel, *, options: PushOptions) -> int:
-    reply = kaggle.push(built.folder)
-    if fault := find_push_fault(reply, any_machine=options.force_accelerator):
-        raise UserError(f"{built.kernel.name}: {fault}")
-    options.say(f"{built.kernel.name}: pushed as version {reply.version}, {reply.url}")
-    return reply.version
-
-
-def _publish(kaggle: Kaggle, *, options: PushOptions) -> None:
-    ref = options.delivery.dataset
-    assert ref is not None
-    kaggle.publish_dataset(options.out / WHEEL_FOLDER, ref)
-    for _ in range(MOST_SILENCES):  # it is created while the answer is already there, and cannot be attached before
-        status = kaggle.dataset_status(ref)
-        if status == "ready":
-            options.say(f"{ref}: {options.delivery.name} is ready")
-            return
-        if status in ("failed", "deleted"):
-            raise UserError(f"the dataset {ref} is {status}; look at it on kaggle.com, then push again")
-        options.sleep(POLL_SECONDS / 4)
-    raise UserError(f"the dataset {ref} is not ready after minutes; look at it on kaggle.com, then push again")
-
-
-def _check_order(kernels: Sequence[Kernel], *, wait: bool) -> None:
-    if wait:
-        return
-    names = {kernel.name for kernel in kernels}
-    for kernel in kernels:
-        if running := [name for name in kernel.after if name in names]:
-            raise UserError(
-                f"{kernel.name} reads what {', '.join(running)} would still be writing; add --wait, or push them one "
-                f"after the other"
-            )
-
-
-def _check_inputs(kaggle: Kaggle, chain: Chain, kernels: Sequence[Kernel]) -> None:
-    """What a kernel reads must be finished: Kaggle would attach an older output, or none, and say nothing."""
-    names = {kernel.name for kernel in kernels}
-    for name in dict.fromkeys(name for kernel in kernels for name in kernel.after if name not in names):
-        before = chain.kernel(name)
-        if kaggle.info(before.ref) is None:
-            raise UserError(
-                f"{before.ref} has never been pushed; push {name} first, or all with --all --wait, or name another "
-                f"that writes the same with --after"
-            )
-        state = kaggle.status(before.ref).state
-        missing = [] if state != "complete" else missing_stages(before, kaggle.outputs(before.ref)[0])
-        if state != "complete" or missing:
-            what = f"has not written {' and '.join(missing)}" if missing else f"is {state}"
-            raise UserError(f"{name} {what}; expected it complete: look at it with `fintune-kit kaggle status`")
-
-
-def _what_failed(kernel: Kernel, status: Status, log: str, *, built: BuiltKernel, options: PushOptions) -> str:
-    lines = read_log(log)
-    kept = options.out / f"{kernel.name}.log"
-    write_text(kept, "".join(line.text for line in lines))
-    if status.state == "cancelled":
-        return f"{kernel.name} was cancelled; push it again, with --resume if it had a checkpoint (log: {kept})"
-    if cell := failing_cell(lines):
-        options.say(f"{kernel.name}: cell {cell[0]} failed\n{cell[1]}")
-    said = status.message or last_error(lines)
-    where = f"cell {cell[0]} of {built.folder / f'{kernel.name}.ipynb'}" if cell else "its session"
-    return f"{kernel.name} failed in {where}: {said} (log: {kept}); mend it and push again"
+    def _say(self, kernel: Kernel, text: str) -> None:
+        self._options.say(f"{kernel.name}: {text}")

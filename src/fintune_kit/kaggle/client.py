@@ -1,62 +1,60 @@
-"""The one door to Kaggle: its own client, imported when the first command needs it.
+"""Every call to Kaggle, through its own client and through the one door.
 
-`import kaggle` authenticates and makes a folder in the home, so nobody who does not push pays for it. What the client
-prints is caught (it may hold request headers); what it raises becomes a sentence without addresses, as those of
-outputs are signed. Credentials are found by the client's own rules.
+`import kaggle` logs in and makes a folder in the home directory, so it happens only when a command needs it. The
+credentials are found by the client's own rules.
+
+A version of a kernel is asked for by its label, `v3`. Without one, Kaggle answers about the newest.
 """
 
-import contextlib
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.kaggle.replies import PushReply, State, remedy_for, state_of
+from fintune_kit.kaggle.door import AbsentError, UnreachableError, at_the_door
+from fintune_kit.kaggle.download import download
+from fintune_kit.kaggle.replies import LogLine, PushReply, State, remedy_for, state_of
 
-_CHUNK = 1 << 20
-_TIMEOUT = (20, 120)
-"""Seconds to connect and between two bytes."""
-
-
-class UnreachableError(UserError):
-    """Kaggle did not answer, or not now: the same question may be answered in a minute."""
+_MAX_PAGES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """How a kernel's latest session stands."""
+    """How the session of a kernel stands."""
 
     state: State
-    message: str
-    """Kaggle's failure message, often empty."""
+    message: str = ""
+    """Kaggle's own reason for a failure, often empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelInfo:
-    """What Kaggle knows of a kernel."""
+    """Kaggle's entry for a kernel."""
 
     version: int
+    """The newest."""
     last_run: datetime | None
     machine_shape: str
-    """Of the last session: what it got, not what it asked for."""
+    """The machine of the last session, which may differ from the one that was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputFile:
     """One file of a kernel's output."""
 
+    ref: str
+    version: int | None
     name: str
     """Relative, with forward slashes."""
     url: str
-    """Signed; never to be shown."""
+    """Signed, so it is never printed, and it expires."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """Hours of an accelerator this week."""
+    """The hours of one kind of accelerator in this week."""
 
     resource: str
     used_hours: float
@@ -65,15 +63,15 @@ class Quota:
 
 
 class Kaggle:
-    """An authenticated session with Kaggle's API."""
+    """An authenticated session with Kaggle."""
 
     def __init__(self) -> None:
-        """Authenticates by the client's own rules.
+        """Logs in by the rules of Kaggle's client.
 
         Raises:
             MissingInputError: the client is not installed, or there are no credentials.
         """
-        with _quiet():
+        with at_the_door("the account"):
             try:
                 import kaggle
                 from kaggle.api.kaggle_api_extended import KaggleApi
@@ -83,215 +81,218 @@ class Kaggle:
                 ) from error
             assert kaggle.__version__
             self._api: Any = KaggleApi()
-            with _sentences("the account"):
-                try:
-                    self._api.authenticate()
-                except SystemExit:
-                    raise MissingInputError(
-                        "no Kaggle credentials were found; make a token at kaggle.com/settings (API) and put it into "
-                        "~/.kaggle/access_token, or set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY"
-                    ) from None
+            try:
+                self._api.authenticate()
+            except SystemExit:
+                raise MissingInputError(
+                    "there are no Kaggle credentials; make a token at kaggle.com/settings (API) and put it into "
+                    "~/.kaggle/access_token, or set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY"
+                ) from None
 
     @property
     def user(self) -> str:
-        """The account's name."""
+        """The name of the account."""
         return str(self._api.config_values.get(self._api.CONFIG_NAME_USER) or "")
 
     def push(self, folder: Path) -> PushReply:
-        """Saves a new version of the kernel in a build folder and runs it. The reply is not judged here."""
-        replies: list[Any] = []
-        send = self._api.kernels_push
+        """Saves a build folder as a new version of its kernel, which Kaggle then runs. The reply is not judged here."""
+        with at_the_door(folder.name) as printed:
+            reply = self._api.kernels_push(str(folder))
+            return PushReply(
+                warnings=_warnings(printed.getvalue()),
+                version=reply.version_number or 0,
+                ref=reply.ref or "",
+                url=reply.url or "",
+                error=reply.error or "",
+                dropped={
+                    "competition sources": list(reply.invalid_competition_sources or []),
+                    "dataset sources": list(reply.invalid_dataset_sources or []),
+                    "kernel sources": list(reply.invalid_kernel_sources or []),
+                    "model sources": list(reply.invalid_model_sources or []),
+                },
+            )
 
-        def keep(*arguments: Any, **named: Any) -> Any:
-            replies.append(send(*arguments, **named))
-            return replies[-1]
+    def status(self, ref: str, *, version: int | None = None) -> Status:
+        """How the session of a version stands. A state that the client does not know counts as running."""
+        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
 
-        self._api.kernels_push = keep  # the client's own command prints the reply, and drops it
-        try:
-            with _quiet() as said, _sentences(folder.name):
-                self._api.kernels_push_cli(str(folder), None, None)
-        finally:
-            self._api.kernels_push = send
-        reply = replies[-1]
-        return PushReply(
-            said=_answer(said.getvalue()),
-            version=reply.version_number,
-            url=reply.url,
-            error=reply.error or "",
-            dropped={
-                "dataset sources": list(reply.invalid_dataset_sources or []),
-                "kernel sources": list(reply.invalid_kernel_sources or []),
-                "model sources": list(reply.invalid_model_sources or []),
-            },
-        )
-
-    def status(self, ref: str) -> Status:
-        """How a kernel's latest session stands."""
-        with _quiet(), _sentences(ref):
-            reply = self._api.kernels_status(ref)
-        return Status(state=state_of(reply.status.name), message=reply.failure_message or "")
+        request = _about(ApiGetKernelSessionStatusRequest(), ref, version)
+        with at_the_door(ref), self._api.build_kaggle_client() as client:
+            try:
+                reply = client.kernels.kernels_api_client.get_kernel_session_status(request)
+            except KeyError as unknown:
+                return Status(state="running", message=f"Kaggle calls it {unknown.args[0]}")
+            return Status(state=state_of(reply.status.name), message=reply.failure_message or "")
 
     def info(self, ref: str) -> KernelInfo | None:
-        """What Kaggle knows of a kernel; None where it has never been pushed."""
-        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest
-        from requests import HTTPError
+        """Kaggle's entry for a kernel; None where it was never pushed.
 
-        request = ApiGetKernelRequest()
-        request.user_name, request.kernel_slug = ref.split("/")
-        with _quiet(), _sentences(ref), self._api.build_kaggle_client() as client:
-            try:
-                found = client.kernels.kernels_api_client.get_kernel(request).metadata
-            except HTTPError as error:
-                if error.response is not None and error.response.status_code in (403, 404):
-                    return None  # Kaggle answers 403 for what does not exist
-                raise
-        return KernelInfo(
-            version=found.current_version_number or 0,
-            last_run=found.last_run_time,
-            machine_shape=found.machine_shape or "",
-        )
+        Kaggle answers 403 both for a kernel that does not exist and for a passing fault, so two calls must agree.
+        """
+        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest
+
+        try:
+            with at_the_door(ref), self._api.build_kaggle_client() as client:
+                found = client.kernels.kernels_api_client.get_kernel(_about(ApiGetKernelRequest(), ref)).metadata
+                return KernelInfo(
+                    version=found.current_version_number or 0,
+                    last_run=_in_utc(found.last_run_time),
+                    machine_shape=found.machine_shape or "",
+                )
+        except AbsentError:
+            if self._has_session(ref):
+                raise UnreachableError(
+                    f"Kaggle knows a session of {ref} but does not show the kernel; run the same command again"
+                ) from None
+            return None
+
+    def _has_session(self, ref: str, version: int | None = None) -> bool:
+        try:
+            self.status(ref, version=version)
+        except AbsentError:
+            return False
+        return True
 
     def outputs(self, ref: str, *, version: int | None = None) -> tuple[list[OutputFile], str]:
-        """The files of a kernel's output and its log; of the latest version where none is named.
+        """The files of a version's output and its log. A version that never ran has no files.
 
-        A version that was named and left nothing has no files.
+        Raises:
+            AbsentError: Kaggle knows the session but does not show its output.
+            UnreachableError: the pages of the list do not end.
         """
-        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
-        from requests import HTTPError
-
         files: list[OutputFile] = []
         log, token = "", ""
-        while True:
-            request = ApiListKernelSessionOutputRequest()
-            request.user_name, request.kernel_slug = ref.split("/")
-            request.page_size, request.page_token = 100, token
-            if version is not None:
-                request.version_label = f"v{version}"  # a bare number is answered with 404
-            with _quiet(), _sentences(ref), self._api.build_kaggle_client() as client:
-                try:
-                    reply = client.kernels.kernels_api_client.list_kernel_session_output(request)
-                except HTTPError as error:
-                    if version is not None and error.response is not None and error.response.status_code == 404:
-                        return [], ""
+        seen: set[str] = set()
+        while len(seen) < _MAX_PAGES:
+            try:
+                reply = self._page(ref, version, token)
+            except AbsentError:
+                if version is None or self._has_session(ref, version):
                     raise
-            files += [OutputFile(name=_inside(item.file_name), url=item.url) for item in reply.files or []]
+                return [], ""
+            files += [
+                OutputFile(ref=ref, version=version, name=_inside(item.file_name), url=item.url)
+                for item in reply.files or []
+            ]
             log = log or reply.log or ""
+            seen.add(token)
             token = reply.next_page_token or ""
             if not token:
                 return files, log
+            if token in seen:
+                break
+        raise UnreachableError(f"Kaggle's list of the files of {ref} does not end; run the same command again later")
+
+    def _page(self, ref: str, version: int | None, token: str) -> Any:
+        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+
+        request = _about(ApiListKernelSessionOutputRequest(), ref, version)
+        request.page_size, request.page_token = 100, token
+        with at_the_door(ref), self._api.build_kaggle_client() as client:
+            return client.kernels.kernels_api_client.list_kernel_session_output(request)
 
     def download(self, file: OutputFile, target: Path) -> None:
-        """Fetches a file aside and renames it; a part that an interrupted call has left is gone on with."""
-        import requests
+        """Fetches a file of an output. Where its address has expired, a new one is asked for once.
 
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        have = partial.stat().st_size if partial.is_file() else 0
-        with _sentences(file.name):
-            headers = {"Range": f"bytes={have}-"} if have else {}
-            with requests.get(file.url, headers=headers, stream=True, timeout=_TIMEOUT) as reply:
-                if reply.status_code == 416:  # all of it was there, or it is another file now
-                    partial.unlink()
-                    return self.download(file, target)
-                reply.raise_for_status()
-                with partial.open("ab" if reply.status_code == 206 else "wb") as stream:
-                    for block in reply.iter_content(_CHUNK):
-                        stream.write(block)
-        partial.replace(target)
-        return None
+        Raises:
+            UnreachableError: the answer broke off; the next call goes on from there.
+            UserError: the output has no such file any more.
+        """
+        if download(file.url, target, version=file.version):
+            return
+        files, _ = self.outputs(file.ref, version=file.version)
+        fresh = [other for other in files if other.name == file.name]
+        if not fresh or not download(fresh[0].url, target, version=file.version):
+            raise UserError(f"Kaggle does not hand out {file.name} of {file.ref}; look at the page of the kernel")
+
+    def read(self, file: OutputFile) -> bytes:
+        """The content of a small file.
+
+        Raises:
+            UserError: the output has no such file any more.
+        """
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory() as folder:
+            target = Path(folder) / "file"
+            self.download(file, target)
+            return target.read_bytes()
+
+    def follow(self, ref: str) -> Iterator[LogLine]:
+        """The log of the running session, piece by piece, until the session ends."""
+        with at_the_door(ref):
+            pieces = self._api.kernels_logs_stream(ref)
+        while True:
+            with at_the_door(ref):
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield LogLine(stream=str(piece.get("stream_name", "")), seconds=0.0, text=str(piece.get("data", "")))
 
     def quota(self) -> list[Quota]:
-        """This week's GPU and TPU hours."""
-        with _quiet(), _sentences("the quota"):
+        """The GPU and TPU hours of this week."""
+        with at_the_door("the quota"):
             reply = self._api.quota_view()
-        return [
-            Quota(
-                resource=name,
-                used_hours=quota.time_used.total_seconds() / 3600,
-                total_hours=quota.total_time_allowed.total_seconds() / 3600,
-                refresh=reply.quota_refresh_time,
-            )
-            for name, quota in (("GPU", reply.gpu_quota), ("TPU", reply.tpu_quota))
-            if quota is not None
-        ]
+            return [
+                Quota(
+                    resource=name,
+                    used_hours=quota.time_used.total_seconds() / 3600,
+                    total_hours=quota.total_time_allowed.total_seconds() / 3600,
+                    refresh=_in_utc(reply.quota_refresh_time),
+                )
+                for name, quota in (("GPU", reply.gpu_quota), ("TPU", reply.tpu_quota))
+                if quota is not None
+            ]
 
     def publish_dataset(self, folder: Path, ref: str) -> None:
-        """Uploads a folder as a private dataset, as a new version where it exists.
+        """Uploads a folder as a private dataset; as a new version where the dataset exists.
 
         Raises:
             UserError: Kaggle refused it.
         """
         exists = self.dataset_status(ref) is not None
-        with _quiet(), _sentences(ref):
+        with at_the_door(ref):
             reply = (
                 self._api.dataset_create_version(str(folder), "fintune-kit kaggle push", quiet=True)
                 if exists
                 else self._api.dataset_create_new(str(folder), quiet=True)
             )
-        if reply.error or str(reply.status).lower() != "ok":
-            error = reply.error or reply.status
-            raise UserError(f"Kaggle refused the dataset {ref} ({error}): {remedy_for(str(error))}")
+            refused = "" if str(reply.status).lower() == "ok" and not reply.error else str(reply.error or reply.status)
+        if refused:
+            raise UserError(
+                f"Kaggle refused the dataset {ref} ({refused}): {remedy_for(refused) or 'correct that and push again'}"
+            )
 
     def dataset_status(self, ref: str) -> str | None:
-        """`ready`, or what Kaggle still does with it; None where there is no such dataset."""
-        from requests import HTTPError
-
-        with _quiet(), _sentences(ref):
-            try:
+        """`ready`, or the state of a dataset that Kaggle is still making; None where there is no such dataset."""
+        try:
+            with at_the_door(ref):
                 return str(self._api.dataset_status(ref))
-            except HTTPError as error:
-                if error.response is not None and error.response.status_code in (403, 404):
-                    return None
-                raise
+        except AbsentError:
+            return None
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """Catches what the client prints, on both streams."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        yield said
-
-
-@contextlib.contextmanager
-def _sentences(what: str) -> Iterator[None]:
-    """Turns what the client raises into a sentence that holds no address and no header."""
-    from requests import ConnectionError as NoConnection
-    from requests import HTTPError, RequestException, Timeout
-
-    try:
-        yield
-    except HTTPError as error:
-        code = error.response.status_code if error.response is not None else 0
-        advice = {
-            401: "the token is not valid any more; make a new one at kaggle.com/settings (API)",
-            403: "this account may not do that, or it does not exist; check the owner in kaggle-metadata.json",
-            404: "it does not exist; push it first",
-            429: "too many requests; wait a few minutes and run the same command again",
-        }.get(code, "Kaggle has a fault; run the same command again later")
-        kind = UnreachableError if code == 429 or code >= 500 else UserError
-        raise kind(f"Kaggle answered {code} for {what}: {advice}") from None
-    except (NoConnection, Timeout):
-        raise UnreachableError(f"Kaggle could not be reached for {what}; check the network and run it again") from None
-    except RequestException as error:
-        raise UnreachableError(
-            f"the answer for {what} broke off ({type(error).__name__}); run the same command again"
-        ) from None
-    except UserError:
-        raise
-    except ValueError as error:  # how the client reports what it refuses itself
-        raise UserError(f"Kaggle's client refused {what} ({error}); correct that and run it again") from None
+def _about(request: Any, ref: str, version: int | None = None) -> Any:
+    """A request about a kernel, or about one of its versions."""
+    request.user_name, request.kernel_slug = ref.split("/")
+    if version is not None:
+        request.version_label = f"v{version}"  # Kaggle answers a bare number with 404
+    return request
 
 
 def _inside(name: str) -> str:
-    """A file's name in an output, which must stay inside the folder that it is fetched to."""
+    """The name of a file in an output, which must stay inside the folder that it is fetched to."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise UserError(f"the output names a file {name!r}, outside its folder; it is not fetched: look at the kernel")
+        raise UserError(f"the output names a file {name!r} outside its folder; it is not fetched: look at the kernel")
     return path.as_posix()
 
 
-def _answer(said: str) -> str:
-    """What the client says of its own, without the requests that it may dump."""
-    about = ("Kernel ", "The following are not valid", "Warning", "⚠", "Sessions run")
-    return "\n".join(line.strip() for line in said.splitlines() if line.strip().startswith(about))
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment and not moment.tzinfo else moment
+
+
+def _warnings(printed: str) -> Sequence[str]:
+    """The client's own warnings, without the requests that it may print."""
+    signs = ("Warning", "⚠", "Sessions run")
+    return tuple(line.strip() for line in printed.splitlines() if line.strip().startswith(signs))

@@ -40,14 +40,15 @@ def build_kernels(
     *,
     out: Path,
     delivery: Delivery,
-    resume_from: Mapping[str, str] | None = None,
+    sources: Mapping[str, Sequence[str]] | None = None,
     force_accelerator: bool = False,
 ) -> list[BuiltKernel]:
     """Checks all kernels, then writes the build folder of each.
 
     Args:
         out: the folder in which each kernel gets its own.
-        resume_from: for the name of a kernel, the source that holds its own earlier output (`owner/slug/version`).
+        sources: for the name of a kernel, the kernels that it attaches (`owner/slug` or `owner/slug/version`). A kernel
+            that is not among them attaches the newest outputs of the kernels that it comes after.
         force_accelerator: allow a retired or unknown machine shape.
 
     Raises:
@@ -55,8 +56,8 @@ def build_kernels(
     """
     checked = []
     for kernel in kernels:
-        previous = (resume_from or {}).get(kernel.name)
-        metadata = kernel_metadata(kernel, chain=chain, delivery=delivery, previous=previous)
+        attached = (sources or {}).get(kernel.name, [chain.kernel(name).ref for name in kernel.after])
+        metadata = kernel_metadata(kernel, sources=attached, delivery=delivery)
         session = session_of(kernel, metadata=metadata, root=chain.root)
         notebook = with_generated_cells(read_notebook(kernel.notebook), first_cell(session, delivery), last_cell())
         check_kernel(metadata, notebook, needs_git=delivery.method == "git", force_accelerator=force_accelerator)
@@ -72,7 +73,7 @@ def build_kernels(
     return built
 
 
-def kernel_metadata(kernel: Kernel, *, chain: Chain, delivery: Delivery, previous: str | None = None) -> dict[str, Any]:
+def kernel_metadata(kernel: Kernel, *, sources: Sequence[str], delivery: Delivery) -> dict[str, Any]:
     """Kaggle's `kernel-metadata.json`. It always says privacy, internet and machine: the client's defaults change."""
     kind = kind_of(kernel.accelerator)
     metadata = {
@@ -87,7 +88,7 @@ def kernel_metadata(kernel: Kernel, *, chain: Chain, delivery: Delivery, previou
         "enable_internet": kernel.internet,
         "machine_shape": kernel.accelerator or "",
         "dataset_sources": [*kernel.dataset_sources, *([delivery.dataset] if delivery.dataset else [])],
-        "kernel_sources": [*(chain.kernel(name).ref for name in kernel.after), *([previous] if previous else [])],
+        "kernel_sources": list(sources),
         "competition_sources": [],
         "model_sources": list(kernel.model_sources),
     }

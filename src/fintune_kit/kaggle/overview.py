@@ -1,57 +1,130 @@
-"""`fintune-kit kaggle status`: the chain's kernels with their times, and what is left of the week's quota."""
+"""`fintune-kit kaggle status`: a line for each kernel, and the hours of the week; `--follow` shows a running log.
 
-from collections.abc import Sequence
+01_data        v1   done                     began 2026-11-22 10:00  ran  0h12m  CPU
+03_train_p100  v2   stopped at step 80       began 2026-11-22 10:20  ran 11h31m  NvidiaTeslaT4
+GPU quota: 18.4 of 30.0 h left this week (the plan needs 0.6 to 2.1 h), reset 2026-11-28 00:00 UTC
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from fintune_kit.kaggle.chain import missing_stages, newest_step
-from fintune_kit.kaggle.client import Kaggle, KernelInfo, OutputFile
+from fintune_kit.errors import UserError
+from fintune_kit.kaggle.client import Kaggle, KernelInfo, Status
+from fintune_kit.kaggle.decide import is_running
+from fintune_kit.kaggle.door import UnreachableError
+from fintune_kit.kaggle.history import History, Version
 from fintune_kit.kaggle.manifest import Kernel
-from fintune_kit.kaggle.replies import LogLine, State, last_error, ran_for, read_log
+from fintune_kit.kaggle.replies import last_error, ran_for, read_log
+from fintune_kit.kaggle.waiting import MAX_SILENCES, POLL_SECONDS
+
+Hours = tuple[float, float]
+"""The least and the most that a plan expects."""
 
 
-def describe_chain(kaggle: Kaggle, kernels: Sequence[Kernel], *, now: datetime | None = None) -> str:
-    """A line a kernel and a line a quota.
+def describe_chain(
+    kaggle: Kaggle, kernels: Sequence[Kernel], *, needed: Mapping[str, Hours] | None = None, now: datetime | None = None
+) -> str:
+    """A line for each kernel, whatever Kaggle answers about the others, and one for each quota.
 
     Args:
-        now: the time to count a running session from; None asks the clock.
+        needed: for `GPU` and `TPU`, the hours that the plan of the kernels needs.
+        now: the time until which a running session is counted; None takes the clock.
     """
     moment = now or datetime.now(UTC)
     width = max(len(kernel.name) for kernel in kernels)
-    lines = [f"{kernel.name:<{width}}  {_describe(kaggle, kernel, moment)}" for kernel in kernels]
+    lines = [f"{kernel.name:<{width}}  {_line_of(kaggle, kernel, moment)}" for kernel in kernels]
+    try:
+        return "\n".join([*lines, *_quota_lines(kaggle, needed or {})])
+    except UserError as error:
+        return "\n".join([*lines, f"quota: {error}"])
+
+
+def follow_log(kaggle: Kaggle, kernel: Kernel, *, show: Callable[[str], None], sleep: Callable[[float], None]) -> None:
+    """Shows the log of a running session until it ends.
+
+    Kaggle cuts the connection every few minutes and then sends the log from its beginning, so shown pieces are skipped.
+
+    Raises:
+        UnreachableError: Kaggle stayed out of reach for half an hour.
+    """
+    shown = failures = 0
+    while True:
+        try:
+            for number, line in enumerate(kaggle.follow(kernel.ref), start=1):
+                if number > shown:
+                    show(line.text)
+                    shown, failures = number, 0
+            return
+        except UnreachableError:
+            failures += 1
+            if failures > MAX_SILENCES:
+                raise
+            sleep(POLL_SECONDS)
+
+
+def find_running(kaggle: Kaggle, kernels: Sequence[Kernel]) -> Kernel:
+    """The first kernel that is running.
+
+    Raises:
+        UserError: none of them is.
+    """
+    for kernel in kernels:
+        info = kaggle.info(kernel.ref)
+        if info is not None and is_running(kaggle.status(kernel.ref)):
+            return kernel
+    names = ", ".join(kernel.name for kernel in kernels)
+    raise UserError(f"no session of {names} is running; expected one to follow: push one first, or leave --follow out")
+
+
+def _line_of(kaggle: Kaggle, kernel: Kernel, now: datetime) -> str:
+    try:
+        info = kaggle.info(kernel.ref)
+        if info is None:
+            return "never pushed"
+        status = kaggle.status(kernel.ref, version=info.version)
+        return _describe(History(kaggle, kernel), info, status, now)
+    except UserError as error:
+        return f"could not be asked: {error}"
+
+
+def _describe(history: History, info: KernelInfo, status: Status, now: datetime) -> str:
+    newest = history.version(info.version) if status.state != "waiting" else None
+    lines = read_log(newest.log) if newest else []
+    began = f"{info.last_run:%Y-%m-%d %H:%M}" if info.last_run else "?"
+    if is_running(status):
+        seconds = (now - info.last_run).total_seconds() if info.last_run and status.state == "running" else None
+    else:
+        seconds = ran_for(lines) or None
+    text = (
+        f"v{info.version:<3} {_outcome(status, newest):<24} began {began}  ran {_duration(seconds)}  "
+        f"{info.machine_shape or 'CPU'}"
+    )
+    if status.state in ("failed", "cancelled"):
+        text += f"\n    {status.message or last_error(lines)}"
+    if newest is not None and not newest.is_finished and (older := history.finished()):
+        text += f"\n    version {older.number} is done"
+    return text
+
+
+def _outcome(status: Status, newest: Version | None) -> str:
+    if newest is None or is_running(status) or status.state == "new":
+        return status.state
+    if newest.is_finished:
+        return "done"
+    if newest.steps:
+        return f"stopped at step {newest.steps}"
+    return status.state if status.state != "complete" else f"complete, no {newest.missing[0]}"
+
+
+def _quota_lines(kaggle: Kaggle, needed: Mapping[str, Hours]) -> list[str]:
+    lines = []
     for quota in kaggle.quota():
         left = max(0.0, quota.total_hours - quota.used_hours)
+        needs = needed.get(quota.resource)
+        plan = f" (the plan needs {needs[0]:.1f} to {needs[1]:.1f} h)" if needs else ""
         reset = f", reset {quota.refresh:%Y-%m-%d %H:%M} UTC" if quota.refresh else ""
-        lines.append(f"{quota.resource} quota: {left:.1f} of {quota.total_hours:.1f} h left this week{reset}")
-    return "\n".join(lines)
-
-
-def _describe(kaggle: Kaggle, kernel: Kernel, now: datetime) -> str:
-    info = kaggle.info(kernel.ref)
-    if info is None:
-        return "never pushed"
-    status = kaggle.status(kernel.ref)
-    files, log = ([], "") if status.state == "waiting" else kaggle.outputs(kernel.ref)
-    began = f"{info.last_run:%Y-%m-%d %H:%M}" if info.last_run else "?"
-    lines = read_log(log)
-    return (
-        f"v{info.version:<3} {_outcome(kernel, status.state, files):<24} began {began}  "
-        f"ran {_duration(_seconds(info, status.state, lines, now))}  {info.machine_shape or 'CPU'}"
-        + (f"\n    {status.message or last_error(lines)}" if status.state == "failed" else "")
-    )
-
-
-def _outcome(kernel: Kernel, state: State, files: Sequence[OutputFile]) -> str:
-    if state != "complete" or not missing_stages(kernel, files):
-        return state
-    steps = newest_step(files)
-    return f"stopped at step {steps}" if steps else f"complete, no {missing_stages(kernel, files)[0]}"
-
-
-def _seconds(info: KernelInfo, state: State, lines: Sequence[LogLine], now: datetime) -> float | None:
-    if state == "running" and info.last_run:
-        began = info.last_run if info.last_run.tzinfo else info.last_run.replace(tzinfo=UTC)
-        return (now - began).total_seconds()
-    return ran_for(lines) or None
+        lines.append(f"{quota.resource} quota: {left:.1f} of {quota.total_hours:.1f} h left this week{plan}{reset}")
+    return lines
 
 
 def _duration(seconds: float | None) -> str:

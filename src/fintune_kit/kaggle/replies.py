@@ -1,7 +1,7 @@
-"""Kaggle's answers, read: success is judged by the text of a reply, never by an exit code.
+"""Kaggle's answers, read and judged.
 
-Kaggle's client ends with 0 when a push was refused, when a source was dropped, when the machine was replaced, and when
-the run that it reports has failed. So every reply is judged here. Each refusal that we know comes with its remedy.
+Kaggle says success when a source was dropped, when the machine was replaced, and when a kernel was saved under another
+address. So a push counts as a success only when its answer proves it. Each refusal that we know comes with its remedy.
 """
 
 import json
@@ -10,19 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-State = Literal["waiting", "running", "complete", "failed", "cancelled"]
+State = Literal["new", "waiting", "running", "complete", "failed", "cancelled"]
+"""`new` is a kernel that was saved and has never run."""
+ENDED: tuple[State, ...] = ("complete", "failed", "cancelled")
 
 _STATES: Mapping[str, State] = {
     "QUEUED": "waiting",
-    "NEW_SCRIPT": "waiting",
+    "NEW_SCRIPT": "new",
     "RUNNING": "running",
     "COMPLETE": "complete",
     "ERROR": "failed",
-    "CANCEL_REQUESTED": "cancelled",
+    "CANCEL_REQUESTED": "running",
     "CANCEL_ACKNOWLEDGED": "cancelled",
 }
 
-_REFUSALS = (
+_REMEDIES = (
     (
         r"batch (GPU|TPU|CPU)? ?session count of (\d+)",
         "all {0} sessions are in use; wait until one ends (`fintune-kit kaggle status`) and push again",
@@ -35,26 +37,33 @@ _REFUSALS = (
         r"phone|verif",
         "the account is not verified for this; verify the phone (for a TPU: the identity) at kaggle.com/settings",
     ),
-    (r"[Nn]otebook not found", "this account has no such kernel; check the owner in kaggle-metadata.json"),
-    (r"[Pp]ermission|[Ff]orbidden|403", "this account may not do that; check the owner in kaggle-metadata.json"),
-    (r"title.*(in use|exists|taken)|slug.*in use", "another kernel has this title; change it in kaggle-metadata.json"),
+    (r"megabyte|too large|size limit", "the notebook is too large; use --deliver dataset"),
+    (
+        r"by a dataset|slug.*in use",
+        "another dataset has this name; write another `wheel_dataset` into kaggle-metadata.json",
+    ),
+    (r"title.*(in use|exists|taken)", "another kernel has this title; change it in kaggle-metadata.json"),
+    (r"notebook not found", "this account has no such kernel; check the owner in kaggle-metadata.json"),
+    (r"permission|forbidden", "this account may not do that; check the owner in kaggle-metadata.json"),
 )
-_REPLACED = re.compile(r"is retired|[Ss]essions? runs? on the default|instead of the requested|not available.*using")
-_DROPPED = re.compile(r"The following are not valid ([\w ]+?) and could not be added[^:]*: (\[.*?\])", re.DOTALL)
-_PUSHED = re.compile(r"Kernel version (?:(\d+) )?successfully (?:pushed|saved)")
+_NO_FREE_SESSION = re.compile(r"session count of \d+", re.IGNORECASE)
+_TIME_LIMIT = re.compile(r"exceeded the max(imum)? allowed execution duration|time limit|timed out", re.IGNORECASE)
+_REPLACED = re.compile(r"is retired|sessions? runs? on the default|instead of the requested", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PushReply:
     """Kaggle's answer to a push."""
 
-    said: str
-    """The lines that the client printed on both streams."""
     version: int = 0
+    ref: str = ""
+    """The address that Kaggle saved the kernel under."""
     url: str = ""
     error: str = ""
+    warnings: Sequence[str] = ()
+    """The warnings that the client printed, as about a retired machine."""
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Sources that the server left out, by kind. The client prints only some of them."""
+    """Sources that the server left out, by kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,43 +76,54 @@ class LogLine:
     text: str
 
 
-def find_push_fault(reply: PushReply, *, any_machine: bool = False) -> str | None:
-    """A sentence about a push that did not do what was asked, with its remedy; None after a success.
+def find_push_fault(reply: PushReply, *, ref: str, any_machine: bool = False) -> str | None:
+    """A sentence about a push that did not do what was asked, with its remedy; None after a proven success.
 
     Args:
+        ref: the address that was asked for, `owner/slug`.
         any_machine: accept a machine that replaces the one that was asked for.
     """
-    refused = re.search(r"Kernel push error: (.*)", reply.said)
-    if reply.error or refused:
-        error = reply.error or (refused.group(1).strip() if refused else "")
-        return f"Kaggle refused the push ({error}): {remedy_for(error)}"
-    dropped = {kind: list(sources) for kind, sources in reply.dropped.items() if sources}
-    for kind, names in _DROPPED.findall(reply.said):
-        dropped.setdefault(kind, re.findall(r"'([^']+)'", names) or [names])
-    if dropped:
+    if reply.error:
+        remedy = remedy_for(reply.error) or "correct that and push again"
+        return f"Kaggle refused the push ({reply.error}): {remedy}"
+    if dropped := {kind: sources for kind, sources in reply.dropped.items() if sources}:
         named = "; ".join(f"{kind}: {', '.join(sources)}" for kind, sources in dropped.items())
         return (
             f"Kaggle started the kernel without some of its sources ({named}): cancel that run in the browser, check "
             f"that each source exists and is finished, and push again"
         )
-    if _REPLACED.search(reply.said) and not any_machine:
-        line = next(line.strip() for line in reply.said.splitlines() if _REPLACED.search(line))
+    replaced = [line for line in reply.warnings if _REPLACED.search(line)]
+    if replaced and not any_machine:
         return (
-            f"Kaggle replaced the accelerator ({line}): cancel that run in the browser, and write one that exists into "
-            f"kaggle-metadata.json"
+            f"Kaggle replaced the accelerator ({replaced[0]}): cancel that run in the browser, and write one that "
+            f"exists into kaggle-metadata.json"
         )
-    if not _PUSHED.search(reply.said):
-        said = " / ".join(line.strip() for line in reply.said.strip().splitlines()[-2:]) or "nothing"
-        return f"Kaggle did not confirm the push (it said: {said}): look at the page of the kernel"
+    if reply.version < 1:
+        return "Kaggle did not confirm the push: its answer names no version; look at the page of the kernel"
+    if not any(re.search(rf"(^|/){re.escape(ref)}/?(\?|$)", saved, re.IGNORECASE) for saved in (reply.ref, reply.url)):
+        return (
+            f"Kaggle saved the kernel as {reply.ref or reply.url or 'nothing'}, expected {ref}: change the title in "
+            f"kaggle-metadata.json, and delete the other kernel in the browser"
+        )
     return None
 
 
-def remedy_for(error: str) -> str:
-    """The remedy for a refusal."""
-    for pattern, remedy in _REFUSALS:
-        if match := re.search(pattern, error):
+def remedy_for(reason: str) -> str | None:
+    """The remedy for a refusal; None for one that we do not know."""
+    for pattern, remedy in _REMEDIES:
+        if match := re.search(pattern, reason, re.IGNORECASE):
             return remedy.format(*(group or "batch" for group in match.groups()))
-    return "correct that and push again"
+    return None
+
+
+def has_no_free_session(error: str) -> bool:
+    """Whether a push was refused only because all sessions of the account are in use at this moment."""
+    return bool(_NO_FREE_SESSION.search(error))
+
+
+def is_time_limit(message: str) -> bool:
+    """Whether Kaggle ended a session because its time was over. Kaggle calls such a session cancelled."""
+    return bool(_TIME_LIMIT.search(message))
 
 
 def state_of(status: str) -> State:

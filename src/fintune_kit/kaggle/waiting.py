@@ -1,0 +1,109 @@
+"""Waiting for Kaggle: a wait of twelve hours must outlive a fault of minutes, and must end.
+
+After a push, Kaggle may not show the new version for minutes, may answer with pages of an outage, or not at all. Each
+call is then repeated once a minute. A line every ten minutes says that the wait goes on.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from fintune_kit.errors import UserError
+from fintune_kit.kaggle.client import Kaggle, OutputFile, Status
+from fintune_kit.kaggle.door import AbsentError, UnreachableError
+from fintune_kit.kaggle.history import Version
+from fintune_kit.kaggle.manifest import Kernel
+from fintune_kit.kaggle.replies import ENDED
+
+POLL_SECONDS = 60.0
+MAX_SILENCES = 30
+"""Calls in a row, a minute apart, that may find Kaggle out of reach."""
+MAX_REFUSALS = 10
+"""Calls in a row, a minute apart, that Kaggle may refuse, as when it does not show a new version yet."""
+MINUTES_UNTIL_AN_OUTPUT_IS_LISTED = 5
+MINUTES_BETWEEN_LINES = 10
+MAX_RUNNING_MINUTES = 13 * 60
+"""A session lasts at most 12 hours."""
+
+Answer = TypeVar("Answer")
+
+
+def ask_patiently(call: Callable[[], Answer], *, pause: Callable[[UserError], None]) -> Answer:
+    """Repeats a call until Kaggle answers it.
+
+    Args:
+        pause: lets a minute pass; it is told the error.
+
+    Raises:
+        UserError: the last error, when Kaggle stayed out of reach for half an hour or refused for ten minutes.
+    """
+    for failures in range(1, MAX_SILENCES + 1):
+        try:
+            return call()
+        except UserError as error:
+            if failures >= (MAX_SILENCES if isinstance(error, UnreachableError) else MAX_REFUSALS):
+                raise
+            pause(error)
+    raise AssertionError("unreachable")
+
+
+def wait_for(
+    kaggle: Kaggle, kernel: Kernel, *, version: int, say: Callable[[str], None], sleep: Callable[[float], None]
+) -> Status:
+    """Waits until the session of a version has ended.
+
+    Raises:
+        UserError: Kaggle stays out of reach, or a session runs longer than any session may.
+    """
+    minutes, said, said_at, running_since = 0, "", 0, 0
+
+    def tell(text: str) -> None:
+        nonlocal said_at
+        say(f"{kernel.name}: {text} after {minutes} min")
+        said_at = minutes
+
+    def pause(error: UserError | None = None) -> None:
+        nonlocal minutes
+        sleep(POLL_SECONDS)
+        minutes += 1
+        if minutes - said_at >= MINUTES_BETWEEN_LINES:
+            tell("no answer from Kaggle" if error else said)
+
+    ask_patiently(lambda: _require_version(kaggle, kernel, version), pause=pause)
+    while True:
+        now = ask_patiently(lambda: kaggle.status(kernel.ref, version=version), pause=pause)
+        if now.state in ENDED:
+            return now
+        if now.state != said:
+            said, running_since = now.state, minutes
+            tell(f"{said} ({now.message})" if now.message else said)
+        if said == "running" and minutes - running_since > MAX_RUNNING_MINUTES:
+            raise UserError(
+                f"it has run for {MAX_RUNNING_MINUTES // 60} hours, longer than any session lasts; look at "
+                f"kaggle.com/code/{kernel.ref}"
+            )
+        pause()
+
+
+def output_of(kaggle: Kaggle, kernel: Kernel, *, version: int, pause: Callable[[UserError | None], None]) -> Version:
+    """The output of a session that has ended. Kaggle may list it some minutes later, or never.
+
+    Args:
+        pause: lets a minute pass.
+    """
+    files: Sequence[OutputFile] = ()
+    log = ""
+    for _ in range(MINUTES_UNTIL_AN_OUTPUT_IS_LISTED):
+        with contextlib.suppress(AbsentError):
+            files, log = ask_patiently(lambda: kaggle.outputs(kernel.ref, version=version), pause=pause)
+        if files or log:
+            break
+        pause(None)
+    return Version(kernel=kernel, number=version, files=files, log=log)
+
+
+def _require_version(kaggle: Kaggle, kernel: Kernel, version: int) -> None:
+    """Just after a push, Kaggle may still answer about the version before."""
+    info = kaggle.info(kernel.ref)
+    if info is None or info.version < version:
+        raise AbsentError(f"Kaggle does not show version {version} of {kernel.ref}; look at the page of the kernel")
