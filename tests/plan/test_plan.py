@@ -11,8 +11,8 @@ from fintune_kit.plan.shapes import SHAPES
 from fintune_kit.recipes import p100
 
 QWEN_3B, QWEN_7B = SHAPES["Qwen2.5-3B"], SHAPES["Qwen2.5-7B"]
-PLAIN = PackCounts(packs=6600, supervised_tokens=1_750_000, plain_sequences_per_pack=1.0)
-SHARED = PackCounts(packs=3900, supervised_tokens=1_750_000, plain_sequences_per_pack=1.7)
+PLAIN = PackCounts(packs=6600, supervised_tokens=1_750_000, examples_per_pack=7.6, plain_sequences_per_pack=1.0)
+SHARED = PackCounts(packs=3900, supervised_tokens=1_750_000, examples_per_pack=12.8, plain_sequences_per_pack=1.7)
 
 
 def test_ordinary_packs_are_counted_as_the_recipe_counts_them():
@@ -27,6 +27,12 @@ def test_shared_packs_keep_the_number_of_examples_a_step():
     assert abs(step * 1.7 - 128) <= p100().train.accumulation
     # as many steps as ordinary packing would take for the same examples
     assert abs(optimizer_steps(p100(), SHARED) - 6600 / 128) <= 4
+
+
+@pytest.mark.parametrize(("examples", "packs"), [(4, 1), (16, 1), (20, 2), (32, 2), (60, 4), (1_600, 128)])
+def test_examples_a_step_become_a_power_of_two_of_packs(examples, packs):
+    recipe = p100().with_values(train={"examples_per_step": examples})
+    assert packs_per_step(recipe, SHARED) == packs  # 12.8 examples in a pack
 
 
 @pytest.mark.parametrize("name", [device.name for device in CARDS])

@@ -108,9 +108,7 @@ def push(
 
 
 @kaggle.command
-def status(
-    *notebook: str, follow: bool = False, manifest: Manifest = Path(FILE), owner: Owner = None
-) -> None:
+def status(*notebook: str, follow: bool = False, manifest: Manifest = Path(FILE), owner: Owner = None) -> None:
     """Show each kernel with its times, and the quota of the week.
 
     Args:

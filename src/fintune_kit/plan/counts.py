@@ -21,6 +21,7 @@ class PackCounts:
 
     packs: int
     supervised_tokens: int
+    examples_per_pack: float
     plain_sequences_per_pack: float
     """Ordinary packed sequences that one pack stands for: 1.0 without prefix sharing."""
     known_to: tuple[float, float] = (1.0, 1.0)
@@ -34,6 +35,7 @@ class PackCounts:
         return cls(
             packs=counts["packs"],
             supervised_tokens=counts["supervised_tokens"],
+            examples_per_pack=counts["examples"] / max(1, counts["packs"]),
             # Ordinary packing fills its packs to 99 % and more, so below 1 there is nothing to translate.
             plain_sequences_per_pack=max(1.0, plain_sequences / max(1, counts["packs"])),
         )
@@ -48,6 +50,7 @@ def typical_counts(recipe: Recipe) -> PackCounts:
     return PackCounts(
         packs=packs,
         supervised_tokens=supervised,
+        examples_per_pack=recipe.data.examples / packs,
         plain_sequences_per_pack=max(1.0, plain / packs),
         known_to=(fewest / tokens, most / tokens),
     )

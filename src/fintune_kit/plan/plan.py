@@ -110,11 +110,15 @@ def stock_hours(recipe: Recipe, *, shape: ModelShape, device: Device) -> tuple[f
 
 
 def packs_per_step(recipe: Recipe, counts: PackCounts) -> int:
-    """Packs in one optimizer step: the recipe's effective batch, translated from ordinary packed sequences.
+    """Packs in one optimizer step. It depends on the recipe and the packs only, never on the card.
 
-    It is rounded to a multiple of the recipe's accumulation, so that micro-batches come out even. It depends on the
-    recipe and the packs only, never on the card.
+    `train.examples_per_step` becomes the nearest power of two, so that two and four cards can share a step. Without it
+    the effective batch is translated from ordinary packed sequences, and rounded to a multiple of the recipe's
+    accumulation, so that micro-batches come out even.
     """
+    if recipe.train.examples_per_step is not None:
+        exact = recipe.train.examples_per_step / max(counts.examples_per_pack, 1.0)
+        return max(1, 2 ** round(math.log2(exact)))
     grain = recipe.train.accumulation
     exact = recipe.train.effective_batch / counts.plain_sequences_per_pack
     return max(grain, grain * round(exact / grain))
