@@ -17,7 +17,7 @@ from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.chat.examples import Examples
 from fintune_kit.chat.show import show
 from fintune_kit.conversations import Message
-from fintune_kit.pack.tree import arrange, unpack, write_columns
+from fintune_kit.pack.tree import pack_examples, unpack
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.tiny import tiny_base
 from fintune_kit.train.model import add_adapter, load_base
@@ -49,12 +49,8 @@ def main(base: str | Path) -> tuple[list[float], str]:
 
     # 2. Examples become a pack. The system prompt, which all of them share, is written once.
     together = Examples.of(examples)
-    arrangement = arrange(together, max_length=LENGTH)
-    columns = write_columns(
-        together, arrangement, first=0, last=len(arrangement), max_length=LENGTH, pad_id=encoder.pad_id
-    )
-    packs = [{name: column[index] for name, column in columns.items()} for index in range(len(arrangement))]
-    written = len(together.tokens) - int(arrangement.shared.sum())
+    packs = pack_examples(together, max_length=LENGTH, pad_id=encoder.pad_id)
+    written = sum(int((pack["input_ids"] != encoder.pad_id).sum()) for pack in packs)
     print(f"{len(together.tokens)} tokens of {len(examples)} examples, written as {written} in {len(packs)} pack(s)")
     found = [example for pack in packs for example in unpack(pack)]
     if len(found) != len(examples):

@@ -20,7 +20,7 @@ FIGURES = {
     "mix": lambda: plots.plot_mix({"qa": 50, "topic": 10}, {"qa": 20, "topic": 10}),
     "labels": lambda: plots.plot_labels({"sentiment": {"neutral": 5, "positive": 3}}),
     "fill": lambda: plots.plot_pack_fill([0.99, 1.0, 0.5], plain=1000, written=600),
-    "loss": lambda: plots.plot_loss(LOG, floor=0.5),
+    "loss": lambda: plots.plot_loss(LOG),
     "confusion": lambda: plots.plot_confusion([[3, 1, 0], [0, 4, 2]], labels=["yes", "no"]),
     "before_after": lambda: plots.plot_before_after([RECORD]),
     "calibration": lambda: plots.plot_calibration([0.2, 0.9, 0.95], [False, True, True]),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -127,12 +128,27 @@ def plot_pack_fill(
     return figure
 
 
-def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls", floor: float | None = None) -> Figure:
-    """Training loss and learning rate over optimizer steps.
+def plot_step_mix(examples: np.ndarray, *, tasks: Sequence[str], title: str = "Each step sees a mix") -> Figure:
+    """Which tasks the examples of each optimizer step belong to, as shares.
+
+    Args:
+        examples: `[steps, tasks]` counts.
+        tasks: their names.
+    """
+    figure, axes = _figure(title)
+    shares = 100 * examples / np.maximum(1, examples.sum(axis=1, keepdims=True))
+    colors = colormaps["tab10"](np.arange(len(tasks)) % 10)
+    axes.stackplot(range(1, len(shares) + 1), shares.T, labels=[t.replace("_", " ") for t in tasks], colors=colors)
+    axes.set(xlabel="optimizer step", ylabel="share of the step's examples (%)", ylim=(0, 100), xlim=(1, len(shares)))
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls") -> Figure:
+    """Training loss, validation loss and learning rate over optimizer steps.
 
     Args:
         log: records of `log.jsonl`.
-        floor: the validation loss after the last step, drawn as a line.
     """
     figure = Picture(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -141,8 +157,13 @@ def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls"
     values = np.array([np.nan if record["loss"] is None else record["loss"] for record in log], dtype=float)
     left.plot(steps, values, color=BEFORE, linewidth=1, label="each step")
     left.plot(steps, _running_mean(values), color=KEPT, linewidth=2, label="running mean")
-    if floor is not None:
-        left.axhline(floor, color=LIMIT, linestyle="--", label=f"validation, after training: {floor:.3f}")
+    measured = [(r["step"], r["validation_loss"]) for r in log if r.get("validation_loss") is not None]
+    if measured:
+        at, losses = zip(*measured, strict=True)
+        best = int(np.argmin(losses))
+        left.plot(at, losses, color=LIMIT, marker="o", markersize=3, label="validation")
+        left.scatter(at[best], losses[best], s=70, facecolors="none", edgecolors=LIMIT, zorder=3)
+        left.annotate(f"best {losses[best]:.3f}", (at[best], losses[best]), xytext=(0, 9), textcoords="offset points")
     left.set(xlabel="optimizer step", ylabel="loss (nats a supervised token)")
     left.legend(loc="upper right", framealpha=1.0, edgecolor="white")
     right.plot(steps, [record["learning_rate"] for record in log], color=WARM)

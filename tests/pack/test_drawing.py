@@ -1,14 +1,13 @@
 import numpy as np
 
-from fintune_kit.pack.drawing import draw_pack, stretches
-from fintune_kit.pack.tree import COLUMNS, arrange, write_columns
+from fintune_kit.pack.drawing import draw_pack, stretches, table_of
+from fintune_kit.pack.tree import pack_examples
 from tests.pack.world import examples
 
 
 def one_pack(max_length=9):
     some = examples(([1, 2, 3, 5], [10]), ([1, 2, 3, 6], [20]))
-    columns = write_columns(some, arrange(some, max_length=9), first=0, last=1, max_length=9, pad_id=0)
-    return {name: columns[name][0] for name in COLUMNS}
+    return pack_examples(some, max_length=9, pad_id=0)[0]
 
 
 def test_stretches_are_the_branches_of_the_tree():
@@ -43,3 +42,12 @@ def test_the_drawing_has_a_title_and_named_axes():
 
 def test_the_title_can_be_given():
     assert draw_pack(one_pack(), title="one pack").axes[0].get_title() == "one pack"
+
+
+def test_a_small_pack_is_shown_as_a_table():
+    (pack,) = pack_examples(examples(([1, 2, 3, 5], [10]), ([1, 2, 3, 6], [20])), max_length=8, pad_id=99)
+    lines = table_of(pack, decode=lambda tokens: f"t{tokens[0]}").splitlines()
+    assert len(lines) == 9
+    assert lines[4].split() == ["3", "'t5'", "5", "3", "5", "'t10'"]
+    assert lines[6].split() == ["5", "'t6'", "6", "3", "7", "'t20'"]
+    assert lines[8].split() == ["7", "'t99'", "99", "0", "8", "-"]

@@ -1,14 +1,14 @@
-"""A pack drawn as its tree: what is written once, what each example adds, and where the model learns.
+"""A pack for the eye: as a table of its positions, and as a picture of its tree.
 
     level 2                 [question 1][question 2]
     level 1        [ report X ........................ ][report Y]
     level 0  [ system prompt ............................................ ] ...
              0                     position in the pack ->           2048
 
-A bar is as wide as what sees it; its dark part is where its own tokens are written.
+A bar is as wide as the positions that attend to it; its dark part is where its own tokens are written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fintune_kit.chat.examples import IGNORE
-from fintune_kit.pack.tree import unpack
+from fintune_kit.pack.tree import COLUMNS, unpack
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,9 +36,9 @@ class Stretch:
     padding: bool
 
 
-def stretches(row: Mapping[str, NDArray[np.int32]]) -> list[Stretch]:
-    """The branches of a packed row's tree, in order of position."""
-    ends, depths = np.asarray(row["subtree_end"]), np.asarray(row["position_ids"])
+def stretches(pack: Mapping[str, NDArray[np.int32]]) -> list[Stretch]:
+    """The branches of a pack's tree, in order of position."""
+    ends, depths = np.asarray(pack["subtree_end"]), np.asarray(pack["position_ids"])
     borders = np.flatnonzero((np.diff(ends) != 0) | (np.diff(depths) != 1)) + 1
     # Consecutive private tokens of a leaf end at the same place; only a branching or a new example parts a run.
     found: list[Stretch] = []
@@ -53,16 +53,30 @@ def stretches(row: Mapping[str, NDArray[np.int32]]) -> list[Stretch]:
     return found
 
 
-def draw_pack(row: Mapping[str, NDArray[np.int32]], *, title: str | None = None) -> "Figure":
-    """A packed row as a picture of its tree; the default title says what sharing saved."""
+def table_of(pack: Mapping[str, NDArray[np.int32]], *, decode: Callable[[list[int]], str]) -> str:
+    """A small pack as text: a line a position, with the token, the four columns and the token to predict.
+
+    Args:
+        pack: its four columns.
+        decode: tokens to text.
+    """
+    lines = [f"{'position':>8}  {'token':<16}{'input_ids':>10}{'position_ids':>14}{'subtree_end':>13}  predicts"]
+    for position, (token, depth, end, label) in enumerate(zip(*(pack[name].tolist() for name in COLUMNS), strict=True)):
+        target = repr(decode([label])) if label != IGNORE else "-"
+        lines.append(f"{position:>8}  {decode([token])!r:<16}{token:>10}{depth:>14}{end:>13}  {target}")
+    return "\n".join(lines)
+
+
+def draw_pack(pack: Mapping[str, NDArray[np.int32]], *, title: str | None = None) -> "Figure":
+    """A pack as a picture of its tree; the default title says what sharing saved."""
     from matplotlib.patches import Patch
 
     from fintune_kit.plots import Picture
 
-    bars = stretches(row)
+    bars = stretches(pack)
     padding = sum(bar.stop - bar.start for bar in bars if bar.padding)
-    examples = unpack(row)
-    plain, written = sum(len(tokens) for tokens, _ in examples), len(row["input_ids"]) - padding
+    examples = unpack(pack)
+    plain, written = sum(len(tokens) for tokens, _ in examples), len(pack["input_ids"]) - padding
     figure = Picture(figsize=(10, 0.6 + 0.45 * (2 + max(bar.level for bar in bars))), layout="constrained")
     axes = figure.subplots()
     for bar in bars:
@@ -70,15 +84,15 @@ def draw_pack(row: Mapping[str, NDArray[np.int32]], *, title: str | None = None)
         if bar.shared:
             axes.barh(bar.level, bar.end - bar.start, left=bar.start, height=0.9, color=_COLORS[own], alpha=0.25)
         axes.barh(bar.level, bar.stop - bar.start, left=bar.start, height=0.9, color=_COLORS[own])
-        taught = bar.start + np.flatnonzero(np.asarray(row["shift_labels"])[bar.start : bar.stop] != IGNORE)
-        if len(taught):
+        supervised = bar.start + np.flatnonzero(np.asarray(pack["shift_labels"])[bar.start : bar.stop] != IGNORE)
+        if len(supervised):
             # A supervised run is contiguous within an answer; where answers alternate it is several bars.
-            for run in np.split(taught, np.flatnonzero(np.diff(taught) > 1) + 1):
+            for run in np.split(supervised, np.flatnonzero(np.diff(supervised) > 1) + 1):
                 axes.barh(bar.level, len(run), left=run[0], height=0.9, color=_COLORS["supervised"])
     axes.set_title(title or f"{len(examples)} examples of {plain} tokens, written in {written} positions")
-    axes.set_xlabel(f"position in the pack of {len(row['input_ids'])}")
+    axes.set_xlabel(f"position in the pack of {len(pack['input_ids'])}")
     axes.set_ylabel("branchings above")
-    axes.set_xlim(0, len(row["input_ids"]))
+    axes.set_xlim(0, len(pack["input_ids"]))
     axes.set_yticks(range(1 + max(bar.level for bar in bars)))
     handles = [Patch(color=color, label=name) for name, color in _COLORS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

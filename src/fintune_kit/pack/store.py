@@ -61,6 +61,14 @@ class Packed:
         """Task type and label of each stratum; the label is empty where the question is open."""
         return [(task_type, label) for task_type, label in self.manifest["strata"]]
 
+    def examples_by_task(self) -> tuple[NDArray[np.int64], list[str]]:
+        """Of each training pack the examples of each task, int64 [packs, tasks], and the names of the tasks."""
+        tasks = list(dict.fromkeys(task_type for task_type, _ in self.strata))
+        columns = np.array([tasks.index(task_type) for task_type, _ in self.strata], np.int64)
+        counts = np.zeros((len(self.train), len(tasks)), np.int64)
+        np.add.at(counts.T, columns, self.train.strata.T)
+        return counts, tasks
+
 
 @dataclass
 class Refused:

@@ -149,6 +149,22 @@ def write_columns(
     return columns
 
 
+def pack_examples(
+    examples: Examples, *, max_length: int, pad_id: int, share_prefixes: bool = True
+) -> list[dict[str, NDArray[np.int32]]]:
+    """A few examples as packs in memory: of each pack its four columns, int32 [max_length].
+
+    Args:
+        examples: of 2 to `max_length` tokens each.
+        max_length: positions in a pack.
+        pad_id: of positions that stay empty.
+        share_prefixes: whether a shared prefix is written once.
+    """
+    arrangement = arrange(examples, max_length=max_length, share_prefixes=share_prefixes)
+    columns = write_columns(examples, arrangement, first=0, last=len(arrangement), max_length=max_length, pad_id=pad_id)
+    return [{name: column[index] for name, column in columns.items()} for index in range(len(arrangement))]
+
+
 def _subtree_ends(starts: list[int], shared: list[int], lengths: list[int], total: int) -> NDArray[np.int64]:
     """For each position of members written end to end, the first position that does not continue it.
 
