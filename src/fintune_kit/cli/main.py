@@ -21,6 +21,7 @@ VERBS = {
     "plan": "Estimate the memory, steps and hours of a recipe on a card.",
     "train": "Train on packed/ and write run/ and adapter/.",
     "evaluate": "Score the base and the adapter and write evaluation/.",
+    "ask": "Answer a question with the base and with the adapter, side by side.",
     "export": "Merge the adapter into its base, for transformers, llama.cpp and Ollama.",
     "push": "Upload the adapter or an export to the Hub, with the token from HF_TOKEN.",
     "recipe": "Show a recipe with the reason of each value, or check a recipe file.",
