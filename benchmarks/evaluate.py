@@ -39,6 +39,8 @@ MANY_OPTIONS = "tfns_topic"
 """Twenty options: the harness computes each prompt twenty times, so it gets an eighth of the questions."""
 FIRST_TOKENS = "fpb"
 BATCH_SIZES = (1, 8)
+TRIAL = "trial_0"
+"""Two questions that find the harness's best batch size."""
 SHOTS = 5
 PEER = Path(__file__).with_name("evaluate_peer.py")
 
@@ -80,6 +82,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peer", type=Path, required=True)
+    parser.add_argument("--sets", default=",".join(SETS), help="of fpb, tfns, fiqa_sa, tfns_topic")
     parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
@@ -92,10 +95,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         write_tasks(Path(name), rounds, AutoTokenizer.from_pretrained(arguments.model))
         peer = Peer(arguments.peer, arguments.model, Path(name), arguments.threads)
-        first = next(iter(rounds))
-        size = min(BATCH_SIZES, key=lambda size: peer.ask(first, batch_size=size)["seconds"])
-        score_choices(model, rounds[first][:2], encoder=encoder, compute=Compute(device="cpu"))  # allocates
-        turns = {task: take_turn(model, encoder, peer, task, questions, size) for task, questions in rounds.items()}
+        size = min(BATCH_SIZES, key=lambda size: peer.ask(TRIAL, batch_size=size)["seconds"])
+        score_choices(model, rounds.pop(TRIAL), encoder=encoder, compute=Compute(device="cpu"))  # allocates
+        turns = {}
+        for task, questions in rounds.items():
+            turns[task] = take_turn(model, encoder, peer, task, questions, size)
+            print(task, json.dumps(turns[task]), flush=True)
         peer.close()
     by_set: dict[str, list[dict]] = {}
     for task, turn in turns.items():
@@ -114,8 +119,9 @@ def main() -> None:
 
 def questions_of(arguments: argparse.Namespace) -> dict[str, list[Question]]:
     """Questions by task `<set>_<round>`, evenly spread over each set."""
-    rounds: dict[str, list[Question]] = {}
-    for name, task in tasks_of(arguments.data).items():
+    tasks = {name: task for name, task in tasks_of(arguments.data).items() if name in arguments.sets.split(",")}
+    rounds = {TRIAL: list(next(iter(tasks.values())).questions[:2])}
+    for name, task in tasks.items():
         count = max(arguments.rounds, arguments.questions // 8 if name == MANY_OPTIONS else arguments.questions)
         chosen = [task.questions[index] for index in evenly_chosen(len(task.questions), max_chosen=count)]
         for index in range(arguments.rounds):

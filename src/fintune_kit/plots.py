@@ -246,9 +246,8 @@ def plot_before_after(records: Sequence[Mapping[str, Any]], *, title: str = "Bef
             error = [[max(0.0, value - low)], [max(0.0, high - value)]]
             axes.errorbar(value, row + offset, xerr=error, color="black", capsize=2, linewidth=1)
         floor = 100 * record["majority"]
-        axes.plot(
-            [floor, floor], [row - 0.4, row + 0.4], color=LIMIT, linestyle="--", label=None if row else "majority"
-        )
+        label = None if row else "majority, or chance"
+        axes.plot([floor, floor], [row - 0.4, row + 0.4], color=LIMIT, linestyle="--", label=label)
     names = [f"{record['task'].replace('_', ' ')}\n(n = {record['n']:,})" for record in records]
     axes.set(yticks=range(len(records)), yticklabels=names, xlabel="accuracy (%), 95 % interval", xlim=(0, 100))
     axes.invert_yaxis()

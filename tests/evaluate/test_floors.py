@@ -1,3 +1,5 @@
+import pytest
+
 from fintune_kit.evaluate.floors import floors
 from tests.evaluate.conftest import make_task, question
 
@@ -34,6 +36,12 @@ def test_a_group_has_floors_of_its_own() -> None:
     second = [question("x", "buy", ("buy", "sell"), group="b")] * 3
     labelled = {"a": (("x", "y"), ("no", "no")), "b": (("x", "y"), ("buy", "buy"))}
     assert floors(make_task(*first, *second, labelled=labelled), seed=0)["majority_of_training"]["accuracy"] == 0.5
+
+
+def test_questions_with_options_of_their_own_have_chance_as_their_floor() -> None:
+    found = floors(make_task(question("x", "a", ("a", "b")), question("y", "c", ("c", "d", "e", "f"))), seed=0)
+    assert found["chance"] == pytest.approx((1 / 2 + 1 / 4) / 2)
+    assert found["majority"] is found["tfidf"] is None
 
 
 def test_one_row_a_label_falls_back_to_the_majority() -> None:

@@ -48,7 +48,17 @@ def test_the_verdict_is_better_only_where_chance_does_not_explain_it() -> None:
 
 def test_an_adapter_below_a_constant_answer_is_told_so() -> None:
     found = record([False] * 40, [True] * 20 + [False] * 20, ups=40)
-    assert verdict(found) == "better (p 1.9e-06), below the majority and TF-IDF"
+    assert verdict(found) == "better (p 1.9e-06), below majority and TF-IDF"
+
+
+def test_the_floor_of_questions_with_their_own_options_is_chance() -> None:
+    found = record([True] * 4, [True] * 4)
+    found["floors"] = {"chance": 0.25, "majority": None, "tfidf": None}
+    assert sentence(found) == "adapter 100 %, base 100 %, chance 25 %: not better (p 1)"
+    table = format_table({"loss": LOSS, "tasks": [{**found, "name": "general"}]})
+    assert "(25 %)" in table
+    assert "so the floor is chance" in table
+    assert before_after({"tasks": [found]})[0]["majority"] == 0.25
 
 
 def test_many_tasks_ask_for_more_certainty() -> None:

@@ -30,7 +30,14 @@ FROM_TEST = "the test questions, cross-validated"
 
 
 def floors(task: Task, *, seed: int) -> dict[str, Any]:
-    """The floors of a choice task, each with the scores of `metrics.classification`, and `chance` as a share."""
+    """The floors of a choice task, each with the scores of `metrics.classification`, and `chance` as a share.
+
+    Where each question has options of its own, there is no constant answer and nothing to learn: then `chance` is the
+    only floor, and the others are None.
+    """
+    chance = float(np.mean([1 / len(question.options) for question in task.questions]))
+    if _share_no_options(task):
+        return {"chance": chance, "learned_from": None} | dict.fromkeys(("majority", "majority_of_training", "tfidf"))
     predictions: dict[str, list[str]] = {name: [""] * len(task.questions) for name in ("majority", "training", "tfidf")}
     learned_from: set[str] = set()
     for group in dict.fromkeys(question.group for question in task.questions):
@@ -48,7 +55,7 @@ def floors(task: Task, *, seed: int) -> dict[str, Any]:
     targets = [question.target for question in task.questions]
     scores = {name: classification(targets, labels, seed=seed) for name, labels in predictions.items()}
     return {
-        "chance": float(np.mean([1 / len(question.options) for question in task.questions])),
+        "chance": chance,
         "learned_from": " and ".join(sorted(learned_from)),
         "majority": scores["majority"],
         "majority_of_training": scores["training"],
@@ -88,6 +95,14 @@ def regression(texts: int) -> Pipeline:
         TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=rarest, dtype=np.float32),
     )
     return make_pipeline(features, LogisticRegression(C=10.0, max_iter=1000))
+
+
+def _share_no_options(task: Task) -> bool:
+    """Whether most questions have options that no other question of the task has, and training shows no labels."""
+    if any(labels for _, labels in task.labelled.values()):
+        return False
+    counts = Counter(frozenset(question.options) for question in task.questions)
+    return len(task.questions) > 1 and len(counts) > len(task.questions) / 2
 
 
 def _most_frequent(labels: Sequence[str]) -> str:

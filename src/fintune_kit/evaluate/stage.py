@@ -133,16 +133,7 @@ def evaluate(
     seen = seen_in_training(asked, train if inputs.conversations else None)
     scores, answers = _ask(recipe, inputs, asked, encoder=encoder, packs=packs)
     scores["adapter"] = matrices
-    scores["tasks"] = [
-        task_record(
-            task,
-            {who: by_task[task.name] for who, by_task in answers.items()},
-            seen=seen[task.name],
-            seed=recipe.seed,
-        )
-        for task in asked
-    ]
-    add_holm(scores["tasks"])
+    scores["tasks"] = _records(asked, answers, seen, seed=recipe.seed)
     _write(inputs, recipe, scores, asked, answers, seen)
     return scores
 
@@ -153,6 +144,16 @@ def seen_in_training(tasks: Sequence[Task], train: Sequence[Conversation] | None
         return {task.name: None for task in tasks}
     training = TrainingText.of([[m["content"] for m in c.messages if m["role"] != "system"] for c in train])
     return {task.name: contaminated([question.text for question in task.questions], training) for task in tasks}
+
+
+def _records(tasks: Sequence[Task], answers: Answers, seen: Seen, *, seed: int) -> list[dict[str, Any]]:
+    """The record of each task, with p-values corrected for their number."""
+    records = []
+    for task in tasks:
+        given = {who: by_task[task.name] for who, by_task in answers.items()}
+        records.append(task_record(task, given, seen=seen[task.name], seed=seed))
+    add_holm(records)
+    return records
 
 
 def _find_inputs(

@@ -44,18 +44,14 @@ def verdict(record: Record) -> str:
     if record["paired"] is None:
         return ""
     words = _verdict(record["paired"]["difference"], record["paired"].get("p_holm", record["paired"]["p_value"]))
-    if record["floors"] is not None:
-        floors = {"the majority": record["floors"]["majority"], "TF-IDF": record["floors"]["tfidf"]}
-        below = [name for name, floor in floors.items() if record["adapter"]["score"] < floor["accuracy"]]
-        words += f", below {' and '.join(below)}" if below else ""
-    return words
+    below = [name for name, floor in _floors(record).items() if record["adapter"]["score"] < floor]
+    return words + (f", below {' and '.join(below)}" if below else "")
 
 
 def sentence(record: Record) -> str:
     """One task in words: `adapter 48 %, base 31 %, majority 33 %: better (p 0.02)`."""
     parts = [f"{who} {_percent(record[who]['score'])}" for who in ("adapter", "base") if record[who] is not None]
-    if record["floors"] is not None:
-        parts.append(f"majority {_percent(record['floors']['majority']['accuracy'])}")
+    parts += [f"{name} {_percent(floor)}" for name, floor in list(_floors(record).items())[:1]]
     found = verdict(record)
     return ", ".join(parts) + (f": {found}" if found else "")
 
@@ -77,8 +73,7 @@ def before_after(scores: Record) -> list[dict[str, Any]]:
         {
             "task": record["title"],
             "n": record["n"],
-            "majority": record["floors"]["majority"]["accuracy"],
-            "tfidf": record["floors"]["tfidf"]["accuracy"],
+            "majority": next(iter(_floors(record).values())),
             **{
                 who: {"accuracy": record[who]["accuracy"], "interval": record[who]["accuracy_interval"]}
                 for who in ("base", "adapter")
@@ -105,7 +100,8 @@ def pooled_accuracy(scores: Record) -> dict[str, Any]:
 
     The p-value is McNemar's over all their questions. Without such questions `n` is 0 and the shares are None.
     """
-    records = [record for record in choices(scores) if str(record["name"]).startswith(PREFIX)]
+    validation = [record for record in choices(scores) if str(record["name"]).startswith(PREFIX)]
+    records = [record for record in validation if "majority" in _floors(record)]
     n = sum(record["n"] for record in records)
     found: dict[str, Any] = {"n": n, "verdict": ""}
     for who in ("base", "adapter"):
@@ -179,8 +175,9 @@ def _loss_line(loss: Record) -> str:
 
 
 def _line(record: Record) -> str:
-    floors = record["floors"]
-    shown = [_percent(floors[name]["accuracy"]) if floors else "" for name in ("majority", "tfidf")]
+    floors = _floors(record)
+    shown = [_percent(floors.get("majority")), _percent(floors.get("TF-IDF"))]
+    shown[0] = f"({_percent(floors['chance'])})" if "chance" in floors else shown[0]
     both = [_share(record[who]) if record[who] is not None else "" for who in ("base", "adapter")]
     return (
         f"{record['title'][:37]:<38}{record['n']:>6}{shown[0]:>10}{shown[1]:>8}   "
@@ -190,7 +187,7 @@ def _line(record: Record) -> str:
 
 def _notes(record: Record) -> list[str]:
     """Lines under the table: rows left out, questions seen in training, answers that could not be read."""
-    notes = []
+    notes = ["each question has its own options, so the floor is chance"] if "chance" in _floors(record) else []
     if record["of_total"] > record["n"]:
         notes.append(f"{record['n']} of {record['of_total']} questions asked")
     seen = record["contamination"]["seen"]
@@ -205,6 +202,16 @@ def _notes(record: Record) -> list[str]:
     if record["metric"] == "categories":
         notes += [f"{who} {_batches(record[who])}" for who in ("base", "adapter") if record[who] is not None]
     return [f"  {record['title']}: {'; '.join(notes)}"] if notes else []
+
+
+def _floors(record: Record) -> dict[str, float]:
+    """The floors that a task has, as shares: `majority` and `TF-IDF`, else `chance`; none for free text."""
+    floors = record["floors"]
+    if floors is None:
+        return {}
+    if floors["majority"] is None:
+        return {"chance": floors["chance"]}
+    return {"majority": floors["majority"]["accuracy"], "TF-IDF": floors["tfidf"]["accuracy"]}
 
 
 def _clean(record: Record) -> str:

@@ -24,6 +24,8 @@ from fintune_kit.workspace import MANIFEST, read_json, read_manifest, sha256_of,
 MIB = 2**20
 _LOGGED_STEPS = 10
 """Losses of training that the card shows, besides the last one."""
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 512, 2**20)
+"""The values that vLLM takes for `--max-lora-rank`; without it the limit is 16."""
 Record = Mapping[str, Any]
 
 
@@ -142,6 +144,7 @@ def _adapter_values(made: Record, adapter: Path) -> dict[str, Any]:
         "loadable_base": made["base"] if public else "PATH/OF/THE/BASE",
         "base_licence": licence.words,
         "lora": made["recipe"]["lora"],
+        "vllm_rank": next(rank for rank in _VLLM_RANKS if rank >= made["recipe"]["lora"]["rank"]),
         "parameters": made["counts"]["parameters"],
         "precision": "NF4, double quantization" if nf4 else "its own precision",
         "sources": source_licences(made["recipe"]["data"]["sources"]),
@@ -172,7 +175,11 @@ def _score_values(scores: Record | None) -> dict[str, Any]:
 
 def _score_row(record: Record) -> list[str]:
     floors, contamination = record["floors"], record["contamination"]
-    floor = [f"{floors[kind]['accuracy']:.3f}" for kind in ("majority", "tfidf")] if floors else ["", ""]
+    floor = ["", ""]
+    if floors:
+        named = [floors["majority"], floors["tfidf"]]
+        floor = [f"{one['accuracy']:.3f}" if one else "" for one in named]
+        floor[0] = floor[0] or f"chance {floors['chance']:.3f}"
     both = [record[who] for who in ("base", "adapter")]
     scores = [f"{one['score']:.3f} [{_range(one['interval'])}]" if one else "" for one in both]
     f1 = " / ".join(f"{one['weighted_f1']:.3f}" for one in both if one and "weighted_f1" in one)
