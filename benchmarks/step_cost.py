@@ -21,11 +21,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from fintune_kit.chat.examples import IGNORE
 
 LENGTH = 2048
 RANK = 64
@@ -128,15 +132,17 @@ def operations(name: str, given: list[Tensor], made: list[Tensor]) -> float:
     return 2.0 * given[0].shape[-1] * made[0].numel() if name == "gemm_4bit" else 0.0
 
 
-def a_pack() -> dict[str, Tensor]:
+def a_pack() -> dict[str, NDArray[np.int64]]:
     """A pack as the stand-in's are: one system prompt, and twelve texts of unequal length below it."""
-    ends, position = torch.zeros(LENGTH, dtype=torch.long), torch.zeros(LENGTH, dtype=torch.long)
+    ends, position = np.zeros(LENGTH, np.int64), np.zeros(LENGTH, np.int64)
     borders = [0, 30, 200, 420, 560, 700, 1000, 1130, 1400, 1500, 1760, 1900, LENGTH]
     for first, last in pairwise(borders):
         depth = 0 if first == 0 else 30
         ends[first:last] = LENGTH if first == 0 else last
-        position[first:last] = torch.arange(depth, depth + last - first)
-    return {"position_ids": position[None], "subtree_end": ends[None]}
+        position[first:last] = np.arange(depth, depth + last - first)
+    labels = np.where(position % 8 == 0, 0, IGNORE)
+    columns = {"input_ids": np.zeros(LENGTH, np.int64), "position_ids": position, "subtree_end": ends}
+    return {name: column[None] for name, column in (columns | {"shift_labels": labels}).items()}
 
 
 def make_model(config: Any, folder: Path, *, layers: int, dtype: str) -> Any:
@@ -163,28 +169,24 @@ def dropout_of_a_card(values: Tensor, p: float = 0.5, training: bool = True, **_
     return torch.native_dropout(values, p, training)[0]
 
 
-def run_once(model: Any, pack: dict[str, Tensor], tree: dict[str, Any], *, dtype: str) -> None:
+def run_once(model: Any, batch: Any, *, dtype: str) -> None:
     """The backbone forward and backward on one pack."""
-    tokens = torch.zeros_like(pack["position_ids"])
+    from fintune_kit.train.loss import laid_out_states
+
     with torch.autocast("cpu", dtype=getattr(torch, dtype), enabled=dtype != "float32"):
-        hidden = (
-            model.get_base_model()
-            .model(input_ids=tokens, position_ids=pack["position_ids"], use_cache=False, **tree)
-            .last_hidden_state
-        )
+        hidden = laid_out_states(model.get_base_model(), batch)
     hidden.backward(torch.ones_like(hidden))
 
 
 def count(config: Any, *, layers: int) -> Cost:
     """The cost of a model with so many blocks, in float16."""
-    from fintune_kit.train.attention import TREE_ATTENTION, attention_inputs
+    from fintune_kit.train.batch import lay_out
 
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(config, Path(folder), layers=layers, dtype="float16")
-    pack = a_pack()
-    tree = attention_inputs(pack["subtree_end"], implementation=TREE_ATTENTION)
+    batch = lay_out(a_pack())
     with FakeTensorMode(allow_non_fake_inputs=True), Count() as counted:
-        run_once(model, pack, tree, dtype="float16")
+        run_once(model, batch, dtype="float16")
     return counted.cost
 
 
@@ -194,25 +196,23 @@ def host_milliseconds(config: Any, *, repeats: int = 30) -> float:
     All sizes are tiny, so that kernels take next to no time. The dtype is float32, since this CPU has slow kernels for
     half precision: so the casts of a card are not in it.
     """
-    from fintune_kit.train import attention
+    from fintune_kit.train.batch import QUERY_CHUNK, lay_out
 
     config.hidden_size, config.intermediate_size, config.head_dim = 128, 128, 128 // config.num_attention_heads
-    chunks = LENGTH // attention.QUERY_CHUNK
-    attention.QUERY_CHUNK = 8
-    length = chunks * attention.QUERY_CHUNK
-    position = torch.arange(length)
-    pack = {"position_ids": position[None] % 16, "subtree_end": (position // 16 + 1)[None] * 16}
-    tree = attention.attention_inputs(pack["subtree_end"], implementation=attention.TREE_ATTENTION)
+    small = 32
+    columns = {name: column[:, ::small] for name, column in a_pack().items()}
+    columns["subtree_end"] = -(-columns["subtree_end"] // small)
+    batch = lay_out(columns, chunk=QUERY_CHUNK // small)
     seconds = {}
     for layers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             model = make_model(config, Path(folder), layers=layers, dtype="float32")
         for _ in range(5):
-            run_once(model, pack, tree, dtype="float32")
+            run_once(model, batch, dtype="float32")
         taken = []
         for _ in range(repeats):
             began = time.process_time()
-            run_once(model, pack, tree, dtype="float32")
+            run_once(model, batch, dtype="float32")
             taken.append(time.process_time() - began)
         seconds[layers] = min(taken)
     return 1000 * (seconds[2] - seconds[1])
@@ -234,14 +234,12 @@ class Waits(TorchDispatchMode):
 
 def waits_of_a_micro_batch(config: Any) -> int:
     """How often the host waits in one micro-batch, from the columns of a pack to the gradients."""
-    from fintune_kit.chat.examples import IGNORE
+    from fintune_kit.train.batch import lay_out
 
     config.hidden_size, config.intermediate_size, config.head_dim = 128, 128, 128 // config.num_attention_heads
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(config, Path(folder), layers=1, dtype="float32")
-    pack = a_pack()
-    tokens = torch.zeros_like(pack["position_ids"])
-    labels = torch.where(pack["position_ids"] % 8 == 0, tokens, IGNORE)
+    batch = lay_out(a_pack())
     tolist = Tensor.tolist
     with Waits() as waits:
 
@@ -251,7 +249,7 @@ def waits_of_a_micro_batch(config: Any) -> int:
 
         Tensor.tolist = counted
         try:
-            model(input_ids=tokens, shift_labels=labels, **pack).loss.backward()
+            model(micro_batch=batch, noise_seed=0).loss.backward()
         finally:
             Tensor.tolist = tolist
     return waits.count

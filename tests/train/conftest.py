@@ -1,5 +1,6 @@
 """A world small enough to read: a two-layer Qwen2 with grouped-query attention, and packs written by hand."""
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -42,6 +43,21 @@ EXAMPLES: list[tuple[list[int], int]] = [
     ([60, 61], 1),
 ]
 PACKS = [EXAMPLES[0:2], EXAMPLES[2:4], EXAMPLES[4:5], EXAMPLES[5:7]]
+
+
+def random_tree(draw: random.Random, length: int) -> list[int]:
+    """`subtree_end` of a forest: each subtree is cut into children at random."""
+    ends = [0] * length
+
+    def fill(first: int, last: int) -> None:
+        while first < last:
+            end = draw.randint(first + 1, last)
+            ends[first] = end
+            fill(first + 1, end)
+            first = end
+
+    fill(0, length)
+    return ends
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def make(*, recompute: Recompute, layers: int = 2, targets=LORA.target_modules):
             torch.nn.init.normal_(parameter, std=0.1)
     if recompute.cheap_parts:
         recompute_cheap_parts(model)
-    recompute_blocks(model, recompute.blocks)
+    recompute_blocks(blocks_of(model), recompute.blocks)
     return model
 
 

@@ -14,10 +14,12 @@ from fintune_kit.plan.memory import Recompute
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer
+from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import enable_packs
-from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
+from fintune_kit.train.recompute import recompute_cheap_parts
+from fintune_kit.train.step import StepMemory
 from fintune_kit.train.trainer import (
     PackTrainer,
     in_training_order,
@@ -66,19 +68,19 @@ def run(
     recompute=NOTHING,
     dropout=0.0,
     disturb=None,
+    noted=None,
 ):
     """Trains a LoRA on the four packs with the stack that a real run uses; returns the log and the adapter."""
     recipe = replace(smoke().train, epochs=epochs, learning_rate=1e-2, optimizer="adamw_torch")
     order = step_order(np.ones((len(rows), 1), np.int64), epochs=epochs, seed=0, packs_per_step=4)
     the_plan = plan(micro_batch=micro_batch, packs_per_step=4, optimizer_steps=len(order) // 4)
-    base = make_model().requires_grad_(False)
+    base = make_model(attention=TREE_ATTENTION).requires_grad_(False)
     enable_packs(base, head_chunk=4)
     torch.manual_seed(0)
     lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(base, lora)
     if recompute.cheap_parts:
         recompute_cheap_parts(model)
-    recompute_blocks(model, recompute.blocks)
     supervised = [int((np.array(r) != IGNORE).sum()) for r in rows["shift_labels"]]
     guard = NonFiniteGuard()
     log = StepLog(
@@ -98,6 +100,8 @@ def run(
         checkpoints=folder / "checkpoints",
         clock=clock,
         guard=guard,
+        memory=StepMemory(micro_batch=micro_batch, blocks=recompute.blocks),
+        note_memory=lambda memory: noted.append(replace(memory)) if noted is not None else None,
         callbacks=[log],
     )
     if disturb is not None:
@@ -215,38 +219,42 @@ def test_evaluation_gives_the_loss_that_training_ended_with(make_model, rows, to
     assert one == pytest.approx(total / 14, rel=1e-6)
 
 
-def test_out_of_memory_halves_the_micro_batch_and_repeats_the_step(make_model, rows, tokenizer, tmp_path):
-    expected, adapter, _ = run(make_model, rows, tokenizer, tmp_path / "a")
-    refused = []
+def lose_memory_at(*calls):
+    """Some backward passes break off, with half a gradient already in."""
 
-    def lose_memory(trainer):
-        """The second micro-batch of the first step breaks off in its backward pass, once, with half a gradient in."""
-        original = trainer.accelerator.backward
+    def disturb(trainer):
+        original, made = trainer.accelerator.backward, []
 
         def backward(loss, **kwargs):
             original(loss, **kwargs)
-            if len(trainer._step_batches[0]["input_ids"]) == 2 and trainer.pieces == 1 and trainer._next_batch == 2:
-                refused.append(1)
+            made.append(1)
+            if len(made) in calls:
                 raise torch.OutOfMemoryError("CUDA out of memory")
 
         trainer.accelerator.backward = backward
 
-    found, other, _ = run(make_model, rows, tokenizer, tmp_path / "b", disturb=lose_memory)
-    assert refused == [1]
+    return disturb
+
+
+def assert_same_run(found, other, expected, adapter):
     assert losses(found) == pytest.approx(losses(expected), rel=1e-5)
     for name, matrix in adapter.items():
         torch.testing.assert_close(other[name], matrix, rtol=1e-3, atol=1e-5)
 
 
-def test_out_of_memory_with_one_pack_says_what_to_do(make_model, rows, tokenizer, tmp_path):
-    def lose_memory(trainer):
-        def backward(loss, **kwargs):
-            raise torch.OutOfMemoryError("CUDA out of memory")
+def test_out_of_memory_halves_the_micro_batch_then_recomputes_blocks(make_model, rows, tokenizer, tmp_path):
+    """Two packs at once fail in the second micro-batch, then one pack at once fails; then one block is recomputed."""
+    expected, adapter, _ = run(make_model, rows, tokenizer, tmp_path / "a")
+    noted = []
+    disturb = lose_memory_at(2, 5)
+    found, other, _ = run(make_model, rows, tokenizer, tmp_path / "b", disturb=disturb, noted=noted)
+    assert noted == [StepMemory(micro_batch=1, blocks=0), StepMemory(micro_batch=1, blocks=1)]
+    assert_same_run(found, other, expected, adapter)
 
-        trainer.accelerator.backward = backward
 
-    with pytest.raises(UserError, match=r"out of memory with 1 pack.*smaller model"):
-        run(make_model, rows, tokenizer, tmp_path, disturb=lose_memory)
+def test_out_of_memory_with_everything_recomputed_says_what_to_do(make_model, rows, tokenizer, tmp_path):
+    with pytest.raises(UserError, match=r"one pack and all 2 blocks recomputed.*smaller base"):
+        run(make_model, rows, tokenizer, tmp_path, disturb=lose_memory_at(*range(1, 20)))
 
 
 def poison(steps):

@@ -23,7 +23,7 @@ from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Message
 from fintune_kit.evaluate.tasks import Question
 from fintune_kit.evaluate.trees import OptionTrie, TreePack, build_packs, check_depth, option_trie
-from fintune_kit.train.attention import attention_inputs
+from fintune_kit.train.loss import states_of_packs
 
 Ints = NDArray[np.int64]
 VOCABULARY_BLOCK = 8192
@@ -138,14 +138,8 @@ def _score_batch(
     """(index, log-probability of each target of its trie) for every question in some packs."""
     longest = max(map(len, batch))
     columns = {name: _stack(batch, name, longest) for name in ("input_ids", "position_ids", "subtree_end")}
-    columns = {name: column.to(compute.device) for name, column in columns.items()}
     with compute.autocast():
-        hidden = causal_lm.model(
-            input_ids=columns["input_ids"],
-            position_ids=columns["position_ids"],
-            **attention_inputs(columns["subtree_end"], implementation=causal_lm.config._attn_implementation),
-            use_cache=False,  # with a cache, transformers lets packed questions see one another
-        ).last_hidden_state
+        hidden = states_of_packs(causal_lm, columns)
     parent = np.concatenate([pack.parent + number * longest for number, pack in enumerate(batch)])
     target = np.concatenate([pack.target for pack in batch])
     found = target_log_probabilities(

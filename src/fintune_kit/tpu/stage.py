@@ -170,7 +170,7 @@ def _run_steps(
             progress.adapter, progress.moments, model.base, packs, np.float32(rate), number
         )
         norm = float(measured["grad_norm"])
-        guard.accepts(norm, scaled=False)
+        guard.accepts(norm)
         logs = {
             "loss": float(measured["loss"]),
             "grad_norm": norm,

@@ -9,12 +9,15 @@ of a chunk see, before the chunk, exactly the ancestors of its first token: as m
                       +--9-10-11
     queries 8-11   keys 0 1 5 6 7 (the ancestors of 8) and 8 9 10 11, where a dense kernel takes all 12
 
-So queries go to PyTorch's kernel in chunks, each with its own keys, and a mask says the rest; the mask over the whole
-pack is never made. This fills transformers' own attention interface; any other mask goes to its SDPA unchanged.
+So queries are cut into chunks, each with its own keys. Chunks that need about as many keys form a group, whatever pack
+they come from, and a group is one call of PyTorch's kernel. The chunks are laid out on the CPU (`batch.lay_out`),
+before the card needs them. The mask over a whole pack is never made.
+
+This fills transformers' attention interface. Any other mask goes to its SDPA unchanged.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,47 +25,100 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 TREE_ATTENTION = "tree_sdpa"
 """Its name in a model's config."""
-QUERY_CHUNK = 256
-"""Queries in one call of the kernel: smaller ones skip more and start more kernels."""
-KEYS_TOGETHER = 8
-"""Keys of a chunk are filled up to a multiple of this: PyTorch's kernel copies masks whose rows are not aligned."""
 
 
-@dataclass(frozen=True)
-class QueryChunk:
-    """A chunk of queries and what they see."""
+@dataclass(frozen=True, kw_only=True)
+class QueryGroup:
+    """Chunks of queries of equal length that are computed in one call of the kernel."""
 
     queries: slice
+    """Which of the micro-batch's positions they are: one range, since groups lie one behind the other."""
     keys: Tensor
-    """int64 `[B, K]`: positions of the keys, ancestors first, then the chunk's own."""
-    mask: Tensor
-    """bool `[B, 1, Q, K]`: True where a query sees a key."""
+    """int64 `[chunks, K]`: the micro-batch's positions that a chunk looks at; filled up with 0."""
+    query_places: Tensor
+    """int32 `[chunks, Q]`: each query's position in its pack."""
+    key_places: Tensor
+    """int32 `[chunks, K]`: each key's position in its pack."""
+    key_ends: Tensor
+    """int32 `[chunks, K]`: each key's `subtree_end`; 0 for what only fills up."""
+
+    def to(self, device: torch.device | str) -> "QueryGroup":
+        """The same on a device."""
+        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if name != "queries"}
+        return QueryGroup(queries=self.queries, **moved)
 
 
-def attention_inputs(subtree_end: Tensor, *, implementation: str) -> dict[str, Any]:
-    """What a causal LM's backbone is given for packs, computed once a forward pass for all layers.
+@dataclass(frozen=True, kw_only=True)
+class GroupInputs:
+    """What the kernel needs of a group besides queries, keys and values. Computed once for all layers."""
 
-    Args:
-        subtree_end: `[B, L]` integers.
-        implementation: the model's attention implementation.
+    queries: slice
+    chunks: int
+    rows: Tensor
+    """int64 `[chunks * kv_heads * K]`: rows of `[positions * kv_heads, D]`, the keys of each chunk and head."""
+    bias: Tensor
+    """`[chunks * kv_heads, 1, Q, K]`: 0 where a query sees a key, else minus infinity."""
 
-    Returns:
-        `attention_mask`, in the form that the implementation takes: chunks of queries for `TREE_ATTENTION` (in a
-        dictionary by kind of layer, which transformers hands on as it is), additive for eager (float32
-        `[B, 1, L, L]`, 0 where a key is seen), else bool `[B, 1, L, L]`.
-    """
-    if implementation == TREE_ATTENTION:
-        return {"attention_mask": {"full_attention": query_chunks(subtree_end, size=QUERY_CHUNK)}}
-    allowed = tree_mask(subtree_end)
-    if implementation == "eager":
-        lowest = torch.finfo(torch.float32).min
-        allowed = torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, lowest)
-    return {"attention_mask": allowed}
+
+@dataclass(frozen=True, kw_only=True)
+class TreeAttention:
+    """The attention mask of a micro-batch in the form that every layer is given."""
+
+    groups: tuple[GroupInputs, ...]
+
+    @classmethod
+    def of(cls, groups: tuple[QueryGroup, ...], *, kv_heads: int, dtype: torch.dtype) -> "TreeAttention":
+        """Computes it on the device of the groups, without a wait for that device."""
+        return cls(groups=tuple(_inputs_of(group, kv_heads=kv_heads, dtype=dtype) for group in groups))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
+        """Softmax attention of every query to the keys that it sees.
+
+        Args:
+            query: `[positions, heads, D]`.
+            key, value: `[positions, kv_heads, D]`.
+
+        Returns:
+            `[positions, heads, D]`.
+        """
+        size = key.shape[-1]
+        key, value = key.reshape(-1, size), value.reshape(-1, size)
+        parts = [_attend(group, query[group.queries], key, value, scale=scale) for group in self.groups]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _inputs_of(group: QueryGroup, *, kv_heads: int, dtype: torch.dtype) -> GroupInputs:
+    chunks, keys = group.keys.shape
+    query, place, end = group.query_places[:, :, None], group.key_places[:, None], group.key_ends[:, None]
+    unseen = (place > query) | (query >= end)
+    bias = torch.zeros(unseen.shape, dtype=dtype, device=unseen.device).masked_fill_(unseen, -torch.inf)
+    heads = torch.arange(kv_heads, device=group.keys.device)
+    rows = group.keys[:, None] * kv_heads + heads[None, :, None]
+    bias = bias[:, None].expand(chunks, kv_heads, -1, keys).reshape(chunks * kv_heads, 1, -1, keys)
+    return GroupInputs(queries=group.queries, chunks=chunks, rows=rows.reshape(-1), bias=bias)
+
+
+def _attend(group: GroupInputs, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None) -> Tensor:
+    """The kernel on one group. Heads that share a key are its heads; the shared keys are its batch, and not copied."""
+    batch, _, queries, keys = group.bias.shape
+    heads, size = query.shape[1:]
+    kv_heads = batch // group.chunks
+    shared = heads // kv_heads
+    query = query.view(group.chunks, queries, kv_heads, shared, size).permute(0, 2, 3, 1, 4)
+    attended = F.scaled_dot_product_attention(
+        query.reshape(batch, shared, queries, size),
+        key.index_select(0, group.rows).view(batch, 1, keys, size).expand(-1, shared, -1, -1),
+        value.index_select(0, group.rows).view(batch, 1, keys, size).expand(-1, shared, -1, -1),
+        attn_mask=group.bias.expand(-1, shared, -1, -1),
+        scale=scale,
+    )
+    by_chunk = attended.view(group.chunks, kv_heads, shared, queries, size).permute(0, 3, 1, 2, 4)
+    return by_chunk.reshape(group.chunks * queries, heads, size)
 
 
 def tree_mask(subtree_end: Tensor) -> Tensor:
@@ -78,30 +134,17 @@ def tree_mask(subtree_end: Tensor) -> Tensor:
     return ((key <= query) & (query < subtree_end[:, None, :])).unsqueeze(1)
 
 
-def query_chunks(subtree_end: Tensor, *, size: int) -> list[QueryChunk]:
-    """Cuts the queries of some packs into chunks of `size`, each with the keys that any of them sees.
+def dense_mask(subtree_end: Tensor, *, implementation: str) -> Tensor:
+    """The mask of whole packs in the form of another attention implementation.
 
-    Args:
-        subtree_end: `[B, L]` integers, on any device.
+    Returns:
+        For eager attention numbers to add (float32 `[B, 1, L, L]`, 0 where a key is seen), else bool `[B, 1, L, L]`.
     """
-    length = subtree_end.shape[-1]
-    position = torch.arange(length, device=subtree_end.device)
-    starts = position[::size]
-    before = position < starts[:, None]
-    ancestors = before & (subtree_end[:, None, :] > starts[:, None])  # [B, chunks, L]
-    most = ancestors.sum(dim=-1).amax(dim=0).tolist()
-    chunks = []
-    for number, first in enumerate(range(0, length, size)):
-        queries = position[first : first + size]
-        room = most[number] + -(most[number] + len(queries)) % KEYS_TOGETHER
-        found, above = ancestors[:, number].to(torch.int8).sort(dim=-1, descending=True, stable=True)
-        above, real = above[:, :room], found[:, :room].bool()
-        own = queries.expand(len(subtree_end), -1)
-        keys, real = torch.cat([above, own], dim=1), torch.cat([real, torch.ones_like(own, dtype=torch.bool)], dim=1)
-        sees = (keys[:, None] <= queries[:, None]) & (queries[:, None] < subtree_end.gather(1, keys)[:, None])
-        mask = (sees & real[:, None]).unsqueeze(1)
-        chunks.append(QueryChunk(slice(first, first + len(queries)), keys, mask))
-    return chunks
+    allowed = tree_mask(subtree_end)
+    if implementation != "eager":
+        return allowed
+    lowest = torch.finfo(torch.float32).min
+    return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, lowest)
 
 
 def tree_attention(
@@ -110,46 +153,21 @@ def tree_attention(
     """transformers' attention function for `TREE_ATTENTION`.
 
     Args:
-        query: `[B, heads, L, D]`.
-        key, value: `[B, key-value heads, L, D]`.
-        attention_mask: chunks from `query_chunks`; anything else is computed by transformers' SDPA.
+        query: `[1, heads, positions, D]` with a `TreeAttention`.
+        key, value: `[1, kv_heads, positions, D]`.
+        attention_mask: a `TreeAttention`; anything else is computed by transformers' SDPA.
 
     Returns:
-        `[B, L, heads, D]`, and no weights.
+        `[1, positions, heads, D]`, and no weights.
     """
-    if not isinstance(attention_mask, list):
+    if not isinstance(attention_mask, TreeAttention):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    dtype = attention_mask.groups[0].bias.dtype  # rotation can leave queries in float32
+    query, key, value = (part[0].transpose(0, 1).to(dtype) for part in (query, key, value))
+    attend = partial(attention_mask.attend, scale=kwargs.get("scaling"))
     if getattr(module, "recompute_attention", False) and torch.is_grad_enabled():
-        half = torch.get_autocast_dtype(query.device.type) if torch.is_autocast_enabled(query.device.type) else None
-        query, key, value = (part if half is None else part.to(half) for part in (query, key, value))
-        mixed = checkpoint(
-            _attend, query, key, value, attention_mask, kwargs, use_reentrant=False, preserve_rng_state=False
-        )
-        return mixed, None
-    return _attend(query, key, value, attention_mask, kwargs), None
-
-
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, chunks: Sequence[QueryChunk], options: Mapping[str, Any]
-) -> Tensor:
-    groups = query.shape[1] // key.shape[1]
-    parts = []
-    for chunk in chunks:
-        part = F.scaled_dot_product_attention(
-            query[:, :, chunk.queries],
-            repeat_kv(_take(key, chunk.keys), groups),
-            repeat_kv(_take(value, chunk.keys), groups),
-            attn_mask=chunk.mask,
-            scale=options.get("scaling"),
-        )
-        parts.append(part.transpose(1, 2))
-    return torch.cat(parts, dim=1)
-
-
-def _take(states: Tensor, positions: Tensor) -> Tensor:
-    """`[B, heads, L, D]` at `[B, K]` positions: `[B, heads, K, D]`."""
-    batch, heads, _, size = states.shape
-    return states.gather(2, positions[:, None, :, None].expand(batch, heads, -1, size))
+        return checkpoint(attend, query, key, value, use_reentrant=False, preserve_rng_state=False)[None], None
+    return attend(query, key, value)[None], None
 
 
 AttentionInterface.register(TREE_ATTENTION, tree_attention)

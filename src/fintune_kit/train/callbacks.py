@@ -18,7 +18,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fintune_kit.plan.devices import GIB
-from fintune_kit.train.guards import NonFiniteGuard
+from fintune_kit.train.guards import NonFiniteGuard, decide_together
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -130,13 +130,14 @@ class Clock(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         now = time.monotonic()
         self._longest_step = max(self._longest_step, now - self._step_started)
-        if now - self._last_save >= self._between:
-            control.should_save = True
         # One more step, a save before it ends, and as much again for the measurements after the last step.
         needed = self._longest_step + 2 * self._save_seconds
         out_of_time = self._deadline is not None and now + needed > self._deadline
-        if out_of_time or (self._stop_after is not None and state.global_step >= self._stop_after):
+        stop = out_of_time or (self._stop_after is not None and state.global_step >= self._stop_after)
+        save, stop = decide_together(stop or now - self._last_save >= self._between, stop)
+        if save:
             control.should_save = True
+        if stop:
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -10,7 +10,7 @@ wants a gradient is refused rather than silently not trained.
 """
 
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from fintune_kit.chat.examples import IGNORE
-from fintune_kit.train.attention import attention_inputs
+from fintune_kit.pack.tree import COLUMNS
+from fintune_kit.train.attention import TREE_ATTENTION, TreeAttention, dense_mask
+from fintune_kit.train.batch import MicroBatch, lay_out
 
 HALF_SCALE = 2.0**12
 """Probabilities below 2**-24 vanish in float16; a chunk's gradient is scaled by this before the product with the head
@@ -75,26 +77,55 @@ def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor, *, chunk:
         return _ChunkedCrossEntropy.apply(hidden, head, labels, chunk)
 
 
-def packed_forward(
-    causal_lm: Any, *, input_ids: Tensor, position_ids: Tensor, subtree_end: Tensor, shift_labels: Tensor
-) -> CausalLMOutputWithPast:
+def packed_forward(causal_lm: Any, batch: MicroBatch) -> CausalLMOutputWithPast:
     """One forward pass over packs, with the summed loss as `.loss` and no logits.
 
     Args:
         causal_lm: a Qwen2 or Qwen3 causal LM of transformers, adapters inside.
-        input_ids, position_ids, subtree_end, shift_labels: `[B, L]`, the columns of a pack.
+        batch: on the model's device.
     """
-    hidden = causal_lm.model(
-        input_ids=input_ids,
-        position_ids=position_ids,
-        **attention_inputs(subtree_end, implementation=causal_lm.config._attn_implementation),
-        use_cache=False,  # with a cache, transformers lets packed examples see one another
-    ).last_hidden_state
-    supervised = shift_labels != IGNORE
-    loss = summed_cross_entropy(
-        hidden[supervised], causal_lm.lm_head.weight, shift_labels[supervised].long(), chunk=causal_lm.head_chunk
-    )
+    assert causal_lm.config._attn_implementation == TREE_ATTENTION, causal_lm.config._attn_implementation
+    hidden = laid_out_states(causal_lm, batch)[batch.supervised]
+    loss = summed_cross_entropy(hidden, causal_lm.lm_head.weight, batch.targets, chunk=causal_lm.head_chunk)
     return CausalLMOutputWithPast(loss=loss)
+
+
+def states_of_packs(causal_lm: Any, columns: Mapping[str, Tensor]) -> Tensor:
+    """The last hidden states of some packs, `[B, L, H]`.
+
+    Args:
+        columns: `input_ids`, `position_ids`, `subtree_end`: `[B, L]` each, on any device.
+    """
+    packs, length = columns["input_ids"].shape
+    device = causal_lm.lm_head.weight.device
+    if causal_lm.config._attn_implementation == TREE_ATTENTION:
+        batch = lay_out({name: column.numpy(force=True) for name, column in columns.items()}).to(device)
+        return laid_out_states(causal_lm, batch)[batch.natural_order].view(packs, length, -1)
+    on_device = {name: column.to(device) for name, column in columns.items()}
+    mask = dense_mask(on_device["subtree_end"], implementation=causal_lm.config._attn_implementation)
+    return _states(causal_lm, on_device["input_ids"], on_device["position_ids"], mask)
+
+
+def laid_out_states(causal_lm: Any, batch: MicroBatch) -> Tensor:
+    """The last hidden states of a micro-batch, `[positions, H]`, in the order of its layout."""
+    dtype = compute_dtype(causal_lm)
+    tree = TreeAttention.of(batch.groups, kv_heads=causal_lm.config.num_key_value_heads, dtype=dtype)
+    by_kind = {"full_attention": tree}  # transformers hands such a dictionary on as it is
+    return _states(causal_lm, batch.input_ids[None], batch.position_ids[None], by_kind)[0]
+
+
+def _states(causal_lm: Any, input_ids: Tensor, position_ids: Tensor, mask: Any) -> Tensor:
+    # With a cache, transformers lets packed examples see one another.
+    output = causal_lm.model(input_ids=input_ids, position_ids=position_ids, attention_mask=mask, use_cache=False)
+    states: Tensor = output.last_hidden_state
+    return states
+
+
+def compute_dtype(causal_lm: Any) -> torch.dtype:
+    """The dtype of queries and keys: that of autocast where it is on, else the head's."""
+    weight: Tensor = causal_lm.lm_head.weight
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def loss_alone(causal_lm: nn.Module, tokens: Sequence[int], labels: Sequence[int]) -> Tensor:
@@ -112,21 +143,35 @@ def loss_alone(causal_lm: nn.Module, tokens: Sequence[int], labels: Sequence[int
 
 
 def enable_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:
-    """Teaches a causal LM to take packs: called with `subtree_end` it runs `packed_forward`, else its own forward.
+    """Teaches a causal LM to take packs, laid out or as their four columns; else its own forward runs.
 
-    On the model's own `forward`, so that it works under PEFT's, accelerate's and DDP's wrappers alike.
+        causal_lm(micro_batch=batch)                                              as training calls it
+        causal_lm(input_ids=, position_ids=, subtree_end=, shift_labels=)         the columns of some packs
+
+    On the model's own `forward`, so that it works under PEFT's and accelerate's wrappers alike.
     """
     assert head_chunk >= 1, head_chunk
     ordinary = causal_lm.forward
 
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if "micro_batch" in kwargs:
+            torch.manual_seed(kwargs["noise_seed"])
+            return packed_forward(self, kwargs["micro_batch"])
         if "subtree_end" not in kwargs:
             return ordinary(*args, **kwargs)
-        columns = {name: kwargs[name] for name in ("input_ids", "position_ids", "subtree_end", "shift_labels")}
-        return packed_forward(self, **columns)
+        return CausalLMOutputWithPast(loss=loss_of_columns(self, {name: kwargs[name] for name in COLUMNS}))
 
     causal_lm.head_chunk = head_chunk  # type: ignore[assignment]
     causal_lm.forward = types.MethodType(forward, causal_lm)
+
+
+def loss_of_columns(causal_lm: Any, columns: Mapping[str, Tensor]) -> Tensor:
+    """The summed loss of some packs, given as their four columns, with any attention implementation."""
+    states = states_of_packs(causal_lm, columns).flatten(0, 1)
+    labels = columns["shift_labels"].flatten().to(states.device)
+    supervised = labels != IGNORE
+    weight = causal_lm.lm_head.weight
+    return summed_cross_entropy(states[supervised], weight, labels[supervised].long(), chunk=causal_lm.head_chunk)
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:

@@ -15,7 +15,7 @@ another order at most.
 """
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -41,18 +41,29 @@ def recompute_cheap_parts(model: PeftModel) -> None:
         block.self_attn.recompute_attention = True  # read by `attention.tree_attention`
 
 
-def recompute_blocks(model: PeftModel, count: int) -> None:
-    """The first `count` blocks keep only their input.
+def recompute_blocks(blocks: Sequence[Any], count: int) -> None:
+    """The first `count` blocks keep only their input, all others keep what they always keep. May be called again.
 
-    The first ones: their activations would have to be kept longest.
+    The first ones, because their activations would have to be kept longest.
     """
-    for block in blocks_of(model)[:count]:
-        block.forward = _checkpointed(block.forward)
+    for index, block in enumerate(blocks):
+        if not hasattr(block, "keeps_its_input_only"):
+            block.forward = _switchable(block, block.forward)
+        block.keeps_its_input_only = index < count
 
 
-def blocks_of(model: PeftModel) -> list[Any]:
+def blocks_of(model: Any) -> list[Any]:
     """The decoder's blocks."""
     return list(model.get_base_model().model.layers)
+
+
+def _switchable(block: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    again = _checkpointed(function)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return (again if block.keeps_its_input_only else function)(*args, **kwargs)
+
+    return forward
 
 
 def _checkpointed(function: Callable[..., Any], *, noisy: bool = True) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from fintune_kit.workspace import (
 
 log = logging.getLogger(__name__)
 
+LOWERED = "after_running_out_of_memory"
+"""The key in `plan.json` of what a run had to do with less memory than planned."""
+
 
 def identity_of(recipe: Recipe, *, packed: Path, base: str | Path) -> dict[str, Any]:
     """What is learned: a checkpoint belongs to exactly one of these."""
@@ -46,7 +50,11 @@ def base_identity(base: str | Path) -> str:
 
 
 def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) -> None:
-    """Makes or checks the run's folder, and writes its plan."""
+    """Makes or checks the run's folder, and writes its plan. Where memory ran out before, the plan needs less of it.
+
+    Raises:
+        UserError: the folder holds another run, or files of someone else.
+    """
     if fresh and run.exists():
         if any(run.iterdir()) and not (run / "plan.json").is_file():
             raise UserError(f"{run} holds files but no plan.json, so it is no run of ours: name another folder")
@@ -62,7 +70,30 @@ def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) ->
                 f"name another folder, or start over with --fresh"
             )
     run.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**identity, "plan": plan.as_dict(), "versions": versions()})
+    lowered = read_json(path).get(LOWERED) if path.is_file() else None
+    content = {**identity, "plan": plan.as_dict(), "versions": versions()}
+    write_json(path, content | ({LOWERED: lowered} if lowered else {}))
+
+
+def lower_memory(run: Path, *, micro_batch: int, blocks: int) -> None:
+    """Writes down with how much less at once a run fits: it goes on so after an interruption too."""
+    path = run / "plan.json"
+    write_json(path, read_json(path) | {LOWERED: {"micro_batch": micro_batch, "blocks": blocks}})
+
+
+def plan_of_run(run: Path, plan: Plan) -> Plan:
+    """The plan, with what `lower_memory` has written down."""
+    lowered = read_json(run / "plan.json").get(LOWERED)
+    if lowered is None:
+        return plan
+    micro_batch = min(plan.micro_batch, lowered["micro_batch"])
+    blocks = max(plan.recompute.blocks, lowered["blocks"])
+    return replace(
+        plan,
+        micro_batch=micro_batch,
+        accumulation=plan.packs_per_step // plan.processes // micro_batch,
+        recompute=replace(plan.recompute, blocks=blocks),
+    )
 
 
 def _differing(plan: Path, identity: dict[str, Any]) -> list[str]:

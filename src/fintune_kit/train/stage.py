@@ -35,8 +35,9 @@ from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
 from fintune_kit.train.preflight import preflight
-from fintune_kit.train.recompute import recompute_blocks, recompute_cheap_parts
-from fintune_kit.train.run_folder import identity_of, open_run
+from fintune_kit.train.recompute import recompute_cheap_parts
+from fintune_kit.train.run_folder import identity_of, lower_memory, open_run, plan_of_run
+from fintune_kit.train.step import StepMemory
 from fintune_kit.train.trainer import PackTrainer, in_training_order, step_order, training_arguments
 from fintune_kit.train.validation import (
     Validator,
@@ -107,6 +108,7 @@ def train(
     with processes.main_process_first():
         if processes.is_main_process:
             open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
+    plan = plan_of_run(run, plan)
     if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
         return finished_before(run, plan=plan)
 
@@ -128,6 +130,8 @@ def train(
         checkpoints=run / "checkpoints",
         clock=clock,
         guard=guard,
+        memory=StepMemory(micro_batch=plan.micro_batch, blocks=plan.recompute.blocks),
+        note_memory=partial(_note_memory, run, processes),
         callbacks=[
             validator,
             step_log(
@@ -164,6 +168,11 @@ def _train_on(trainer: PackTrainer, *, validator: Validator, checkpoint: Path | 
         return done
     trainer.train(resume_from_checkpoint=str(checkpoint))
     return trainer.state.global_step
+
+
+def _note_memory(run: Path, processes: PartialState, memory: StepMemory) -> None:
+    if processes.is_main_process:
+        lower_memory(run, micro_batch=memory.micro_batch, blocks=memory.blocks)
 
 
 def make_validator(
@@ -209,7 +218,6 @@ def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: s
     check_dtypes(model, dtype=plan.dtype, quantization=quantization)
     if plan.recompute.cheap_parts:
         recompute_cheap_parts(model)
-    recompute_blocks(model, plan.recompute.blocks)
     accumulate_in_half(recipe.train.half_accumulation)
     return model
 

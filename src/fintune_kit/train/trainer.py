@@ -1,15 +1,16 @@
-"""TRL's `SFTTrainer`, reading packs: its `compute_loss` is the seam that it recommends to override.
+"""TRL's `SFTTrainer`, reading packs, a whole optimizer step at a time.
 
-What is added is small: the order of the packs, the loss over supervised tokens of the whole optimizer step, adapters
-that stay in float32, and checkpoints that are sealed before they count. The loop, the optimizer, the schedule, mixed
-precision and several processes are TRL's, transformers' and accelerate's.
+What is added is small: the order of the packs, the optimizer step on packs (`step.py`), adapters that stay in float32,
+and checkpoints that are sealed before they count. The loop, the optimizer, the schedule, mixed precision and the start
+of several processes are TRL's, transformers' and accelerate's.
 """
 
 import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from trl import SFTConfig, SFTTrainer
 
 from fintune_kit.chat.examples import IGNORE
-from fintune_kit.errors import UserError
 from fintune_kit.pack.mix import even_order
 from fintune_kit.pack.tree import COLUMNS
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import TrainRecipe
 from fintune_kit.train.callbacks import Clock
 from fintune_kit.train.checkpoints import explaining_a_full_disk, partial_folder, seal
-from fintune_kit.train.guards import NonFiniteGuard, split_batch
+from fintune_kit.train.guards import NonFiniteGuard
+from fintune_kit.train.step import StepMemory, StepRunner
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,11 @@ def in_training_order(rows: Dataset, order: np.ndarray) -> Dataset:
     return with_empty.select(np.where(order < 0, len(rows), order)).with_format("numpy")
 
 
+def stack_columns(packs: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The columns of some packs, `[packs, length]` each. Arrays, which accelerate leaves on the CPU."""
+    return {name: np.stack([pack[name] for pack in packs]) for name in COLUMNS}
+
+
 def stack_packs(packs: Sequence[dict[str, np.ndarray]]) -> dict[str, Tensor]:
     """Rows of equal length to `[B, L]` int64 tensors; nothing is padded."""
     return {name: torch.from_numpy(np.stack([pack[name] for pack in packs])).long() for name in COLUMNS}
@@ -81,8 +87,8 @@ def training_arguments(
     """The recipe and the plan in TRL's words. One epoch: the order already holds all passes."""
     return SFTConfig(
         output_dir=str(output),
-        per_device_train_batch_size=plan.micro_batch,
-        gradient_accumulation_steps=plan.accumulation,
+        per_device_train_batch_size=plan.packs_per_step // plan.processes,  # a whole step; see `step.py`
+        gradient_accumulation_steps=1,
         num_train_epochs=1,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.schedule,
@@ -102,7 +108,7 @@ def training_arguments(
         remove_unused_columns=False,  # or the columns that we add are dropped without a word
         dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_num_workers=0,
-        dataloader_pin_memory=plan.device != "cpu",
+        dataloader_pin_memory=False,  # micro-batches are pinned, see `step.py`
         max_length=None,
         packing=False,  # packs come ready
     )
@@ -121,6 +127,8 @@ class PackTrainer(SFTTrainer):
         checkpoints: Path,
         clock: Clock,
         guard: NonFiniteGuard,
+        memory: StepMemory,
+        note_memory: Callable[[StepMemory], None] = lambda _memory: None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         """
@@ -130,6 +138,8 @@ class PackTrainer(SFTTrainer):
             checkpoints: the folder of sealed checkpoints.
             clock: told how long a save takes.
             guard: decides whether a step's gradient may be applied.
+            memory: how much of a step is on the card at once.
+            note_memory: told where memory ran out and `memory` had to change.
         """
         forward_over_packs = model.get_base_model().forward
         float32_adapter = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
@@ -138,7 +148,7 @@ class PackTrainer(SFTTrainer):
             args=arguments,
             train_dataset=packs,
             processing_class=tokenizer,
-            data_collator=stack_packs,
+            data_collator=stack_columns,
             callbacks=[clock, *callbacks],
         )
         # TRL rounds the adapters of a quantized model to bfloat16, which a gradient scaler cannot unscale, and gives
@@ -147,12 +157,20 @@ class PackTrainer(SFTTrainer):
             if parameter.requires_grad:
                 parameter.data = float32_adapter[name]
         self.model.get_base_model().forward = forward_over_packs
-        self.loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
         self.remove_callback(PrinterCallback)
         self._checkpoints, self._clock, self._guard = checkpoints, clock, guard
-        self._step_batches: list[dict[str, Tensor]] = []
-        self._next_batch = 0
-        self.pieces = 1
+        # Not wrapped in DDP: a step sums its gradients itself, after its last micro-batch.
+        self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
+        self._steps = StepRunner(
+            self.model,
+            accelerator=self.accelerator,
+            guard=guard,
+            memory=memory,
+            max_grad_norm=arguments.max_grad_norm,
+            seed=arguments.seed,
+            note=note_memory,
+        )
+        self._norm = torch.zeros(())
 
     def load_adapter_of(self, checkpoint: Path) -> None:
         """Puts the adapter of a checkpoint into the model, without training on."""
@@ -161,78 +179,24 @@ class PackTrainer(SFTTrainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor:
-        """Supervised tokens of the whole optimizer step, of all micro-batches and processes."""
-        count = sum((batch["shift_labels"] != IGNORE).sum() for batch in batch_samples)
-        count = torch.as_tensor(count, device=device)
-        if self.args.world_size > 1:
-            count = self.accelerator.gather(count).sum()
-        return count
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """The micro-batches of the next optimizer step, kept until it is done: a step may have to be repeated."""
-        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._step_batches, self._next_batch = batches, 0
-        return batches, count
-
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None = None
+        self, model: nn.Module, inputs: dict[str, np.ndarray], num_items_in_batch: Tensor | None = None
     ) -> Tensor:
-        """Forward and backward of one micro-batch, in as many pieces as memory needs.
-
-        Out of memory: the micro-batch is halved from here on, and the step's gradient is built anew, since a backward
-        pass that broke off has left part of its own in it. What is learned stays the same: each piece is divided by
-        the supervised tokens of the whole step.
-        """
-        index, self._next_batch = self._next_batch, self._next_batch + 1
-        while True:
-            try:
-                return self._in_pieces(model, inputs, num_items_in_batch)
-            except torch.OutOfMemoryError as error:
-                largest = -(-len(inputs["input_ids"]) // self.pieces)
-                if largest == 1 or self.accelerator.num_processes > 1:
-                    raise UserError(
-                        f"out of memory with {largest} pack(s) in a micro-batch on {self.accelerator.num_processes} "
-                        f"process(es); expected the plan to fit: take a smaller model or --max-length, or close what "
-                        f"else uses the card; checkpoints are kept"
-                    ) from error
-            self.pieces *= 2
-            model.zero_grad(set_to_none=True)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            log.warning("out of memory: micro-batches are cut in %d from here on, the step is repeated", self.pieces)
-            for earlier in self._step_batches[:index]:
-                self._in_pieces(model, earlier, num_items_in_batch)
-
-    def _in_pieces(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None) -> Tensor:
-        losses = [
-            super(PackTrainer, self).training_step(model, piece, num_items_in_batch)
-            for piece in split_batch(inputs, self.pieces)
-        ]
-        return torch.stack(losses).sum()
+        """One whole optimizer step: transformers' loop sees a step as a single batch, its micro-batches are ours."""
+        model.train()
+        loss, self._norm = self._steps.run(model, inputs, step=self.state.global_step)
+        return loss * self.accelerator.num_processes  # the log takes the mean over processes, a step's loss is a sum
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
-        norm = super()._clip_grad_norm(model)
-        if not self._guard.accepts(norm, scaled=self.accelerator.scaler is not None):
-            # Without gradients the optimizer leaves weights and its own state as they are.
-            model.zero_grad(set_to_none=True)
-        return norm
+        """The norm before clipping: the step has clipped already."""
+        return self._norm
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
-    ) -> Tensor:
-        """The micro-batch's share of the step's loss: summed over its supervised tokens, divided by the step's."""
-        assert not return_outputs, "packs give no logits"
-        assert num_items_in_batch is not None, "counted in _get_num_items_in_batch"
-        summed = model(**inputs).loss
-        # DDP averages gradients over processes; the step's loss is a sum over them.
-        return summed * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
+        """Nothing: the step counts its supervised tokens itself."""
+
+    def floating_point_ops(self, inputs: dict[str, np.ndarray]) -> int:
+        """Not counted here; `plan.time` has the arithmetic."""
+        return 0
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(partial_folder(self._checkpoints))
