@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from fintune_kit.bank.privacy.anonymise import Anonymiser, anonymous_rows
-from fintune_kit.bank.transactions import generate_statements, synthetic_transactions
+from fintune_kit.bank.synthetic.generate import generate_statements, synthetic_transactions
 from fintune_kit.workspace import versions, write_json, write_text
 
 REPOSITORY = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def generation() -> dict[str, float]:
         "cpu_seconds": round(work, 2),  # one thread: what the run takes on a machine of its own
         "rows_a_minute": round(ROWS / seconds * 60),
         "rows_a_cpu_minute": round(ROWS / work * 60),
-        "held_out_share": round(counts["split"]["held_out"] / ROWS, 3),
+        "unseen_share": round(counts["split"]["unseen"] / ROWS, 3),
     }
 
 
@@ -129,7 +129,7 @@ def table(record: dict) -> str:
             "",
             f"Generation: {made['rows_a_cpu_minute']:,} rows a minute of one core, {made['rows_a_minute']:,} by the "
             f"clock at that load ({made['rows']:,} rows: {made['cpu_seconds']} s of work in {made['seconds']} s); "
-            f"{made['held_out_share']:.0%} of the rows are of held-out merchants.",
+            f"{made['unseen_share']:.0%} of the rows are of unseen merchants.",
             "",
             f"Anonymising: {cleaned['rows_a_cpu_minute']:,} rows a minute of one core; of {cleaned['rows']:,} "
             f"generated lines the scan afterwards refuses {cleaned['refused_by_the_scan']}.",

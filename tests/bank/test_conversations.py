@@ -14,8 +14,9 @@ from fintune_kit.bank.conversations import (
     single_prompt,
     to_conversations,
 )
+from fintune_kit.bank.synthetic.generate import generate_statements
 from fintune_kit.bank.taxonomy import load_taxonomy
-from fintune_kit.bank.transactions import Transaction, generate_statements, save_statement
+from fintune_kit.bank.transactions import Transaction, save_statement
 from fintune_kit.conversations import find_fault
 from fintune_kit.errors import UserError
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from fintune_kit.bank.synthetic.generate import generate_statements, synthetic_transactions
 from fintune_kit.bank.taxonomy import load_taxonomy
 from fintune_kit.bank.transactions import (
     HEADER,
     Transaction,
-    generate_statements,
     read_statement,
     save_statement,
-    synthetic_transactions,
     totals_by_category,
 )
 from fintune_kit.errors import MissingInputError, UserError
@@ -59,7 +58,7 @@ def test_a_merchant_has_one_category_and_one_side(rows: list[Transaction]) -> No
     assert {len(splits) for splits in sides.values()} == {1}
     merchants = Counter(merchant for merchant, _ in sides)
     assert all(merchants[m] == 1 for m in merchants if m.isupper() and " " not in m)
-    share = sum(r.split == "held_out" for r in rows) / len(rows)
+    share = sum(r.split == "unseen" for r in rows) / len(rows)
     assert 0.1 < share < 0.35
 
 

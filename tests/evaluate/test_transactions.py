@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fintune_kit.bank.conversations import TASK_TYPE, batch_answer, to_conversations
-from fintune_kit.bank.transactions import generate_statements
+from fintune_kit.bank.synthetic.generate import generate_statements
 from fintune_kit.conversations import Conversation
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.evaluate.generation import Generated

@@ -29,7 +29,7 @@ TRAIN, EVALUATION, EVALUATION_BATCH = "train.jsonl", "unseen_merchants.jsonl", "
 TASK_TYPE = "transaction_categorization"
 
 _SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "INR": "₹"}
-_HELD_OUT_OF_100 = 20  # of a person's own descriptions
+_UNSEEN_OF_100 = 20  # of a person's own descriptions
 _BATCH = (3, 12)  # transactions of one batch prompt
 
 
@@ -126,7 +126,7 @@ def to_conversations(
         )
     rng = random.Random(seed)  # noqa: S311 (order and wording, not a secret)
     train = [row for row in labelled if row.split == "train"]
-    unseen = _even_sample([row for row in labelled if row.split == "held_out"], count=evaluation_rows, rng=rng)
+    unseen = _even_sample([row for row in labelled if row.split == "unseen"], count=evaluation_rows, rng=rng)
     rng.shuffle(train)
     cut = round(len(train) * batch_share)
     conversations = [*_batches(train[:cut], rng=rng), *(_single(row, rng=rng) for row in train[cut:])]
@@ -232,7 +232,7 @@ def _with_split(row: Transaction) -> Transaction:
         return row
     words = " ".join(re.findall(r"[^\W\d_]{2,}", re.sub(r"\[[A-Z]+-[0-9a-f]+\]", "", row.description.casefold()))[:3])
     bucket = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") % 100
-    return replace(row, merchant=row.merchant or words, split="held_out" if bucket < _HELD_OUT_OF_100 else "train")
+    return replace(row, merchant=row.merchant or words, split="unseen" if bucket < _UNSEEN_OF_100 else "train")
 
 
 def _even_sample(rows: list[Transaction], *, count: int, rng: random.Random) -> list[Transaction]:

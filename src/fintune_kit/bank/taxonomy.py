@@ -3,9 +3,9 @@
     Category  Food & Dining
       Group     kind card, 9 payments a month of 5 to 42 dollars
         Merchant  BLUE BOTTLE     us   train
-        Merchant  TIM HORTONS     any  held_out      never in a training row: the evaluation's unseen merchants
+        Merchant  TIM HORTONS     any  unseen      never in a training row: the evaluation's unseen merchants
 
-A small business is composed (`HARBOR DINER`) from a first word and a noun; it is held out when its first word is. So
+A small business is composed (`HARBOR DINER`) from a first word and a noun; it is unseen when its first word is. So
 the split is by merchant throughout, and no row decides it.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Literal
 REGIONS = ("us", "gb", "eu", "in")
 """Where a generated person lives, which decides currency, names, places and how the bank writes."""
 
-Split = Literal["train", "held_out"]
+Split = Literal["train", "unseen"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +92,13 @@ def load_taxonomy() -> Taxonomy:
     words = raw["local_words"]
     return Taxonomy(
         categories=tuple(_category(entry) for entry in raw["category"]),
-        local_words={"train": tuple(words["train"]), "held_out": tuple(words["held_out"])},
+        local_words={"train": tuple(words["train"]), "unseen": tuple(words["unseen"])},
     )
 
 
 def local_merchant(*, word: str, noun: str, category: str, taxonomy: Taxonomy) -> Merchant:
-    """A small business; held out exactly when its first word is."""
-    split: Split = "held_out" if word in taxonomy.local_words["held_out"] else "train"
+    """A small business; unseen exactly when its first word is."""
+    split: Split = "unseen" if word in taxonomy.local_words["unseen"] else "train"
     return Merchant(name=f"{word} {noun}", category=category, regions=REGIONS, split=split)
 
 
@@ -120,7 +120,7 @@ def _category(entry: dict[str, Any]) -> Category:
 
 def _group(entry: dict[str, Any], *, category: str) -> Group:
     regions: dict[str, tuple[tuple[str, ...], Split]] = {}
-    sides: tuple[tuple[Split, dict[str, Any]], ...] = (("train", entry), ("held_out", entry.get("held_out", {})))
+    sides: tuple[tuple[Split, dict[str, Any]], ...] = (("train", entry), ("unseen", entry.get("unseen", {})))
     for split, lists in sides:
         for region in (*REGIONS, "any"):
             for name in lists.get(region, ()):

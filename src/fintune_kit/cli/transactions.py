@@ -58,7 +58,7 @@ def generate(*, count: int, out: Path, seed: int = 0) -> None:
         out: The folder to write.
         seed: The same seed gives the same statements.
     """
-    from fintune_kit.bank.transactions import generate_statements
+    from fintune_kit.bank.synthetic.generate import generate_statements
 
     manifest = generate_statements(count=count, seed=seed, out=out)
     counts = manifest["counts"]

@@ -1,12 +1,12 @@
 """A recipe's sources, with the synthetic transactions that it adds: generated once, in the workspace.
 
 statements/     statements.csv of nobody          (data.transactions)
-transactions/   train.jsonl, unseen_merchants.jsonl     (data.categorize; held-out merchants are in the second only,
+transactions/   train.jsonl, unseen_merchants.jsonl     (data.categorize; unseen merchants are in the second only,
                                                          which the evaluation's task `transactions` asks)
 """
 
 from fintune_kit.bank.conversations import TRAIN, to_conversations
-from fintune_kit.bank.transactions import generate_statements
+from fintune_kit.bank.synthetic.generate import generate_statements
 from fintune_kit.recipes import Recipe
 from fintune_kit.workspace import Workspace
 

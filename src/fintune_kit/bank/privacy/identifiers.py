@@ -16,8 +16,109 @@ from itertools import pairwise
 
 from stdnum import iban, luhn
 
-from fintune_kit.bank.privacy import patterns
 from fintune_kit.bank.privacy.name_words import BLANK, business_words, numbered_merchants
+
+
+def _pattern(*alternatives: str) -> re.Pattern[str]:
+    """Any of the alternatives, without regard to case."""
+    return re.compile("|".join(f"(?:{alternative})" for alternative in alternatives), re.IGNORECASE)
+
+
+_WORD = r"[^\W\d_]"
+_MONTH = (
+    r"(?:jan(?:uary|uar|vier)?|feb(?:ruary|ruar)?|mar(?:ch|s)?|apr(?:il)?|may|mai|june?|july?|juin|aug(?:ust)?|sept?(?:ember)?|"
+    r"o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?)"
+)
+_DATE = _pattern(
+    r"(?<![\d./-])(?:19|20)\d\d([-/.])(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?![\d-])",
+    r"(?<![\d./-])(?:0?[1-9]|[12]\d|3[01])([/.])(?:0?[1-9]|1[0-2])(?:\2(?:(?:19|20)?\d\d)?)?(?![\d/-]|\.\d)",
+    r"(?<![\d./-])(?:0?[1-9]|1[0-2])/(?:0?[1-9]|[12]\d|3[01])(?:/(?:(?:19|20)?\d\d))?(?![\d/-]|\.\d)",
+    r"(?<![\d./-])(?:0[1-9]|[12]\d|3[01])-(?:0[1-9]|1[0-2])-(?:(?:19|20)?\d\d)(?![\d-]| \d{6})",
+    rf"(?<![\w./-])(?:0?[1-9]|[12]\d|3[01])[ -]?{_MONTH}\b(?:[ -](?:19|20)?\d\d(?!\w))?",
+    rf"\b{_MONTH} (?:0?[1-9]|[12]\d|3[01])(?:,? (?:19|20)\d\d)?(?!\d)",
+    r"(?<![\d:])(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?(?![\d:])",
+)
+_AMOUNT = _pattern(
+    r"(?<![\w.,/-])[-+]?(?:[$€£₹] ?|Rs\.? ?)?\d{1,3}(?:[,.']\d{2,3})*[.,]\d{2}(?![\w/-]|[.,]\d)",
+    r"(?<![\w.,/-])[-+]?(?:[$€£₹] ?|Rs\.? ?)?\d{1,6}[.,]\d{2}(?![\w/-]|[.,]\d)",
+    r"(?<![\w.,/-])\d{1,3}(?: \d{3})+,\d{2}(?![\w/-])",
+    r"(?:[$€£₹] ?|\bRs\.? ?)\d{1,3}(?:,\d{2,3})+(?![\w.,-])",
+    r"(?:[$€£₹] ?|\bRs\.? )\d{1,4}(?![\w-]|[.,]\d)",
+    r"(?:@|\brate:?|\bkurs:?) ?\d{1,3}[.,]\d{2,6}(?!\d)",
+)
+_EMAIL = _pattern(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_UPI = _pattern(r"(?:(?<![A-Za-z])(?-i:[a-z0-9.]+['-]))*[\w.+]+@[a-z][a-z0-9]+\b")
+_HANDLE = _pattern(r"(?<![\w@])@[\w-]{2,}", r"\$[a-z]\w{2,}")
+_UUID = _pattern(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+_IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?=[ -]?[A-Za-z0-9])")
+_IBAN_SHAPED = _pattern(
+    r"(?<![a-z0-9])[a-z]{2}\d{2}(?: [a-z0-9]{4}){2,7}(?: [a-z0-9]{1,3}(?=$|[\0/,;]))?(?![a-z0-9])(?<=\d)",
+    r"(?<![a-z0-9])rf\d{2}[a-z0-9]{4,21}(?![a-z0-9])",
+)
+_CARD = re.compile(
+    r"(?<![\w-])(?:\d{13,19}|\d{4}(?P<a>[ -])\d{4}(?P=a)\d{4}(?P=a)\d{4}(?:(?P=a)\d{3})?|"
+    r"\d{4}(?P<b>[ -])\d{6}(?P=b)\d{5})(?![\w-])"
+)
+_MASKED = _pattern(r"(?<![a-z0-9])[\dx*]+(?:[ -][\dx*]+)*(?![a-z])")
+_NATIONAL = _pattern(
+    r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])",  # SSN
+    r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b",  # National Insurance number
+    r"\b[A-Z]{5}\d{4}[A-Z]\b",  # PAN
+    r"(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d{2}(?!\w)",  # CPF
+    r"(?<![\d-])\d{4} \d{4} \d{4}(?! ?\d)",  # Aadhaar
+    r"(?<![\d-])\d{2} \d{3} \d{3} \d{3}(?! ?\d)",  # German tax id
+    r"\b\d{8}-?[A-HJ-NP-TV-Z]\b",  # DNI
+)
+_PHONE = _pattern(
+    r"\+\d[\d ()./-]{6,18}\d",
+    r"(?<!\w)(?:1[ .-])?\(\d{3}\) ?\d{3}[ .-]\d{4}(?: ?x ?\d{2,5})?(?!\w)",
+    r"(?<!\w)\(0\d{2,5}\) ?\d{3,4} ?\d{3,4}(?!\w)",
+    r"(?<![\w.-])(?:1[ .-])?\d{3}([ .-])\d{3}\1\d{4}(?: ?x ?\d{2,5})?(?![\w-])",
+    r"(?<![\w.-])0\d{2,4}[ /-]{1,3}\d{5,8}(?![\w-])",
+    r"(?<![\w.-])0\d(?:[ .]\d{2}){4}(?![\w-])",
+    r"(?<![\w.-])[6-9]\d{4}[ -]?\d{5}(?![\w-])",
+)
+_SUFFIX = (
+    "st|street|ave|avenue|rd|road|blvd|boulevard|ln|lane|dr|drive|ct|court|pl|place|ter|terrace|way|hwy|highway|pkwy|parkway|"
+    "cir|circle|row|close|crescent|cres|grove|mews|gardens|trail|trl|path|walk|loop|alley|hollow|landing|manor|heights|hts|"
+    "turnpike|tpke|expressway|parade|gate|wharf|broadway|chowk|marg|nagar"
+)
+_ADDRESS = _pattern(
+    rf"(?<![\w#*/])\d{{1,6}}[a-z]? (?:[nsew]{{1,2}}\.? )?(?:{_WORD}[\w'.-]* |\d+(?:st|nd|rd|th) ){{1,3}}?"
+    rf"(?:{_SUFFIX})\b\.?"
+    r"(?:,? (?:apt|unit|ste|suite|flat|#)\b\.? ?\w+)?",
+    rf"(?<![\w#*/])\d{{1,6}} (?:{_WORD}[\w'.-]* ){{1,3}}(?:apt|unit|suite|flat)\b\.? ?\w+",
+    rf"\b{_WORD}[\w-]*(?:str\.|str(?=\b)|stra(?:ß|ss)e|allee|gasse|straat|laan|plein|gracht|kade|weg) \d{{1,4}}"
+    r" ?[a-z]?(?!\w)",
+    rf"\b{_WORD}+(?: {_WORD}+)? (?:strasse|straße|platz|weg|allee|ring|damm|ufer) \d{{1,4}} ?[a-z]?(?!\w)",
+    rf"\b(?:am|an der|auf der|im|in der|zum|zur) {_WORD}{{3,}} \d{{1,3}} ?[a-z]?(?!\w)",
+    rf"(?<!\w)\d{{1,4}}(?: ?(?:bis|ter))?,? (?:rue|avenue|av\.?|bd|boulevard|place|chemin|all[ée]e|impasse|quai|route) "
+    rf"(?:(?:de|du|des|la|le|les) |[dl]')*{_WORD}[\w'-]*",
+    rf"\b(?:calle|c/|avda\.?|avenida|paseo|via|viale|piazza|corso|rua|callej[óo]n) ?"
+    rf"(?:(?:de|del|la|los|las) )*{_WORD}[\w'-]*(?: {_WORD}[\w'-]*){{0,2}},? \d{{1,4}}(?!\w)",
+    r"\bp\.? ?o\.? ?box \d+",
+    r"\bpostfach \d[\d ]*\d",
+    r"\b[a-z]{1,2}\d[a-z\d]? ?\d[abd-hjlnp-uw-z]{2}\b",  # British postcode
+)
+_GROUPS = re.compile(r"(?<![A-Za-z0-9])\(?\d+\)?(?:(?:[./-]{1,2}|\) ?)\(?\d+\)?)*(?![A-Za-z0-9])")
+_SPACED = re.compile(r"(?<![A-Za-z0-9.,/-])\d{1,6}(?: \d{1,6}){2,}(?![A-Za-z0-9])")
+_CUED = _pattern(
+    r"\b(?:ref|reference|conf|confirmation|auth|trace|trn|txn|id|no|nr|num|order|invoice|inv|mandat|mandato|mandate|"
+    r"machtiging|mdt|mref|eref|kref|cred|kundennr|kd-nr|ktr|acct|account|konto|check|chq|cheque|utr|rrn|arn|glaeubiger|"
+    r"crs|cro)"
+    r"(?:[ .:#+/-]|\bno\b|\bnr\b)+(?P<token>(?=[a-z0-9./-]*\d)[a-z0-9]+(?:[./-][a-z0-9]+)*)",
+    r"\b(?:ref|conf|auth|mref|eref|trn|txn) ?[#:+] ?(?P<letters>(?-i:[A-Z]{6,}))\b",
+)
+_STARRED = _pattern(
+    r"(?:amzn mktp|amazon|amz|prime|mktpl|kindle)[\w. ]*\*(?P<token>(?=[a-z0-9]*[a-z])[a-z0-9]{7,12})\b",
+    r"\* ?(?P<token2>(?=[a-z0-9]*\d)(?=[a-z0-9]*[a-z])[a-z0-9]{5,})\b",
+)
+_TOKEN = re.compile(r"[^\W_]+")
+_CHAIN = re.compile(r"[^\W_]+(?:[-/_.:+][^\W_]+)*")
+_CUE_BEFORE_FOUR = re.compile(r"(?:card|cd|ending|in|debit|no|nr|ref|chk|check|acct|#|\*|x+)[ .:#*]*$", re.IGNORECASE)
+_CONSONANTS = re.compile(r"[BCDFGHJKLMNPQRSTVWXZ]{4}", re.IGNORECASE)
+_UNSPEAKABLE = re.compile(r"^(?=[A-Z]{6,}$)(?!.*(?:SCH|GMBH)).*[BCDFGHJKLMNPQRSTVWXZ]{6}")
+_KEEP_LETTERS = {"upi", "imps", "neft", "sepa", "visa", "card", "iban", "ref", "id", "p2p", "ach", "pos", "eur", "usd"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,11 +199,11 @@ def _named_groups(pattern: re.Pattern[str]) -> Finder:
 
 
 def _dates(line: str) -> Iterator[tuple[int, int]]:
-    return ((match.start(), match.end()) for match in patterns.DATE.finditer(line))
+    return ((match.start(), match.end()) for match in _DATE.finditer(line))
 
 
 def _amounts(line: str) -> Iterator[tuple[int, int]]:
-    return ((match.start(), match.end()) for match in patterns.AMOUNT.finditer(line))
+    return ((match.start(), match.end()) for match in _AMOUNT.finditer(line))
 
 
 def _merchants_with_digits(line: str) -> Iterator[tuple[int, int]]:
@@ -111,8 +212,8 @@ def _merchants_with_digits(line: str) -> Iterator[tuple[int, int]]:
 
 
 def _addresses(line: str) -> Iterator[tuple[int, int]]:
-    for match in patterns.ADDRESS.finditer(line):
-        following = patterns.TOKEN.search(line, match.end())
+    for match in _ADDRESS.finditer(line):
+        following = _TOKEN.search(line, match.end())
         # "4411 ELM STREET DINER" is a terminal's number and a diner
         if following is None or following.group().casefold() not in business_words():
             yield match.span()
@@ -120,7 +221,7 @@ def _addresses(line: str) -> Iterator[tuple[int, int]]:
 
 def _ibans(line: str) -> Iterator[tuple[int, int]]:
     """Account numbers whose check digits hold, with or without spaces."""
-    for match in patterns.IBAN_START.finditer(line):
+    for match in _IBAN_START.finditer(line):
         characters = [i for i in range(match.start(), min(len(line), match.start() + 48)) if line[i].isalnum()]
         for length in range(min(34, len(characters)), 14, -1):
             start, end = characters[0], characters[length - 1] + 1
@@ -139,7 +240,7 @@ def _ibans(line: str) -> Iterator[tuple[int, int]]:
 
 def _cards(line: str) -> Iterator[tuple[int, int]]:
     """13 to 19 digits, in groups or not, whose Luhn digit holds."""
-    for match in patterns.CARD.finditer(line):
+    for match in _CARD.finditer(line):
         digits = "".join(character for character in match.group() if character.isdigit())
         if digits[0] in "23456" and luhn.is_valid(digits):
             yield match.span()
@@ -147,7 +248,7 @@ def _cards(line: str) -> Iterator[tuple[int, int]]:
 
 def _masked_numbers(line: str) -> Iterator[tuple[int, int]]:
     """Numbers that the bank has masked in part: the digits that are left still tell an account."""
-    for match in patterns.MASKED.finditer(line):
+    for match in _MASKED.finditer(line):
         text = match.group()
         masks = sum(character in "xX*" for character in text)
         digits = sum(character.isdigit() for character in text)
@@ -158,21 +259,21 @@ def _masked_numbers(line: str) -> Iterator[tuple[int, int]]:
 
 def _digit_groups(line: str) -> Iterator[tuple[int, int]]:
     """Runs of digits joined by punctuation, and longer rows of groups joined by blanks."""
-    for match in patterns.SPACED.finditer(line):
+    for match in _SPACED.finditer(line):
         groups = match.group().split(" ")
         if sum(map(len, groups)) >= 7 and (len(groups) >= 4 or min(map(len, groups)) >= 2):
             yield match.span()
-    for match in patterns.GROUPS.finditer(line):
+    for match in _GROUPS.finditer(line):
         count = sum(character.isdigit() for character in match.group())
         is_year = re.fullmatch(r"(?:19[5-9]|20[0-4])\d", match.group()) is not None
-        if count >= 5 or (count == 4 and (not is_year or patterns.CUE_BEFORE_FOUR.search(line[: match.start()]))):
+        if count >= 5 or (count == 4 and (not is_year or _CUE_BEFORE_FOUR.search(line[: match.start()]))):
             yield match.span()
 
 
 def _mixed_tokens(line: str) -> Iterator[tuple[int, int]]:
     """Tokens that mix letters and digits as no word does; of a merchant with a number after it, the number."""
-    for chain in patterns.CHAIN.finditer(line):
-        pieces = list(patterns.TOKEN.finditer(line, *chain.span()))
+    for chain in _CHAIN.finditer(line):
+        pieces = list(_TOKEN.finditer(line, *chain.span()))
         texts = [piece.group() for piece in pieces]
         parts = [_id_part(text) for text in texts]
         if all(text.isdigit() or (text.isalpha() and part is None) for text, part in zip(texts, parts, strict=True)):
@@ -201,12 +302,12 @@ def _id_part(text: str) -> tuple[int, int] | None:
     """Which characters of one token are an identifier: all, the digits after a name, or none."""
     digits = sum(character.isdigit() for character in text)
     if digits == 0:
-        return (0, len(text)) if patterns.UNSPEAKABLE.search(text) else None
+        return (0, len(text)) if _UNSPEAKABLE.search(text) else None
     if digits == len(text):
         return (0, len(text)) if digits >= 4 else None
-    if match := re.fullmatch(rf"({patterns.WORD}{{4,}})(\d{{3,}})", text):  # SHELL12345
+    if match := re.fullmatch(rf"({_WORD}{{4,}})(\d{{3,}})", text):  # SHELL12345
         return match.span(2)
-    if re.fullmatch(rf"\d{{2,4}}{patterns.WORD}{{4,}}", text) and not patterns.CONSONANTS.search(text):
+    if re.fullmatch(rf"\d{{2,4}}{_WORD}{{4,}}", text) and not _CONSONANTS.search(text):
         return None  # 1800FLOWERS
     changes = sum(left.isdigit() != right.isdigit() for left, right in pairwise(text))
     if digits >= 3 or (digits == 2 and (changes >= 2 or len(text) >= 8) and len(text) >= 4):
@@ -219,7 +320,7 @@ def _belongs(texts: list[str], parts: list[tuple[int, int] | None], number: int)
     """Whether a piece that looks innocent is part of the identifier that it hangs on: `ABCD` in ABCD-12F4-7788."""
     neighbours = [texts[i] for i in (number - 1, number + 1) if 0 <= i < len(texts) and parts[i] is not None]
     text = texts[number]
-    if not neighbours or text.casefold() in patterns.KEEP_LETTERS:
+    if not neighbours or text.casefold() in _KEEP_LETTERS:
         return False
     if any(character.isdigit() for character in text):
         return True
@@ -236,21 +337,21 @@ def _refined(kind: str, text: str) -> str:
 
 _FINDERS: tuple[tuple[str | None, Finder], ...] = (
     (None, _merchants_with_digits),
-    ("EMAIL", _matches(patterns.EMAIL)),
-    ("UPI", _matches(patterns.UPI)),
-    ("HANDLE", _matches(patterns.HANDLE)),
-    ("REF", _matches(patterns.UUID)),
+    ("EMAIL", _matches(_EMAIL)),
+    ("UPI", _matches(_UPI)),
+    ("HANDLE", _matches(_HANDLE)),
+    ("REF", _matches(_UUID)),
     ("IBAN", _ibans),
-    ("REF", _matches(patterns.IBAN_SHAPED)),
+    ("REF", _matches(_IBAN_SHAPED)),
     ("CARD", _cards),
     ("CARD", _masked_numbers),
-    ("ID", _matches(patterns.NATIONAL)),
-    ("PHONE", _matches(patterns.PHONE)),
+    ("ID", _matches(_NATIONAL)),
+    ("PHONE", _matches(_PHONE)),
     (None, _dates),
     ("ADDRESS", _addresses),
     (None, _amounts),
-    ("REF", _named_groups(patterns.CUED)),
-    ("REF", _named_groups(patterns.STARRED)),
+    ("REF", _named_groups(_CUED)),
+    ("REF", _named_groups(_STARRED)),
     ("REF", _mixed_tokens),
     ("REF", _digit_groups),
 )

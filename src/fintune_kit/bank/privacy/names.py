@@ -15,20 +15,6 @@ from itertools import pairwise
 
 from fintune_kit.bank.privacy.name_words import BLANK, Phrases, Vocabulary, fold, vocabulary
 
-_LEGAL_FORMS = {
-    "inc",
-    "llc",
-    "ltd",
-    "plc",
-    "gmbh",
-    "corp",
-    "bv",
-    "sarl",
-    "sas",
-    "srl",
-    "ag",
-    "co",
-}  # end a company's name
 _JOINERS = {"and", "&", "und", "et", "y", "e", "de", "van", "von", "der"}  # never the last word of a name
 _LONGEST = 5  # words of a name, particles included
 _TOKEN = re.compile(r"[^\W\d_](?:[^\W\d_]|['’.&-](?=[^\W\d_]))*\.?")

@@ -18,20 +18,6 @@ from typing import Any
 
 from fintune_kit.bank.taxonomy import Merchant
 
-SENSITIVE = {
-    "name": "NAME",
-    "Name": "NAME",
-    "Last First": "NAME",
-    "iban": "IBAN",
-    "vpa": "UPI",
-    "email": "EMAIL",
-    "phone": "PHONE",
-    "street": "ADDRESS",
-    "card": "CARD",
-    "creditor": "REF",
-}
-"""Template fields that identify a person or an account, with the type that the detector should give them."""
-
 _LOCALES = {"us": ("en_US",), "gb": ("en_GB",), "eu": ("de_DE", "fr_FR", "es_ES", "nl_NL", "it_IT"), "in": ("en_IN",)}
 _POOL = 240  # names, streets and towns drawn from Faker a locale
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"

@@ -28,7 +28,7 @@ _WEEKDAY = np.array([0.9, 0.85, 0.9, 1.0, 1.25, 1.4, 1.1])  # payments by weekda
 _ABROAD = ("Food & Dining", "Groceries", "Transport", "Entertainment", "Shopping")  # what a trip moves abroad
 _REFUNDED = ("Shopping", "Travel")
 _REFUND_SHARE = 0.035
-_HELD_OUT_WEIGHT = 0.45  # about a quarter of the rows are then of merchants kept for evaluation
+_UNSEEN_WEIGHT = 0.45  # about a quarter of the rows are then of merchants kept for evaluation
 
 _LANDLORD = Merchant(name="PRIVATE LANDLORD", category="Housing & Utilities", regions=REGIONS, split="train")
 
@@ -78,10 +78,10 @@ def _favourites(group: Group, *, region: str, taxonomy: Taxonomy, rng: np.random
     """The merchants that this person goes to: brands of the region, and small businesses nearby."""
     brands = [merchant for merchant in group.merchants if region in merchant.regions]
     count = min(len(brands), int(rng.integers(3, 9)))
-    weight = np.array([_HELD_OUT_WEIGHT if merchant.split == "held_out" else 1.0 for merchant in brands])
+    weight = np.array([_UNSEEN_WEIGHT if merchant.split == "unseen" else 1.0 for merchant in brands])
     chosen = [brands[i] for i in rng.choice(len(brands), size=count, replace=False, p=weight / weight.sum())]
     if group.local:
-        words = [*taxonomy.local_words["train"], *taxonomy.local_words["held_out"]]
+        words = [*taxonomy.local_words["train"], *taxonomy.local_words["unseen"]]
         for _ in range(int(rng.integers(1, 5))):
             word, noun = words[int(rng.integers(len(words)))], group.local[int(rng.integers(len(group.local)))]
             chosen.append(local_merchant(word=word, noun=noun, category=group.category, taxonomy=taxonomy))
