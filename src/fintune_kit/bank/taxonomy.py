@@ -9,6 +9,7 @@ A small business is composed (`HARBOR DINER`) from a first word and a noun; it i
 the split is by merchant throughout, and no row decides it.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -76,8 +77,13 @@ class Taxonomy:
         return tuple(category.name for category in self.categories)
 
     def category_of(self, label: str) -> str | None:
-        """The category that another tool's label means, without regard to case; None where none does."""
-        return self._labels.get(label.strip().casefold())
+        """The category that another tool's label means, without regard to case; None where none does.
+
+        A label with its group (`Everyday: Groceries`, `Food > Restaurants`) means what its last part means, else what
+        its first part means.
+        """
+        parts = [label, *reversed(re.split(r"\s*[:>/|]\s*", label))]
+        return next((found for part in parts if (found := self._labels.get(part.strip().casefold()))), None)
 
     @property
     def _labels(self) -> dict[str, str]:

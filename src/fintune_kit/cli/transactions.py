@@ -33,8 +33,10 @@ class Reading:
     """Of the file's text. Default: found out."""
     currency: str = ""
     """Three letters, for amounts that name no currency."""
-    charges_positive: bool = False
-    """The file writes money out with a plus sign."""
+    charges_positive: bool | None = None
+    """The file writes money out with a plus sign, or does not. Default: found out."""
+    decimal: Literal[",", "."] | None = None
+    """The decimal mark, where the file leaves it open."""
 
     def as_arguments(self) -> dict[str, Any]:
         """What the readers take."""
@@ -46,6 +48,7 @@ class Reading:
             "encoding": self.encoding,
             "currency": self.currency,
             "charges_positive": self.charges_positive,
+            "decimal": self.decimal,
         }
 
 
@@ -67,15 +70,17 @@ def generate(*, count: int, out: Path, seed: int = 0) -> None:
 
 @transactions.command(name="import")
 def import_(file: Path, /, *, out: Path, reading: Reading | None = None) -> None:
-    """Read a bank's CSV, OFX, MT940 or CAMT export into one plain form.
+    """Read a bank's CSV, Excel, OFX, MT940, CAMT or QIF export into one plain form.
 
     Args:
         file: The bank's file.
         out: The CSV file to write.
     """
     from fintune_kit.bank.statements.load import import_statement
+    from fintune_kit.bank.statements.statement import explain
 
-    say(out, import_statement(file, out=out, **(reading or Reading()).as_arguments()))
+    report = import_statement(file, out=out, **(reading or Reading()).as_arguments())
+    print("\n".join([f"{out}:", *(f"  {line}" for line in explain(report))]))
 
 
 @transactions.command

@@ -194,12 +194,12 @@ def anonymise(
         raise UserError(f"--jitter-days is {jitter_days}, expected 0 to 60: say by how many days dates may move")
     statement = load_statement(Path(path), **reading)
     worker = Anonymiser(key=key, names=names, also=also, keep=keep)
-    rows = anonymous_rows(statement.rows, worker=worker, jitter=jitter, jitter_days=jitter_days)
+    rows = anonymous_rows(statement.transactions, worker=worker, jitter=jitter, jitter_days=jitter_days)
     _refuse_residue(rows, worker=worker, lines=statement.lines)
-    changed = sum(new.description != old.description for new, old in zip(rows, statement.rows, strict=True))
+    changed = sum(new.description != old.description for new, old in zip(rows, statement.transactions, strict=True))
     report: dict[str, Any] = {
         "transactions": len(rows),
-        "lines": statement.accounting,
+        "lines": statement.report,
         "descriptions_changed": changed,
         "replaced": dict(sorted(worker.replaced.items())),
         "jitter": {"amounts": jitter, "days": jitter_days},

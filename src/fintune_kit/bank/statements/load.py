@@ -1,27 +1,36 @@
 """Reads the statement that a bank or a budget tool exports, of any common format, into transactions.
 
-    CSV (also Mint, YNAB, Firefly)   statement_csv.py        OFX, QFX, MT940, CAMT.052/053   statement_formats.py
+    CSV (banks, cards, PayPal, Wise, Mint, YNAB, Firefly)   tables.py     OFX, QFX   ofx.py      MT940   mt940.py
+    Excel, OpenDocument                                     tables.py     CAMT       camt.py     QIF     qif.py
+    a zip of CAMT files, or of one file of another format
 
-Everything in the file is accounted for: lines = lines of transactions + lines set aside, each with its reason. A file
+Everything in a file is accounted for: its lines are lines of transactions, or set aside, each with its reason. A file
 that cannot be understood ends in one sentence, and neither it nor any log quotes what the file holds.
 """
 
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.bank.statements.layouts import ROLES
-from fintune_kit.bank.statements.named_fields import read_camt, read_mt940, read_ofx
-from fintune_kit.bank.statements.tables import read_csv_statement
-from fintune_kit.bank.statements.text import Statement, decoded, statement_kind
-from fintune_kit.bank.statements.values import DateOrder
+from fintune_kit.bank.statements.camt import read_camt
+from fintune_kit.bank.statements.columns import ROLES
+from fintune_kit.bank.statements.mt940 import read_mt940
+from fintune_kit.bank.statements.ofx import read_ofx
+from fintune_kit.bank.statements.qif import read_qif
+from fintune_kit.bank.statements.statement import Statement
+from fintune_kit.bank.statements.tables import Reading, read_csv, read_workbook
+from fintune_kit.bank.statements.text import decoded, statement_kind
+from fintune_kit.bank.statements.values import DateOrder, DecimalMark
 from fintune_kit.bank.transactions import HEADER, read_statement, save_statement
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.workspace import write_json
 
 MAX_BYTES = 200_000_000
 """A statement is text of some megabytes; more is a mistake or an attack."""
+_ZIP, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 
 
 def load_statement(
@@ -29,44 +38,44 @@ def load_statement(
     *,
     mapping: Mapping[str, str] | None = None,
     date_order: DateOrder | None = None,
+    decimal: DecimalMark | None = None,
     encoding: str | None = None,
     currency: str = "",
-    charges_positive: bool = False,
+    charges_positive: bool | None = None,
 ) -> Statement:
     """Reads a statement of any format.
 
     Args:
         path: the file.
-        mapping: column by role (`date`, `description`, `payee`, `memo`, `amount`, `debit`, `credit`, `type`,
-            `currency`, `category`, `account`), by name or by number from 1, where the layout is not known.
+        mapping: column by role (a name of `columns.ROLES`), by name or by number from 1, where the layout is not known.
         date_order: where the file leaves open whether the day or the month comes first.
-        encoding: of the text; None finds out (UTF-8, UTF-16, Windows-1252).
+        decimal: `,` or `.`, where the file leaves open what `1.000` means.
+        encoding: of the text; None finds out.
         currency: of amounts that name none.
-        charges_positive: the file writes money out with a plus sign (some credit cards): signs are turned.
+        charges_positive: the file writes money out with a plus sign (some cards) where nothing but the sign says the
+            direction; False: it does not; None finds out, and a note says what was found.
 
     Raises:
         MissingInputError: there is no such file.
         UserError: it is not a statement that can be read; the message says what to do.
     """
     path = Path(path)
-    text = decoded(_bytes_of(path), path=path, encoding=encoding)
-    if text.startswith(HEADER):
-        return _own(path)
-    kind = statement_kind(text, path=path)
-    if kind == "csv":
-        parsed = read_csv_statement(text, path=path, mapping=mapping or {}, date_order=date_order, currency=currency)
-    else:
-        reader = {"ofx": read_ofx, "mt940": read_mt940, "camt": read_camt}[kind]
-        parsed = reader(text, path=path, currency=currency)
-    if not parsed.rows:
-        reasons = ", ".join(sorted({reason for _, _, reason in parsed.skipped})) or "nothing"
+    reading = Reading(
+        mapping=mapping or {},
+        date_order=date_order,
+        decimal=decimal,
+        currency=currency,
+        charges_positive=charges_positive,
+    )
+    statement = _read(_bytes_of(path), path=path, reading=reading, encoding=encoding)
+    if not statement.transactions:
+        reasons = ", ".join(statement.lines_by_reason()) or "nothing"
         raise UserError(
-            f"{path} holds no transaction that can be read (format {parsed.format}, {parsed.total} {parsed.unit}: "
-            f"{reasons}); expected dated amounts: check that it is the export of an account's transactions"
+            f"{path} holds no transaction that can be read (format {statement.format}, {statement.total} "
+            f"{statement.unit}: {reasons}); expected dated amounts: check that it is the export of an account's "
+            "transactions"
         )
-    if charges_positive:
-        return replace(parsed, rows=[replace(row, amount=-row.amount) for row in parsed.rows])
-    return parsed
+    return statement
 
 
 def import_statement(path: Path, *, out: Path, **reading: Any) -> dict[str, Any]:
@@ -78,15 +87,15 @@ def import_statement(path: Path, *, out: Path, **reading: Any) -> dict[str, Any]
         **reading: what `load_statement` takes.
 
     Returns:
-        The report (`Statement.accounting`).
+        The report (`Statement.report`).
 
     Raises:
         UserError: as `load_statement`; nothing is written then.
     """
     statement = load_statement(Path(path), **reading)
-    save_statement(Path(out), statement.rows, source=Path(path))
-    write_json(Path(out).with_suffix(".report.json"), statement.accounting)
-    return statement.accounting
+    save_statement(Path(out), statement.transactions, source=Path(path))
+    write_json(Path(out).with_suffix(".report.json"), statement.report)
+    return statement.report
 
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
@@ -104,16 +113,70 @@ def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:
     return mapping
 
 
+def _read(raw: bytes, *, path: Path, reading: Reading, encoding: str | None) -> Statement:
+    if raw.startswith(_OLD_EXCEL):
+        return _read_book(raw, path=path, reading=reading, encoding=encoding)
+    if raw.startswith(_ZIP):
+        return _read_zip(raw, path=path, reading=reading, encoding=encoding)
+    text = decoded(raw, path=path, encoding=encoding)
+    if text.startswith(HEADER):
+        return _own(path)
+    kind = statement_kind(text, path=path)
+    if kind == "csv":
+        return read_csv(text, path=path, reading=reading)
+    if reading.mapping:
+        raise UserError(f"{path} is {kind.upper()}, which names its fields itself; leave --map out")
+    if kind == "mt940":
+        return _turned(read_mt940(text, path=path, currency=reading.currency), reading=reading)
+    if kind == "camt":
+        return read_camt([text], path=path, reading=reading)
+    return {"ofx": read_ofx, "qif": read_qif}[kind](text, path=path, reading=reading)
+
+
+def _read_zip(raw: bytes, *, path: Path, reading: Reading, encoding: str | None) -> Statement:
+    """A workbook is a zip; some banks send a zip of CAMT files."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            names = [item for item in archive.infolist() if not item.is_dir() and "__MACOSX" not in item.filename]
+            if any(item.filename in ("xl/workbook.xml", "xl/workbook.bin", "content.xml") for item in names):
+                return _read_book(raw, path=path, reading=reading, encoding=encoding)
+            if sum(item.file_size for item in names) > MAX_BYTES:
+                raise UserError(
+                    f"{path} unpacks to more than {MAX_BYTES:,} bytes, expected a statement; check the file"
+                )
+            members = [archive.read(item) for item in sorted(names, key=lambda item: item.filename)]
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zipfile.zlib.error):  # type: ignore[attr-defined]
+        raise UserError(f"{path} is a zip file that cannot be unpacked; unpack it yourself and name the file") from None
+    if len(members) == 1:
+        return _read(members[0], path=path, reading=reading, encoding=encoding)
+    texts = [decoded(member, path=path, encoding=encoding) for member in members]
+    if not texts or any(statement_kind(text, path=path) != "camt" for text in texts):
+        raise UserError(
+            f"{path} is a zip of {len(members)} files, expected CAMT files or one statement; unpack it and import one "
+            "file at a time"
+        )
+    return read_camt(texts, path=path, reading=reading)
+
+
+def _read_book(raw: bytes, *, path: Path, reading: Reading, encoding: str | None) -> Statement:
+    if encoding:
+        raise UserError(f"{path} is a workbook, which says its encoding itself; leave --encoding out")
+    return read_workbook(raw, path=path, reading=reading)
+
+
+def _turned(statement: Statement, *, reading: Reading) -> Statement:
+    if reading.charges_positive:
+        statement.transactions = [replace(t, amount=-t.amount) for t in statement.transactions]
+    return statement
+
+
 def _own(path: Path) -> Statement:
-    rows = read_statement(path)
-    return Statement(
-        rows=rows,
-        lines=list(range(2, len(rows) + 2)),
-        format="fintune-kit",
-        total=len(rows) + 1,
-        unit="lines",
-        skipped=[(1, 1, "header")],
-    )
+    transactions = read_statement(path)
+    statement = Statement(format="fintune-kit", unit="lines", total=len(transactions) + 1)
+    statement.skip(1, "header")
+    for line, transaction in enumerate(transactions, start=2):
+        statement.add(transaction, line=line)
+    return statement
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -1,192 +1,393 @@
-"""Reads a bank's CSV: finds the delimiter, the header, what each column is, and what each line is.
+"""Reads the transactions of a table, whatever it was cut from: what each column is, and what each line is.
 
     Kontoauszug;;;;                                preamble
-    Buchungstag;Verwendungszweck;Betrag;;          header     date, description, amount
-    03.04.2024;REWE SAGT DANKE;-17,80;;            transaction
+    Buchungstag;Verwendungszweck;Betrag;Status     header        date, description, amount, status
+    03.04.2024;REWE SAGT DANKE;-17,80;gebucht      transaction
+    04.04.2024;HOTEL;-150,00;vorgemerkt            pending
     ;;;;                                           blank
     Summe;;-17,80;;                                total
 
-`layouts.toml` lists the column names that are known. Where they do not suffice, the error shows the header and the
-`--map` to write. A header is shown only if it holds no data; else only its shape is.
+Every record becomes a transaction or is set aside by name. A file may hold several tables, each with its own header.
 """
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
-from fintune_kit.bank.statements.layouts import (
+from fintune_kit.bank.statements.columns import (
+    ColumnLayout,
     Record,
     cell_at,
     folded,
-    layouts,
-    mapped_columns,
-    recognised_columns,
+    is_header,
+    mapped_layout,
+    recognised_layout,
+    status_of,
     unknown_layout,
     usual_width,
+    word_list,
 )
-from fintune_kit.bank.statements.text import Statement
-from fintune_kit.bank.statements.values import DateOrder, currency_of, read_amounts, read_dates
+from fintune_kit.bank.statements.direction import balance_note, resolve, two_column_amounts
+from fintune_kit.bank.statements.records import csv_records, filled_lines, workbook_sheets
+from fintune_kit.bank.statements.statement import Statement
+from fintune_kit.bank.statements.values import (
+    DateOrder,
+    DecimalMark,
+    Style,
+    WrittenAmount,
+    currency_code,
+    currency_of,
+    decimal_mark,
+    decimals_of,
+    looks_like_date,
+    parse_amount,
+    read_dates,
+    size_of,
+    unguarded,
+)
 from fintune_kit.bank.taxonomy import load_taxonomy
 from fintune_kit.bank.transactions import Transaction
 from fintune_kit.errors import UserError
 
-MAX_COLUMNS = 200
-_MAX_RECORD_LINES = 30  # of one record: more is a quote that never closes
-_DELIMITERS = ",;\t|"
+MAX_UNREADABLE = 0.02
+"""Share of the dated records whose amount may be unreadable; more means that the file was misunderstood."""
+_MAX_EMPTY = 0.5
+_MAX_WIDE = 0.2  # of the records: more, and the header is short, not the records wrong
+_AMOUNT_ROLES = ("amount", "debit", "credit")
+_NOT_MOVED = {"pending": "pending", "void": "cancelled, declined or reverted"}
+
+Column = Mapping[str, Sequence[str]]
+"""The cells of the records that may be transactions, by role."""
 
 
-def read_csv_statement(
-    text: str, *, path: Path, mapping: Mapping[str, str], date_order: DateOrder | None, currency: str
-) -> Statement:
-    """Transactions of a CSV file; see `statements.load_statement`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the user says about a file, for what the file leaves open."""
+
+    mapping: Mapping[str, str]
+    """Column by role, by name or by number from 1."""
+    date_order: DateOrder | None = None
+    decimal: DecimalMark | None = None
+    currency: str = ""
+    """Of amounts that name none."""
+    charges_positive: bool | None = None
+    """Money out is written with a plus sign (True), or is not (False); None finds out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    layout: ColumnLayout
+    header: Record | None
+    body: Sequence[Record]
+    path: Path
+    reading: Reading
+    delimiter: str
+
+    def name_of(self, role: str) -> str:
+        return self.layout.name_of(self.layout.columns[role])
+
+    def cell(self, record: Record, role: str) -> str:
+        return cell_at(record.cells, self.layout.columns.get(role, -1)).strip()
+
+
+class _Amounts(NamedTuple):
+    values: list[Decimal | None]
+    notes: list[str]
+    undirected: frozenset[int]
+    """Indices of amounts that can be read, and of which nothing says whether they came in or went out."""
+
+
+def read_csv(text: str, *, path: Path, reading: Reading) -> Statement:
+    """Transactions of a CSV file; see `load.load_statement`.
 
     Raises:
-        UserError: no column layout can be made out, or the file is not sound.
+        UserError: no layout of columns can be made out, or the file is not sound.
     """
-    records, header_at, columns = _layout(text, path=path, mapping=mapping)
-    header = records[header_at][2] if header_at >= 0 else []
-    skipped = [(first, last, "preamble") for first, last, _ in records[: max(0, header_at)]]
-    if header_at >= 0:
-        skipped.append((records[header_at][0], records[header_at][1], "header"))
-    candidates: list[Record] = []
-    for record in records[header_at + 1 :]:
-        reason = _set_aside(record[2], header=header, columns=columns)
-        if reason:
-            skipped.append((record[0], record[1], reason))
-        else:
-            candidates.append(record)
-    column = {role: [cell_at(cells, index) for _, _, cells in candidates] for role, index in columns.items()}
-    hint = any(word in folded(name) for name in header for word in ("datum", "buchung", "fecha", "date operation"))
-    dates = read_dates(column["date"], order=date_order, day_first_hint=hint)
-    amounts = _amounts(column, currency=currency)
-    shared = currency or currency_of(
-        [*header, *(v for role in ("amount", "debit", "credit") for v in column.get(role, ()))]
-    )
-    rows, lines, unmapped = [], [], 0
-    for number, (first, last, _) in enumerate(candidates):
-        date, amount = dates[number], amounts[number]
-        if date is None or amount is None:
-            skipped.append((first, last, "no readable date" if date is None else "no readable amount"))
-            continue
-        label = _at(column, "category", number)
-        category = load_taxonomy().category_of(label.rpartition(":")[2]) or load_taxonomy().category_of(label)
-        unmapped += bool(label and not category)
-        rows.append(
-            Transaction(
-                account=_at(column, "account", number),
-                date=date,
-                description=_description(column, number),
-                amount=amount,
-                currency=(_at(column, "currency", number) or shared)[:3].upper(),
-                category=category or "",
-            )
+    widest: list[Record] = []
+    for delimiter, records in csv_records(text, path=path):
+        if _layout(records, mapping=reading.mapping):
+            statement = Statement(format="CSV", unit="lines", total=filled_lines(records))
+            if records[0].first > 1:
+                statement.skip(1, "header")
+            return read_tables(records, statement, path=path, reading=reading, delimiter=delimiter)
+        if usual_width(records) > usual_width(widest):
+            widest = records
+    raise UserError(unknown_layout(widest, path=path, mapping=reading.mapping))
+
+
+def read_workbook(raw: bytes, *, path: Path, reading: Reading) -> Statement:
+    """Transactions of the first sheet of a workbook that has a known layout; the other sheets are named in a note.
+
+    Raises:
+        UserError: no sheet has one, or the workbook is damaged.
+    """
+    sheets = workbook_sheets(raw, path=path)
+    for _, records in sheets:
+        if _layout(records, mapping=reading.mapping):
+            statement = Statement(format="Excel", unit="lines", total=filled_lines(records))
+            if len(sheets) > 1:
+                statement.notes.append(f"only the first of {len(sheets)} sheets that holds transactions was read")
+            return read_tables(records, statement, path=path, reading=reading, delimiter="")
+    widest = max((records for _, records in sheets), key=usual_width, default=[])
+    raise UserError(unknown_layout(widest, path=path, mapping=reading.mapping))
+
+
+def read_tables(
+    records: Sequence[Record], statement: Statement, *, path: Path, reading: Reading, delimiter: str
+) -> Statement:
+    """Fills a statement from records, table after table.
+
+    Raises:
+        UserError: dates or amounts are ambiguous, or the amounts of too many dated records cannot be read.
+    """
+    while layout := _layout(records, mapping=reading.mapping):
+        at = layout.header_at
+        end = _end_of_table(records, layout, mapped=bool(reading.mapping))
+        for record in records[: max(0, at)]:
+            statement.skip(record.first, "preamble" if any(record.cells) else "blank", last=record.last)
+        header = records[at] if at >= 0 else None
+        if header:
+            statement.skip(header.first, "header", last=header.last)
+        body = records[at + 1 : end]
+        _read_table(
+            _Table(layout=layout, header=header, body=body, path=path, reading=reading, delimiter=delimiter), statement
         )
-        lines.append(first)
-    total = records[-1][1] if records else 0
-    return Statement(
-        rows=rows, lines=lines, format="CSV", total=total, unit="lines", skipped=skipped, unmapped_categories=unmapped
-    )
+        records = records[end:]
+        if not records:
+            break
+    for record in records:
+        statement.skip(record.first, "after the last table", last=record.last)
+    return statement
 
 
-def _layout(text: str, *, path: Path, mapping: Mapping[str, str]) -> tuple[list[Record], int, dict[str, int]]:
-    """The records, where the header stands (-1: nowhere) and the column of each role."""
-    best: list[Record] = []
-    for delimiter in sorted(_DELIMITERS, key=lambda d: -text[:20_000].count(d)):
-        records = _records(text, delimiter=delimiter, path=path)
-        found = mapped_columns(records, mapping) if mapping else recognised_columns(records)
-        if found:
-            return records, *found
-        if usual_width(records) > usual_width(best):
-            best = records
-    raise UserError(unknown_layout(best, path=path, mapping=mapping))
+def _layout(records: Sequence[Record], *, mapping: Mapping[str, str]) -> ColumnLayout | None:
+    return mapped_layout(records, mapping) if mapping else recognised_layout(records)
 
 
-def _records(text: str, *, delimiter: str, path: Path) -> list[Record]:
-    widest = max((line.count(delimiter) for line in text.split("\n", 10_000)[:10_000]), default=0) + 1
-    if widest > MAX_COLUMNS:
-        raise UserError(f"{path} has {widest:,} columns, expected a statement of at most {MAX_COLUMNS}; check the file")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    records: list[Record] = []
-    previous = 0
-    try:
-        for cells in reader:
-            first, previous = previous + 1, reader.line_num
-            if previous - first >= _MAX_RECORD_LINES:
-                raise UserError(f"in {path} a quote opens in line {first} and does not close; mend or export it again")
-            if len(cells) > MAX_COLUMNS:
-                raise UserError(
-                    f"line {first} of {path} has {len(cells):,} columns, expected at most {MAX_COLUMNS}; check the file"
-                )
-            records.append((first, previous, cells))
-    except csv.Error:  # its message may quote the file
-        raise UserError(f"{path} is not sound CSV near line {previous + 1}; export it again") from None
-    return records
+def _end_of_table(records: Sequence[Record], layout: ColumnLayout, *, mapped: bool) -> int:
+    """Index of the next header with other columns than this table's: another table begins there."""
+    own = [folded(name) for name in layout.names]
+    for index in range(layout.header_at + 1, len(records)):
+        cells = records[index].cells
+        if not mapped and is_header(cells) and [folded(cell) for cell in cells] != own:
+            return index
+    return len(records)
 
 
-def _set_aside(cells: Sequence[str], *, header: Sequence[str], columns: Mapping[str, int]) -> str | None:
-    """Why a record is no transaction; None where it may be one."""
-    filled = [cell for cell in cells if cell.strip()]
+def _read_table(table: _Table, statement: Statement) -> None:
+    records = _candidates(table, statement)
+    column = {role: [cell_at(r.cells, index).strip() for r in records] for role, index in table.layout.columns.items()}
+    dates = _dates(table, records, column)
+    names = [_text_of(table, record) for record in records]
+    amounts = _amounts(table, column, texts=names)
+    _refuse_unreadable(table, records, dates, amounts, column)
+    _describe(table, statement, amounts.notes, column)
+    shared = _shared_currency(table, column)
+    for index, (record, date, amount) in enumerate(zip(records, dates, amounts.values, strict=True)):
+        if date is None or amount is None:
+            written = any(table.cell(record, role) for role in _AMOUNT_ROLES)
+            reason = "direction cannot be told" if index in amounts.undirected else "no readable amount"
+            reason = "no readable date" if date is None else reason if written else "no amount"
+            statement.skip(record.first, reason, last=record.last)
+            continue
+        label = table.cell(record, "category")
+        category = load_taxonomy().category_of(label) if label else None
+        if label and not category:
+            statement.unknown_labels.append(record.first)
+        transaction = Transaction(
+            account=unguarded(table.cell(record, "account")),
+            date=date,
+            description=_text_of(table, record, money_in=amount > 0),
+            amount=amount,
+            currency=_currency_of(table, record) or shared,
+            category=category or "",
+        )
+        statement.add(transaction, line=record.first)
+
+
+def _candidates(table: _Table, statement: Statement) -> list[Record]:
+    """The records that may be transactions; all others are set aside by name."""
+    width = max((index + 1 for index, name in enumerate(table.layout.names) if name.strip()), default=0)
+    wide = [record for record in table.body if width and any(cell.strip() for cell in record.cells[width:])]
+    misaligned = {record.first for record in wide} if len(wide) <= _MAX_WIDE * len(table.body) else set()
+    kept = []
+    for record in table.body:
+        reason = "more columns than the header" if record.first in misaligned else _reason(table, record)
+        if reason:
+            statement.skip(record.first, reason, last=record.last)
+        else:
+            kept.append(record)
+    return kept
+
+
+def _reason(table: _Table, record: Record) -> str:
+    """Why a record is not a transaction; empty where it may be one."""
+    filled = [cell for cell in record.cells if cell.strip()]
     if not filled:
         return "blank"
-    if list(cells) == list(header):
+    if table.header and list(record.cells) == list(table.header.cells):
         return "repeated header"
-    words = layouts()["words"]
+    date = unguarded(table.cell(record, "date"))
+    for value in (table.cell(record, "status"), date):
+        if (status := status_of(value)) in _NOT_MOVED:
+            return _NOT_MOVED[status]
+    texts = [folded(table.cell(record, role)).rstrip(" 0123456789") for role in ("description", "payee", "kind")]
     starts = [folded(cell).rstrip(" 0123456789") for cell in filled]
-    date = cell_at(cells, columns["date"]).strip()
-    text = [folded(cell_at(cells, columns[role])) for role in ("description", "payee") if role in columns]
-    if any(value in words["balance"] for value in text) or (not date and any(s in words["balance"] for s in starts)):
-        return "balance"
-    is_dated = read_dates([date], order="dmy")[0] or read_dates([date], order="mdy")[0]
-    if not is_dated:
-        if any(start in words["total"] for start in starts):
-            return "total"
-        if any(start in words["balance"] for start in starts):
-            return "balance"
-        return "no date" if not date else "no readable date"
-    return None
+    dated = _may_be_date(date)
+    for name in ("balance", "total"):
+        words = word_list("words", name)
+        phrases = tuple(f"{word} " for word in words if " " in word)
+        if any(text in words or text.startswith(phrases) for text in texts if text):
+            return name
+        if not dated and any(start in words or start.startswith(phrases) for start in starts):
+            return name
+    return "" if dated else "no readable date" if date else "no date"
 
 
-def _amounts(column: Mapping[str, Sequence[str]], *, currency: str) -> list[Decimal | None]:
-    """Signed amounts from one column, from one and a column that says debit or credit, or from two."""
-    if "debit" in column and "credit" in column and "amount" not in column:
-        out, into = (read_amounts(column[role], currency=currency) for role in ("debit", "credit"))
-        turned = -1 if sum((v or 0) > 0 for v in out) >= sum((v or 0) < 0 for v in out) else 1
-        return [
-            None if left is None and right is None else turned * (left or Decimal(0)) + (right or Decimal(0))
-            for left, right in zip(out, into, strict=True)
-        ]
-    role = next(role for role in ("amount", "debit", "credit") if role in column)
-    values = read_amounts(column[role], currency=currency)
-    if "type" in column and not any(value is not None and value < 0 for value in values):
-        signs = [_direction(kind) for kind in column["type"]]
-        if any(signs):
-            return [
-                value * sign if value is not None and sign else None for value, sign in zip(values, signs, strict=True)
-            ]
-    return values
+def _may_be_date(value: str) -> bool:
+    return looks_like_date(value) or read_dates([value])[0] is not None
 
 
-def _direction(kind: str) -> int:
-    words = layouts()["words"]
-    name = folded(kind)
-    for text in (name, *name.split()):
-        if text in words["debit"]:
-            return -1
-        if text in words["credit"]:
-            return 1
-    return 0
+def _dates(table: _Table, records: Sequence[Record], column: Column) -> list[str | None]:
+    own = table.layout.columns["date"]
+    others = [c for r in records for index, c in enumerate(r.cells) if index != own and looks_like_date(c)]
+    words = ("datum", "buchung", "fecha", "date operation", "data operazione", "data transakcji", "dato")
+    day_first = any(word in folded(name) for name in table.layout.names for word in words)
+    return read_dates(
+        column["date"], order=table.reading.date_order, day_first_hint=day_first, evidence=[] if day_first else others
+    )
 
 
-def _description(column: Mapping[str, Sequence[str]], number: int) -> str:
+def _amounts(table: _Table, column: Column, *, texts: Sequence[str]) -> _Amounts:
+    """Signed amounts, and what had to be decided about them."""
+    roles = [role for role in _AMOUNT_ROLES if role in column]
+    written = {role: [parse_amount(cell) for cell in column[role]] for role in (*roles, "balance") if role in column}
+    numbers = [number for role in roles for number in written[role] if number]
+    mark = table.reading.decimal or decimal_mark(
+        numbers,
+        style=_style(table, column, numbers),
+        others=[number for number in written.get("balance", ()) if number],
+    )
+    sizes = {role: [size_of(n, mark=mark) if n else None for n in found] for role, found in written.items()}
+    signed = {role: _as_written(written[role], sizes[role]) for role in written}
+    if "amount" not in roles:
+        nothing: list[Decimal | None] = [None] * len(texts)
+        amounts, notes = two_column_amounts(signed.get("debit", nothing), signed.get("credit", nothing)), []
+        undirected: frozenset[int] = frozenset()
+    else:
+        found = resolve(
+            [n if size is not None else None for n, size in zip(written["amount"], sizes["amount"], strict=True)],
+            sizes=sizes["amount"],
+            kinds=column.get("type"),
+            texts=texts,
+            balances=signed.get("balance"),
+            charges_positive=table.reading.charges_positive,
+        )
+        pairs = zip(sizes["amount"], found.signs, strict=True)
+        amounts = [None if size is None or sign is None else sign * size for size, sign in pairs]
+        notes = list(found.notes)
+        undirected = frozenset(index for index, sign in enumerate(found.signs) if sign is None)
+    if "balance" in signed and (note := balance_note(amounts, signed["balance"])):
+        notes.append(note)
+    return _Amounts(amounts, notes, undirected)
+
+
+def _as_written(written: Sequence[WrittenAmount | None], sizes: Sequence[Decimal | None]) -> list[Decimal | None]:
+    return [
+        None if number is None or size is None else -size if number.negative else size
+        for number, size in zip(written, sizes, strict=True)
+    ]
+
+
+def _style(table: _Table, column: Column, numbers: Sequence[WrittenAmount]) -> Style:
+    """What delimiter, dates and currency say about the decimal mark."""
+    dates = [value for cell in column["date"] if (value := unguarded(cell))]
+    dotted = bool(dates) and all(value.count(".") >= 2 for value in dates)
+    codes = {code for cell in column.get("currency", ()) if (code := currency_code(cell))}
+    codes |= {number.currency for number in numbers if number.currency}
+    decimals = {decimals_of(code) for code in codes or {table.reading.currency.upper()}}
+    return Style(
+        comma_decimal=table.delimiter == ";" or dotted, decimals=decimals.pop() if len(decimals) == 1 else None
+    )
+
+
+def _refuse_unreadable(
+    table: _Table,
+    records: Sequence[Record],
+    dates: Sequence[str | None],
+    amounts: _Amounts,
+    column: Column,
+) -> None:
+    """A dated record without a readable amount is rare, or the file was misunderstood."""
+    roles = [role for role in _AMOUNT_ROLES if role in column]
+    names = ", ".join(table.name_of(role) for role in roles)
+    dated = [index for index, date in enumerate(dates) if date is not None]
+    lost = [index for index in dated if amounts.values[index] is None]
+    written = [index for index in lost if any(column[role][index] for role in roles)]
+    if len(amounts.undirected) == 1:  # where the balance says the directions, the first one's step is not in the file
+        written = [index for index in written if index not in amounts.undirected]
+    if len(written) > MAX_UNREADABLE * len(dated):
+        where = ", ".join(str(records[index].first) for index in written[:5])
+        raise UserError(
+            f"{len(written)} of {len(dated)} dated lines of {table.path} have no amount in {names} that can be read "
+            f"(line {where}); expected amounts such as -1,234.56 or 1.234,56-: name another column with "
+            "--map amount=..., or say how the file writes decimals with --decimal"
+        )
+    if len(dated) > 3 and len(lost) > _MAX_EMPTY * len(dated):
+        raise UserError(
+            f"{len(lost)} of {len(dated)} dated lines of {table.path} have nothing in {names}; expected an amount in "
+            "each: name the right column with --map amount=..."
+        )
+
+
+def _describe(table: _Table, statement: Statement, notes: Iterable[str], column: Column) -> None:
+    """Adds to the statement's report which column was read as what, and what was decided."""
+    layout = table.layout
+    for role, index in layout.columns.items():
+        statement.columns.setdefault(role, layout.name_of(index))
+    for count, index in enumerate(layout.more_memos, start=2):
+        statement.columns.setdefault(f"memo {count}", layout.name_of(index))
+    used = {*layout.columns.values(), *layout.more_memos}
+    for index in range(len(layout.names)):
+        cells = [cell for record in table.body[:200] if (cell := cell_at(record.cells, index).strip())]
+        words = sum(any(character.isalpha() for character in cell) for cell in cells)
+        if index not in used and words > 0.3 * len(cells) and layout.name_of(index) not in statement.unused:
+            statement.unused.append(layout.name_of(index))
+    fees = [number for cell in column.get("fee", ()) if (number := parse_amount(cell)) and number.digits.strip("0.,")]
+    if fees:
+        notes = [*notes, f"{table.name_of('fee')} holds {len(fees)} fees, which are not part of the amounts"]
+    statement.notes += [note for note in notes if note not in statement.notes]
+
+
+def _currency_of(table: _Table, record: Record) -> str:
+    """The currency that a record names, in a column of its own or beside the amount."""
+    if code := currency_code(table.cell(record, "currency")):
+        return code
+    written = (parse_amount(table.cell(record, role)) for role in _AMOUNT_ROLES)
+    return next((number.currency for number in written if number and number.currency), "")
+
+
+def _shared_currency(table: _Table, column: Column) -> str:
+    """The currency of amounts that name none: the user's, else the one that names of columns or other amounts carry."""
+    if table.reading.currency:
+        return table.reading.currency[:3].upper()
+    roles = [role for role in _AMOUNT_ROLES if role in column]
+    names = [table.layout.names[table.layout.columns[role]] for role in roles if table.layout.names]
+    return currency_of(names) or currency_of({cell for role in roles for cell in column[role]})
+
+
+def _text_of(table: _Table, record: Record, *, money_in: bool = False) -> str:
+    """The counterparty and what was written to it, each once. Where money came in, the counterparty is the payer."""
+    who = [table.cell(record, role) for role in (("payer", "payee") if money_in else ("payee", "payer"))]
+    if "payer" in table.layout.columns:
+        who = [next(filter(None, who), "")]
+    more = [cell_at(record.cells, index) for index in table.layout.more_memos]
+    cells = [*who, table.cell(record, "description"), table.cell(record, "memo"), *more]
     parts: list[str] = []
-    for role in ("payee", "description", "memo"):
-        text = " ".join(_at(column, role, number).split())
+    for cell in cells:
+        text = " ".join(unguarded(cell).split())
         if text and not any(text.casefold() in part.casefold() for part in parts):
             parts = [part for part in parts if part.casefold() not in text.casefold()] + [text]
-    return " ".join(parts)
-
-
-def _at(column: Mapping[str, Sequence[str]], role: str, number: int) -> str:
-    return column[role][number].strip() if role in column else ""
+    return " ".join(parts) or unguarded(table.cell(record, "kind"))

@@ -1,24 +1,24 @@
-"""What kind of file a statement is, its text, and the record that every reader returns.
+"""A file's bytes as text, and which format the text is.
 
-%PDF, a zip (xlsx), an old Excel file, a picture, a web page, nothing     refused, each with what to export instead
-UTF-8, UTF-16, Windows-1252                                              told apart by their bytes
-OFX, CAMT, MT940, CSV                                                    told apart by their first lines
+%PDF, a picture, a web page, JSON, nothing        refused, each with the format to export instead
+UTF-8, UTF-16, Windows-1252, -1250, -1254 ...     told apart by their bytes, by the names of known columns, and by
+                                                  which alphabet the letters beyond ASCII belong to
+OFX, CAMT, MT940, QIF, CSV                        told apart by their first lines
 """
 
 import codecs
 import re
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from fintune_kit.bank.transactions import Transaction
+from fintune_kit.bank.statements.columns import is_known_name
 from fintune_kit.errors import UserError
 
+Kind = Literal["csv", "ofx", "mt940", "camt", "qif"]
+
+EXPORT = "export the account's transactions as CSV, Excel, OFX, MT940, CAMT or QIF from the bank's website"
 _BINARY = (
     (b"%PDF", "a PDF"),
-    (b"PK\x03\x04", "an Excel workbook or a zip file"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
     (b"\x1f\x8b", "a gzip file"),
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
@@ -31,75 +31,41 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_EXPORT = "export the account's transactions as CSV, OFX, MT940 or CAMT from the bank's website"
-_FOREIGN_SHARE = 0.2  # of letters beyond ASCII: more, read as Windows-1252, is another alphabet's encoding
-
-Kind = Literal["csv", "ofx", "mt940", "camt"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
-    """What a file held."""
-
-    rows: list[Transaction]
-    lines: list[int]
-    """Where each row stands in the file, from 1."""
-    format: str
-    total: int
-    """Lines or entries in the file."""
-    unit: Literal["lines", "entries"]
-    """What `total` counts: lines (CSV, MT940) or entries (OFX, CAMT)."""
-    skipped: list[tuple[int, int, str]]
-    """First line, last line and reason of all that is not a transaction."""
-    unmapped_categories: int = 0
-    """Rows whose own category means none of the taxonomy's: they are left unlabelled."""
-
-    @property
-    def accounting(self) -> dict[str, Any]:
-        """Counts for the report: the format, the transactions, and every line set aside by reason. No content."""
-        reasons: Counter[str] = Counter()
-        where: dict[str, list[int]] = {}
-        for first, last, reason in self.skipped:
-            reasons[reason] += last - first + 1
-            where.setdefault(reason, []).append(first)
-        return {
-            "format": self.format,
-            f"{self.unit}_in_file": self.total,
-            f"{self.unit}_of_transactions": self.total - sum(reasons.values()),
-            "transactions": len(self.rows),
-            "money_in": sum(row.amount > 0 for row in self.rows),
-            "money_out": sum(row.amount < 0 for row in self.rows),
-            "labelled": sum(bool(row.category) for row in self.rows),
-            "unmapped_categories": self.unmapped_categories,
-            "set_aside": {
-                reason: {self.unit: count, "first": where[reason][:20]} for reason, count in sorted(reasons.items())
-            },
-        }
+_ALPHABETS = {
+    "cp1252": "äöüß àâæçéèêëîïôœùûüÿ áéíñóúü àèéìíîòóùú ãáâàçéêíõóôúü éëïóöüèê åäöé æøåé áðéíóúýþæö àçèéíïòóúü",
+    "cp1250": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž áéíóöőúüű ăâîşţșț čćđšž",
+    "cp1254": "çğıiöşüâî",
+    "cp1257": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
+}
+"""Letters beyond ASCII of the languages that an encoding is used for."""
+_OTHER_SCRIPTS = ("cp1251", "cp932", "gb18030", "cp949", "cp1253")
+_SYMBOLS_OF_LETTERS = re.compile(r"(?<=[^\W\d_])[¹²³¼½¾¿¡¢¤¥¦§©«®±¶»¸´](?=[^\W\d_])|[¿³¹](?=[a-z])|(?<=[a-z])[³¹¿]")
+_SHARE_OF_FOREIGN = 0.3  # of the letters: more beyond ASCII is another script
 
 
 def decoded(raw: bytes, *, path: Path, encoding: str | None = None) -> str:
     """The text of a statement.
 
     Raises:
-        UserError: the file is empty, is no text, or its encoding cannot be told or is not the one named.
+        UserError: the file is empty or not text, or its encoding cannot be told or is not the one named.
     """
     if not raw.strip():
-        raise UserError(f"{path} is empty; expected a bank's export: {_EXPORT}")
+        raise UserError(f"{path} is empty; expected a bank's export: {EXPORT}")
     for start, what in _BINARY:
         if raw.startswith(start):
-            raise UserError(f"{path} is {what}, expected a statement as text: {_EXPORT}")
+            raise UserError(f"{path} is {what}, expected a statement: {EXPORT}")
     if encoding is None:
         encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), None) or _without_mark(raw, path=path)
     try:
         text = raw.decode(encoding)
     except LookupError:
-        raise UserError(f"--encoding {encoding!r} is no encoding that Python knows; try utf-8 or cp1252") from None
+        raise UserError(f"--encoding {encoding!r} is not an encoding that Python knows; try utf-8 or cp1252") from None
     except UnicodeError:  # `from None`: the exception would carry the file's bytes
         raise UserError(
             f"{path} is not text in {encoding}; name its encoding with --encoding (cp1252, utf-8, utf-16, cp1250 ...)"
         ) from None
     if "\0" in text:
-        raise UserError(f"{path} holds binary data, expected a statement as text: {_EXPORT}")
+        raise UserError(f"{path} holds binary data, expected a statement as text: {EXPORT}")
     return text.removeprefix("\ufeff")
 
 
@@ -107,41 +73,66 @@ def statement_kind(text: str, *, path: Path) -> Kind:
     """The format of a statement's text; CSV is what is left.
 
     Raises:
-        UserError: it is a web page, JSON or QIF.
+        UserError: it is a web page or JSON.
     """
     start = text[:8000].lstrip().casefold()
     if start.startswith(("<!doctype html", "<html")):
-        raise UserError(f"{path} is a web page, expected a statement: {_EXPORT}")
+        raise UserError(f"{path} is a web page, expected a statement: {EXPORT}")
     if start.startswith(("{", "[")) and '"' in start and not start.startswith("{1:"):
-        raise UserError(f"{path} is JSON, expected a statement: {_EXPORT}")
-    if start.startswith("!type:"):
-        raise UserError(f"{path} is QIF, which says neither currency nor date order, expected CSV or OFX: {_EXPORT}")
+        raise UserError(f"{path} is JSON, expected a statement: {EXPORT}")
+    if start.startswith(("!type:", "!account", "!option:", "!clear:")):
+        return "qif"
     if "ofxheader" in start or "<ofx>" in start:
         return "ofx"
     if "camt.05" in start or "<bktocstmr" in start:
         return "camt"
-    if re.search(r"^:20:", text[:8000], re.MULTILINE) and re.search(r"^:6[01]", text, re.MULTILINE):
+    if re.search(r"^:(?:20|25|28C?):", text[:8000], re.MULTILINE) and re.search(r"^:6[012]", text, re.MULTILINE):
         return "mt940"
     return "csv"
 
 
 def _without_mark(raw: bytes, *, path: Path) -> str:
+    """The encoding of a file that does not say it."""
     sample = raw[:4000]
     for encoding, zeros in (("utf-16-le", sample[1::2]), ("utf-16-be", sample[0::2])):
         if zeros.count(0) > 0.3 * max(1, len(zeros)):
             return encoding
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    else:
+    if _decodes(raw, "utf-8") is not None:
         return "utf-8"
-    letters = [character for character in raw.decode("cp1252", errors="replace") if character.isalpha()]
-    beyond = sum(not character.isascii() for character in letters)
-    unread = raw.decode("cp1252", errors="replace").count("\ufffd")
-    if unread or beyond > _FOREIGN_SHARE * max(1, len(letters)):
+    named = {name: _known_names(text) for name in (*_ALPHABETS, *_OTHER_SCRIPTS) if (text := _decodes(raw, name))}
+    best = max(named, key=lambda name: named[name], default=None)
+    if best and named[best] > named.get("cp1252", 0):
+        return best
+    fits = {name: _fit(text, _ALPHABETS[name]) for name in _ALPHABETS if (text := _decodes(raw, name))}
+    best = max(fits, key=lambda name: fits[name], default=None)
+    if best is None or fits[best] <= 0:
         raise UserError(
-            f"the encoding of {path} cannot be told: it is neither UTF-8 nor plausible Windows-1252; name it with "
-            "--encoding (cp1251, cp1250, shift_jis, gb18030 ...)"
+            f"the encoding of {path} cannot be told: it is neither UTF-8 nor a plausible Windows code page; name it "
+            "with --encoding (cp1252, cp1250, cp1251, shift_jis, gb18030 ...)"
         )
-    return "cp1252"
+    return best
+
+
+def _decodes(raw: bytes, encoding: str) -> str | None:
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _known_names(text: str) -> int:
+    """How many cells of the first lines are names of columns that need letters beyond ASCII."""
+    cells = [cell.strip(' "') for line in text.splitlines()[:30] for cell in re.split(r"[,;\t|]", line)]
+    return sum(is_known_name(cell) for cell in cells if cell and not cell.isascii())
+
+
+def _fit(text: str, alphabets: str) -> float:
+    """Share of the letters beyond ASCII that one language has, less what stands where no sign can; 0 is implausible."""
+    letters = [character for character in text.casefold() if character.isalpha()]
+    beyond = [character for character in letters if not character.isascii()]
+    if len(beyond) > _SHARE_OF_FOREIGN * max(1, len(letters)):
+        return 0.0
+    if not beyond:
+        return 0.5 if not _SYMBOLS_OF_LETTERS.search(text) else 0.1
+    covered = max(sum(letter in alphabet for letter in beyond) for alphabet in alphabets.split()) / len(beyond)
+    return covered - len(_SYMBOLS_OF_LETTERS.findall(text)) / len(beyond)
