@@ -4,7 +4,8 @@
 
 `--model` is a folder with a real Qwen and its tokenizer; `--data` holds fpb.jsonl, tfns.jsonl, fiqa_sa_fingpt.jsonl and
 tfns_topic.jsonl; `--peer` is the interpreter of an environment with `lm-eval[hf]`. Both compute in float32 on the same
-number of threads. Neither's time includes loading the model; both include tokenizing.
+number of threads. Times are seconds of work of the process, so other work on the machine does not count. Neither
+contains loading the model; both contain tokenizing.
 
 Two comparisons:
 
@@ -166,9 +167,9 @@ def take_turn(
     model: object, encoder: ChatEncoder, peer: Peer, task: str, questions: list[Question], batch_size: int
 ) -> dict:
     """Ours, then theirs, on the same questions."""
-    started = time.perf_counter()
+    started = time.process_time()
     scores = score_choices(model, questions, encoder=encoder, compute=Compute(device="cpu"), label=task)
-    ours = time.perf_counter() - started
+    ours = time.process_time() - started
     theirs = peer.ask(task, batch_size=batch_size)
     gaps, same = [], 0
     for a, b in zip((s.log_probability for s in scores), map(np.array, theirs["scores"]), strict=True):

@@ -2,8 +2,8 @@
 
     PEER_PYTHON evaluate_peer.py MODEL FOLDER THREADS
 
-Reads `TASK BATCH_SIZE` lines from standard input and answers each with one JSON line: seconds and scores. So both sides
-can take turns on one machine.
+Reads `TASK BATCH_SIZE` lines from standard input and answers each with one JSON line: seconds of work and scores. So
+both sides can take turns on one machine.
 """
 
 import importlib.metadata
@@ -27,10 +27,10 @@ def main() -> None:
     for line in sys.stdin:
         task, size = line.split()
         lm.batch_size_per_gpu = int(size)
-        started = time.perf_counter()
+        started = time.process_time()
         found = simple_evaluate(model=lm, tasks=[task], task_manager=manager, bootstrap_iters=0, log_samples=True)
         samples = sorted(found["samples"][task], key=lambda sample: sample["doc_id"])
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         say({"seconds": seconds, "scores": [[float(r[0]) for r in s["filtered_resps"]] for s in samples]})
 
 
