@@ -98,6 +98,7 @@ def test_mcnemar_counts_only_the_rows_on_which_models_differ() -> None:
     assert (found["only_base_right"], found["only_adapter_right"]) == (2, 10)
     assert found["p_value"] == pytest.approx(2 * (1 + 12 + 66) / 2**12)  # two-sided binomial of 2 in 12
     assert found["difference"] == pytest.approx(8 / 62)
+    assert found["difference_interval"] == pytest.approx([0.0189, 0.2311], abs=1e-4)  # (10 - 2) / 64 -+ 1.96 x 0.0541
     assert metrics.paired(before, before)["p_value"] == 1.0
 
 
