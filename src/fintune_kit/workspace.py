@@ -33,6 +33,8 @@ from fintune_kit.recipes import Recipe, read_recipe
 
 log = logging.getLogger(__name__)
 
+log = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
 
