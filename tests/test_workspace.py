@@ -132,6 +132,14 @@ def test_kaggle_has_a_time_budget_unless_told_otherwise(monkeypatch):
     assert time_budget() == ["--time-budget", "20m"]
 
 
+@pytest.mark.parametrize(("budget", "minutes_ago", "left"), [("11h30m", 7, "40980s"), ("1s", 7, "1s"), ("", 7, None)])
+def test_a_budget_on_kaggle_counts_from_the_first_cell_of_the_session(monkeypatch, budget, minutes_ago, left):
+    monkeypatch.setattr("time.time", lambda: 10_000.0)
+    monkeypatch.setenv("FINTUNE_SESSION_BEGAN", str(10_000.0 - 60 * minutes_ago))
+    monkeypatch.setenv("FINTUNE_TIME_BUDGET", budget)
+    assert time_budget() == (["--time-budget", left] if left else [])
+
+
 def test_json_is_written_whole(tmp_path):
     write_json(tmp_path / "a.json", {"ä": 1})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ä": 1}

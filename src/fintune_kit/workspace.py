@@ -19,8 +19,10 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
+MAX_HOURS = 1000
+"""Of a time budget; more is a typing mistake."""
 
 WRITTEN_BY = {
     "base": "notebooks/01_data.ipynb (recipe smoke makes its own small base model)",
@@ -166,9 +170,33 @@ class Workspace:
 
 
 def time_budget(on_kaggle_at_most: str = "11h30m") -> list[str]:
-    """`--time-budget` as `FINTUNE_TIME_BUDGET` says, else half an hour less than Kaggle's session, else none."""
+    """`--time-budget` as `FINTUNE_TIME_BUDGET` says, else half an hour less than Kaggle's session, else none.
+
+    In a session on Kaggle the budget counts from its first cell: the packages and the base model take their time too.
+    """
     budget = os.environ.get("FINTUNE_TIME_BUDGET") or (on_kaggle_at_most if on_kaggle() else "")
+    began = os.environ.get("FINTUNE_SESSION_BEGAN")
+    if budget and began:
+        budget = f"{max(1, round(parse_duration(budget) - (time.time() - float(began))))}s"
     return ["--time-budget", budget] if budget else []
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `11h30m`, `45m`, `90s` or any of these together.
+
+    Raises:
+        UserError: it is of another form, nothing, or more than `MAX_HOURS`.
+    """
+    match = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", text, flags=re.ASCII)
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    total = hours * 3600 + minutes * 60 + seconds
+    if not 0 < total <= MAX_HOURS * 3600:
+        shown = text if len(text) <= 20 else f"{text[:20]}..."
+        raise UserError(
+            f"--time-budget is {shown!r}; expected hours, minutes and seconds, together from 1s to {MAX_HOURS}h, "
+            f"as in 11h30m"
+        )
+    return float(total)
 
 
 def named_base_id() -> str | None:

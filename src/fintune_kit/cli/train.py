@@ -1,6 +1,5 @@
 """`fintune-kit train`: packs into an adapter."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,10 +10,7 @@ from fintune_kit.cli.flags import Count
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags, folder_of
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Recipe, read_recipe
-from fintune_kit.workspace import Workspace, find_workspace
-
-MAX_HOURS = 1000
-"""Of a time budget; more is a typing mistake."""
+from fintune_kit.workspace import Workspace, find_workspace, parse_duration
 
 
 def train(
@@ -121,21 +117,3 @@ def launch(
     for name, value in flags.items():
         given += [f"--{name}"] if value is True else [f"--{name}", str(value)] if value else []
     run_training(recipe, workspace, given, out=home, processes=plan.processes, cards=cards, watch=say)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of `11h30m`, `45m`, `90s` or any of these together.
-
-    Raises:
-        UserError: it is none of these, nothing, or more than `MAX_HOURS`.
-    """
-    match = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", text, flags=re.ASCII)
-    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    total = hours * 3600 + minutes * 60 + seconds
-    if not 0 < total <= MAX_HOURS * 3600:
-        shown = text if len(text) <= 20 else f"{text[:20]}..."
-        raise UserError(
-            f"--time-budget is {shown!r}; expected hours, minutes and seconds, together from 1s to {MAX_HOURS}h, "
-            f"as in 11h30m"
-        )
-    return float(total)

@@ -74,6 +74,15 @@ def test_caches_lie_outside_the_output(environment, kaggle_root):
         assert environment[name].startswith(str(kaggle_root / "temp")), name
 
 
+def test_a_session_notes_when_it_began_and_a_restarted_kernel_keeps_the_note(environment, kaggle_root, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    begin(session(), **LIBRARY)
+    monkeypatch.setattr("time.time", lambda: 2000.0)
+    environment.pop("FINTUNE_SESSION_BEGAN")
+    begin(session(), **LIBRARY)
+    assert environment["FINTUNE_SESSION_BEGAN"] == "1000.0"
+
+
 @pytest.mark.parametrize("layout", ["datasets/bob/rows", "rows"])
 def test_settings_may_name_an_input_by_a_path_that_no_layout_changes(environment, kaggle_root, layout):
     (attach(kaggle_root, layout) / "a.csv").write_text("x")

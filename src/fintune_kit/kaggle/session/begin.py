@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +24,7 @@ from fintune_kit.kaggle.accelerators import check_card, kind_of
 from fintune_kit.kaggle.session.mounts import Kind, find_mount
 from fintune_kit.kaggle.session.output import keep_output_small
 from fintune_kit.kaggle.session.packages import install_packages, uninstall_package
-from fintune_kit.workspace import kaggle_root, versions, write_json
+from fintune_kit.workspace import kaggle_root, versions, write_json, write_text
 
 RECORD = "session.json"
 P100_TORCH = "torch==2.7.1"
@@ -59,6 +60,7 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
     Raises:
         UserError: an input is not attached, a package cannot be installed, or another card was asked for.
     """
+    set_began()
     set_caches(os.environ)
     _set_network(internet=session["internet"])
     inputs = {source: find_mount(source, kind=kind) for kind in get_args(Kind) for source in session[_SOURCES[kind]]}
@@ -88,6 +90,14 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
 def end() -> None:
     """Keeps the output below what Kaggle saves, and prints its size."""
     print(keep_output_small(kaggle_root() / "working"))
+
+
+def set_began() -> None:
+    """Notes when the session began, because its time budget counts from there. A restarted kernel keeps the note."""
+    note = kaggle_root() / "temp" / "session-began"
+    if not note.is_file():
+        write_text(note, str(time.time()))
+    os.environ["FINTUNE_SESSION_BEGAN"] = note.read_text(encoding="utf-8")
 
 
 def set_caches(environment: Any) -> None:
