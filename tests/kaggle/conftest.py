@@ -91,11 +91,14 @@ def pretend_installed(folder: Path, name: str, version: str, **files: str) -> Pa
 
 
 @dataclass
-class Pip:
+class FakePip:
     """Stands in for pip: keeps each command and its constraints, and answers."""
 
     commands: list[Sequence[str]] = field(default_factory=list)
+    dry_runs: list[Sequence[str]] = field(default_factory=list)
     constraints: str = ""
+    changes: dict[str, str] = field(default_factory=dict)
+    """What a dry run says that it would change."""
     code: int = 0
     said: str = ""
     removes: Path | None = None
@@ -106,17 +109,25 @@ class Pip:
         return self.commands[-1] if self.commands else ()
 
     def __call__(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-        self.commands.append(command)
         if "--constraint" in command:
             self.constraints = Path(command[command.index("--constraint") + 1]).read_text()
+        if "--dry-run" in command:
+            self.dry_runs.append(command)
+            planned = [{"metadata": {"name": n, "version": v}} for n, v in self.changes.items()]
+            Path(command[command.index("--report") + 1]).write_text(json.dumps({"install": planned}))
+            return subprocess.CompletedProcess(command, self.code, "", self.said)
+        self.commands.append(command)
         if "uninstall" in command and self.removes:
             shutil.rmtree(self.removes)
         return subprocess.CompletedProcess(command, self.code, "", self.said)
 
 
 @pytest.fixture
-def pip() -> Pip:
-    return Pip()
+def pip(monkeypatch: pytest.MonkeyPatch) -> FakePip:
+    """Takes the place of pip wherever one is started."""
+    fake = FakePip()
+    monkeypatch.setattr("fintune_kit.kaggle.session.packages.Pip.run", fake)
+    return fake
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """A session on a fake `/kaggle`: settings, caches, inputs, model, card."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import peft.import_utils
 import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
@@ -192,7 +194,6 @@ def tpu_image(tmp_path, monkeypatch, pip):
     pip.removes = pretend_installed(image, "torch_xla", "2.8.0")
     pretend_installed(image, "old-kit", "1.26.4")
     monkeypatch.syspath_prepend(image)
-    monkeypatch.setattr("fintune_kit.kaggle.session.packages._run", pip)
     return image
 
 
@@ -210,6 +211,7 @@ def test_a_tpu_session_loses_torch_xla_then_gets_what_all_need_then_its_own(
     assert (ordinary[3], ordinary[-1], "--no-deps" in ordinary) == ("install", "no-such-kit==1", False)
     assert own[3] == "install"
     assert own[-4:] == ["--no-deps", "--force-reinstall", "no-such-jax==2", "old-kit>=2.1"]
+    assert "newer-packages" not in environment.get("PYTHONPATH", "")
     assert pip.constraints.splitlines()[-1] == "old-kit==2.4.6"
     assert after == ["torch is imported"]
     assert "torch_xla 2.8.0 was uninstalled, because it takes the TPU for itself" in capsys.readouterr().out
@@ -233,6 +235,38 @@ def test_a_tpu_session_that_has_all_starts_no_pip(environment, kaggle_root, tpu_
     pretend_installed(tpu_image, "old-kit", "2.1")
     begin(session(**TPU | {"requirements": ["numpy>=1"]}), **LIBRARY)
     assert pip.commands == []
+
+
+def test_a_tpu_session_gives_a_newer_numpy_to_the_training_where_this_process_has_loaded_another(
+    environment, kaggle_root, tpu_image, pip, capsys
+):
+    import numpy
+
+    environment["PYTHONPATH"] = "/library"
+    packages = {"requirements": [f"numpy>{numpy.__version__}"], "constraints": []}
+    begin(session(**TPU | {"requirements": ["numpy>=1"], "tpu_packages": packages}), **LIBRARY)
+    beside = str(kaggle_root / "temp" / "newer-packages")
+    assert pip.command[pip.command.index("--target") + 1] == beside
+    assert environment["PYTHONPATH"] == f"{beside}:/library"
+    assert beside not in sys.path
+    assert "the training gets it; this notebook keeps the version that it has loaded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("version", "goes"), [("0.10.0", True), ("0.16.0", False)])
+def test_a_torchao_that_peft_refuses_goes(environment, kaggle_root, tmp_path, monkeypatch, pip, capsys, version, goes):
+    pip.removes = pretend_installed(tmp_path / "image", "torchao", version)
+    monkeypatch.syspath_prepend(tmp_path / "image")
+    begin(session(), **LIBRARY)
+    assert ["uninstall" in command for command in pip.commands] == [True] * goes
+    said = "torchao 0.10.0 was uninstalled, because peft stops beside an older one"
+    assert (said in capsys.readouterr().out) == goes
+
+
+def test_peft_still_stops_beside_a_torchao_that_is_older_than_we_say():
+    """Else there would be no reason to uninstall it."""
+    source = inspect.getsource(peft.import_utils.is_torchao_available)
+    assert 'TORCHAO_MINIMUM_VERSION = packaging.version.parse("0.16.0")' in source
+    assert "raise ImportError" in source
 
 
 def test_a_session_without_a_tpu_leaves_torch_xla_alone(environment, kaggle_root, tpu_image, pip):

@@ -18,12 +18,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from packaging.requirements import Requirement
+
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, find_machine, has_kernels_for, missing_kernels
 from fintune_kit.kaggle.accelerators import check_card, kind_of
 from fintune_kit.kaggle.session.mounts import Kind, find_mount
 from fintune_kit.kaggle.session.output import keep_output_small
-from fintune_kit.kaggle.session.packages import install_packages, uninstall_package
+from fintune_kit.kaggle.session.packages import (
+    Pip,
+    install_alone,
+    install_packages,
+    is_installed,
+    uninstall_package,
+)
 from fintune_kit.workspace import kaggle_root, versions, write_json, write_text
 
 RECORD = "session.json"
@@ -42,6 +50,8 @@ _SOURCES: Mapping[Kind, str] = {
     "model": "model_sources",
 }
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_CONFLICTS = {"torchao>=0.16": "peft stops beside an older one"}
+"""Packages of the image that must go where they are older than this, and why. Colab's image has torchao 0.10."""
 _ONE_TPU = "it takes the TPU for itself, and JAX needs it"
 _PROBE = (
     "import json, torch; n = range(torch.cuda.device_count()); print(json.dumps([torch.__version__, "
@@ -161,13 +171,30 @@ def _link(kind: str, name: str, mount: Path) -> Path:
 
 def _install(session: Mapping[str, Any], *, wheels: Sequence[Path]) -> None:
     """Installs the missing packages. Nothing that is installed or removed here may be imported before."""
-    kind, internet = kind_of(session["accelerator"]), session["internet"]
-    if kind == "tpu" and (version := uninstall_package("torch_xla", because=_ONE_TPU)):
+    kind, pip = kind_of(session["accelerator"]), Pip(internet=session["internet"], wheels=wheels)
+    remove_conflicts(pip)
+    if kind == "tpu" and (version := uninstall_package("torch_xla", because=_ONE_TPU, pip=pip)):
         print(f"torch_xla {version} was uninstalled, because {_ONE_TPU}")
-    torch = _torch_for_this_card() if kind == "gpu" else None
-    install_packages(session["requirements"], torch=torch, internet=internet, wheels=wheels)
+    install_packages(session["requirements"], pip=pip, torch=_torch_for_this_card() if kind == "gpu" else None)
     if kind == "tpu":
-        install_packages(**session["tpu_packages"], torch=None, alone=True, internet=internet, wheels=wheels)
+        beside = kaggle_root() / "temp" / "newer-packages"
+        if newer := install_alone(**session["tpu_packages"], pip=pip, beside=beside):
+            put_first_on_path(beside)
+            print(f"{', '.join(newer)}: the training gets it; this notebook keeps the version that it has loaded")
+
+
+def remove_conflicts(pip: Pip) -> None:
+    """Uninstalls packages of the image that ours refuse to work beside."""
+    for requirement, because in _CONFLICTS.items():
+        name = Requirement(requirement).name
+        if not is_installed(requirement) and (version := uninstall_package(name, because=because, pip=pip)):
+            print(f"{name} {version} was uninstalled, because {because}")
+
+
+def put_first_on_path(folder: Path) -> None:
+    """Lets the processes that this one starts import from a folder first."""
+    before = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(folder)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *before])
 
 
 def _torch_for_this_card() -> str | None:
