@@ -43,7 +43,7 @@ ENVIRONMENT_READ_BY = (
     "workspace.py",
     "hardware.py",
     "launch.py",
-    "begin.py",
+    "variables.py",
     "cells.py",
     "devices.py",
 )

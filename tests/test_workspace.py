@@ -124,6 +124,18 @@ def test_the_workspace_is_named_or_lies_here(tmp_path, monkeypatch):
     assert find_workspace("smoke").root == tmp_path / "mine"
 
 
+def test_on_kaggle_a_missing_input_is_named_by_the_title_to_look_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("FINTUNE_KAGGLE_ROOT", str(tmp_path / "kaggle"))
+    with pytest.raises(MissingInputError) as caught:
+        Workspace(tmp_path).existing("packed")
+    assert "Add Input" not in str(caught.value), "this is not Kaggle"
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    with pytest.raises(
+        MissingInputError, match=r"run notebooks/02_pack.* \(Add Input, Your Work, 'fintune-kit 02 pack'\)$"
+    ):
+        Workspace(tmp_path).existing("packed")
+
+
 def test_kaggle_has_a_time_budget_unless_told_otherwise(monkeypatch):
     assert time_budget() == []
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")

@@ -66,6 +66,14 @@ _FIRST_USED = {
     "train": "run",
 }
 """The stage after which a value, or the values of a section, cannot be changed any more."""
+TITLES = {
+    "conversations": "fintune-kit 01 data",
+    "packed": "fintune-kit 02 pack",
+    "run": "fintune-kit 03 train p100",
+    "adapter": "fintune-kit 03 train p100",
+    "evaluation": "fintune-kit 04 evaluate",
+}
+"""The titles under which Kaggle lists the notebooks that write these stages."""
 
 _VERSIONED = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate", "tokenizers", "pyarrow")
 _ON_A_TPU = ("jax", "libtpu", "google-tunix")
@@ -103,7 +111,13 @@ class Workspace:
             raise UserError(f"several attached inputs hold {stage}/: {', '.join(map(str, attached))}; attach only one")
         if attached:
             return attached[0]
-        read_manifest(own, stage=stage)  # raises, and says whether it is missing or unfinished
+        hint = ""
+        if on_kaggle() and stage in TITLES:
+            hint = f"; on Kaggle, add its output to this notebook (Add Input, Your Work, {TITLES[stage]!r})"
+        try:
+            read_manifest(own, stage=stage)  # raises, and says whether it is missing or unfinished
+        except MissingInputError as error:
+            raise MissingInputError(f"{error}{hint}") from None
         raise AssertionError("unreachable")
 
     @property

@@ -7,7 +7,6 @@ import pytest
 from fintune_kit.cli.data import parse_mapping
 from fintune_kit.cli.main import VERBS, build_app, main
 from fintune_kit.errors import UserError
-from fintune_kit.workspace import parse_duration
 
 STAGE_FLAGS = ("--adapter", "--conversations", "--packed", "--run")
 

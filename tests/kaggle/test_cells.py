@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
 from fintune_kit.kaggle.cells import first_cell, last_cell
-from fintune_kit.kaggle.delivery import METHODS, Delivery, deliver
+from fintune_kit.kaggle.delivery import Delivery, Method, deliver
 from fintune_kit.kaggle.kernels import build_kernels
 
 SESSION_STAND_IN = '''
@@ -79,7 +80,7 @@ def test_a_missing_dataset_says_what_to_do(run):
     assert "is not in the dataset alice/fintune-kit-wheel: push again with --deliver dataset" in done.stderr
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", get_args(Method))
 def test_every_method_gives_valid_python_that_a_reader_can_follow(method):
     delivery = Delivery(
         method=method, name="git+https://x/y@1", sha256="ab" * 32, wheel=b"wheel" * 100, dataset="alice/d"

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.kaggle.delivery import build_wheel, dataset_metadata, deliver, requirements_of, tpu_packages_of
+from fintune_kit.errors import UserError
+from fintune_kit.kaggle.delivery import build_wheel, dataset_metadata, deliver
 from fintune_kit.kaggle.manifest import read_chain
 
 
@@ -24,7 +24,12 @@ def test_the_wheel_is_the_same_bytes_each_time(chain):
 def test_our_own_wheel_holds_the_sample_and_fits_into_a_notebook(repository):
     _, wheel = build_wheel(repository)
     names = zipfile.ZipFile(io.BytesIO(wheel)).namelist()
-    assert {"fintune_kit/sample/sujet_sample.csv", "fintune_kit/kaggle/session/begin.py"} <= set(names)
+    assert {
+        "fintune_kit/sample/sujet_sample.csv",
+        "fintune_kit/pins/requirements.txt",
+        "fintune_kit/pins/requirements-tpu.txt",
+        "fintune_kit/kaggle/session/begin.py",
+    } <= set(names)
     assert len(wheel) < 600_000, "as base64 it would not leave room for the notebook"
 
 
@@ -32,47 +37,6 @@ def test_embedded_is_the_default_and_checked_by_its_hash(chain):
     delivery = deliver(chain, method="embed")
     assert delivery.sha256 == hashlib.sha256(delivery.wheel).hexdigest()
     assert delivery.dataset is None
-
-
-def test_pins_are_ours_and_the_images_own_libraries_are_ranges(chain):
-    assert requirements_of(chain.root) == ["numpy>=1.26", "trl==1.16.0", "torch>=2.7.1"]
-
-
-def test_every_dependency_of_ours_is_pinned_or_the_images_own(repository):
-    requirements = requirements_of(repository)
-    ranges = [requirement for requirement in requirements if "==" not in requirement]
-    assert [spec.split(">")[0] for spec in ranges] == [
-        "jinja2",
-        "matplotlib",
-        "numpy",
-        "pyarrow",
-        "scikit-learn",
-        "scipy",
-        "torch",
-        "tqdm",
-    ]
-    assert "transformers==" in "".join(requirements)
-
-
-def test_a_tpu_sessions_packages_are_the_lines_of_their_file_and_our_pins_for_its_ranges(tpu_chain):
-    assert tpu_packages_of(tpu_chain.root) == {
-        "requirements": ["jax==0.10.2", "libtpu==0.0.42.1", "numpy>=2.1"],
-        "constraints": ["numpy==2.4.6"],
-    }
-
-
-def test_our_own_tpu_packages_are_pins_but_for_those_of_the_image(repository):
-    packages = tpu_packages_of(repository)
-    names = [line.split("==")[0] for line in packages["requirements"]]
-    assert {"google-tunix", "jax", "jaxlib", "libtpu", "flax", "qwix", "numpy>=2.1.3", "scipy>=1.14"} <= set(names)
-    assert [line for line in packages["requirements"] if "==" not in line] == ["numpy>=2.1.3", "scipy>=1.14"]
-    assert [line.split("==")[0] for line in packages["constraints"]] == ["numpy", "scipy"]
-    assert len(names) == len(set(names))
-
-
-def test_a_checkout_without_the_tpus_packages_is_a_sentence(chain):
-    with pytest.raises(MissingInputError, match=r"requirements-tpu\.txt is missing; it holds the packages of a TPU"):
-        tpu_packages_of(chain.root)
 
 
 def test_a_dataset_within_kaggles_limits(chain):

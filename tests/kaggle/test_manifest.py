@@ -6,6 +6,7 @@ import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.kaggle.manifest import read_chain, slugify
+from fintune_kit.workspace import TITLES
 
 
 def test_our_own_manifest_is_the_chain_of_the_four_notebooks(repository):
@@ -23,6 +24,11 @@ def test_our_own_manifest_is_the_chain_of_the_four_notebooks(repository):
         ("evaluation",),
     ]
     assert all(kernel.private for kernel in chain.kernels)
+
+
+def test_a_missing_input_is_looked_for_under_the_titles_of_our_manifest(repository):
+    kernels = read_chain(repository, owner="alice").choose([])
+    assert {stage: kernel.title for kernel in kernels for stage in kernel.writes} == TITLES
 
 
 def test_our_own_manifest_has_another_way_to_train(repository):

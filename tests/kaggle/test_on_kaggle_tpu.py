@@ -22,9 +22,10 @@ from packaging.requirements import Requirement
 
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.data.stage import prepare_conversations
-from fintune_kit.kaggle.delivery import deliver, tpu_packages_of
+from fintune_kit.kaggle.delivery import deliver
 from fintune_kit.kaggle.kernels import build_kernels
 from fintune_kit.kaggle.manifest import read_chain
+from fintune_kit.kaggle.requirements import tpu_packages_of
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.recipes import smoke
 from fintune_kit.train.callbacks import read_log
@@ -127,7 +128,7 @@ def test_training_stopped_by_its_budget_goes_on_from_its_mounted_output(run):
     assert 1 <= len(before) < len(after), "it was stopped, and not at the end"
     assert after[: len(before)] == before, "steps that were done are not done again"
     assert [record["step"] for record in after] == list(range(1, len(after) + 1))
-    assert "`fintune-kit kaggle push 03_train_tpu_v5e8 --resume`" in run.stopped.printed()
+    assert "`fintune-kit kaggle push 03_train_tpu_v5e8`" in run.stopped.printed()
 
 
 def test_inputs_are_only_read(run):

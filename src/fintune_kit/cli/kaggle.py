@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from fintune_kit.cli.flags import FLAGS
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.delivery import Delivery, deliver
+from fintune_kit.kaggle.delivery import Delivery, Method, deliver
 from fintune_kit.kaggle.kernels import build_kernels
 from fintune_kit.kaggle.manifest import FILE, Chain, Kernel, read_chain
 
@@ -37,7 +37,7 @@ class Building:
     owner: Owner = None
     out: Path = Path("build/kaggle")
     """The folder in which each kernel gets its own."""
-    deliver: Literal["embed", "dataset", "git"] = "embed"
+    deliver: Method = "embed"
     """How the library gets into the kernels."""
     after: str | None = None
     """A notebook whose output is read in place of another that writes the same stages, as in: push 04_evaluate --after

@@ -1,8 +1,10 @@
-"""The two generated cells of a built notebook: one before its own cells, one after them.
+"""The cells that bring the library into a session.
 
-The first cell needs nothing but Python. It unpacks the library, compares it with its SHA-256, and calls
-`session.begin`, which does the rest (packages, caches, secrets, inputs, the card). The last cell checks the size of the
-output.
+    first cell    of a built notebook: unpacks the wheel, compares it with its SHA-256, and calls `session.begin`
+    last cell     of a built notebook: checks the size of the output
+    alone cell    of each notebook in the repository: installs the release where the library is missing
+
+The first and the alone cell need nothing but Python.
 """
 
 import pprint
@@ -74,6 +76,34 @@ from fintune_kit.kaggle.session.begin import end
 
 end()
 """
+
+
+_ALONE = """\
+# Finds fintune-kit, or installs its release: so this notebook also works alone, on Kaggle, on Colab or in any Jupyter.
+import importlib.util
+import subprocess
+import sys
+
+RELEASE = "{release}"  # an address for pip; empty until there is a public release
+if importlib.util.find_spec("fintune_kit") is None:
+    if not RELEASE:
+        raise ModuleNotFoundError("no fintune-kit here and no public release yet: pip install -e . in a checkout of it")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", RELEASE], check=True)
+    from fintune_kit.kaggle.session.alone import prepare
+
+    prepare({arguments})"""
+
+
+def alone_cell(repository: str | None, *, version: str, accelerator: str | None) -> str:
+    """The source of the first code cell of a notebook in the repository.
+
+    Args:
+        repository: the public https:// address of the project; None while there is none.
+        version: the version of the release, which is tagged as `v<version>`.
+        accelerator: the machine shape of the notebook's kernel.
+    """
+    release = f"git+{repository}@v{version}" if repository else ""
+    return _ALONE.format(release=release, arguments=f'accelerator="{accelerator}"' if accelerator else "")
 
 
 def first_cell(session: Mapping[str, Any], delivery: Delivery) -> str:

@@ -11,7 +11,6 @@ import base64
 import hashlib
 import re
 import subprocess
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,18 +19,15 @@ from typing import Literal
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.kaggle.manifest import FILE, Chain
 
-METHODS: tuple[Literal["embed", "dataset", "git"], ...] = ("embed", "dataset", "git")
-
-TPU_REQUIREMENTS = "requirements-tpu.txt"
-IMAGES_OWN = frozenset(("jinja2", "matplotlib", "numpy", "pyarrow", "scikit-learn", "scipy", "torch", "tqdm"))
-"""Asked for as ranges, so that Kaggle's image may keep its own: the rest of the image was built against them."""
+Method = Literal["embed", "dataset", "git"]
+_IN_THE_WHEEL = ("src", "data", "pyproject.toml", "requirements.txt", "requirements-tpu.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
     """From what the first cell installs the library."""
 
-    method: Literal["embed", "dataset", "git"]
+    method: Method
     name: str
     """The wheel's file name, or `git+URL@COMMIT`."""
     sha256: str
@@ -46,7 +42,7 @@ class Delivery:
         return base64.b64encode(self.wheel).decode("ascii")
 
 
-def deliver(chain: Chain, *, method: str) -> Delivery:
+def deliver(chain: Chain, *, method: Method) -> Delivery:
     """Prepares the library for the kernels of a chain.
 
     Raises:
@@ -56,7 +52,7 @@ def deliver(chain: Chain, *, method: str) -> Delivery:
         return _by_commit(chain)
     name, wheel = build_wheel(chain.root)
     return Delivery(
-        method="dataset" if method == "dataset" else "embed",
+        method=method,
         name=name,
         sha256=hashlib.sha256(wheel).hexdigest(),
         wheel=wheel,
@@ -85,32 +81,6 @@ def build_wheel(root: Path) -> tuple[str, bytes]:
         return Path(made).name, Path(made).read_bytes()
 
 
-def requirements_of(root: Path) -> list[str]:
-    """The packages that a session needs: our pins, and ranges for what Kaggle's image may keep."""
-    declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    pins = _pins(root)
-    return [spec if (name := _name(spec)) in IMAGES_OWN else pins.get(name, spec) for spec in declared]
-
-
-def tpu_packages_of(root: Path) -> dict[str, list[str]]:
-    """The packages that only a TPU session needs. They are installed without their dependencies.
-
-    Returns:
-        `requirements`: the lines of requirements-tpu.txt. A range among them lets the image keep its own version.
-        `constraints`: our pins for these ranges, used where the image's own version is too old.
-
-    Raises:
-        MissingInputError: requirements-tpu.txt is missing.
-    """
-    if not (root / TPU_REQUIREMENTS).is_file():
-        raise MissingInputError(
-            f"{root / TPU_REQUIREMENTS} is missing; it holds the packages of a TPU session: take it from the repository"
-        )
-    requirements, pins = _lines(root / TPU_REQUIREMENTS), _pins(root)
-    ranges = [_name(line) for line in requirements if "==" not in line]
-    return {"requirements": requirements, "constraints": [pins[name] for name in ranges if name in pins]}
-
-
 def dataset_metadata(chain: Chain) -> dict[str, object]:
     """Kaggle's `dataset-metadata.json` for the dataset that holds the wheel."""
     return {
@@ -126,7 +96,7 @@ def _by_commit(chain: Chain) -> Delivery:
             f"{FILE} has repository {chain.repository!r}; expected the public https:// address that --deliver git "
             f"installs from, as in https://github.com/NAME/fintune-kit"
         )
-    changed = _git(chain.root, "status", "--porcelain", "--", "src", "data", "pyproject.toml")
+    changed = _git(chain.root, "status", "--porcelain", "--", *_IN_THE_WHEEL)
     if changed:
         raise UserError(
             f"{len(changed.splitlines())} changed files would not travel with --deliver git; commit and push them, or "
@@ -147,17 +117,3 @@ def _git(root: Path, *arguments: str) -> str:
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(f"{root} is not a git checkout, or git is not installed; use --deliver embed") from error
     return done.stdout.strip()
-
-
-def _pins(root: Path) -> dict[str, str]:
-    return {_name(line): line for line in _lines(root / "requirements.txt") if "==" in line}
-
-
-def _lines(path: Path) -> list[str]:
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line]
-
-
-def _name(requirement: str) -> str:
-    match = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
-    return re.sub(r"[-_.]+", "-", match.group()).lower() if match else ""

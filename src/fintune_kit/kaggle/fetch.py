@@ -23,10 +23,9 @@ from fintune_kit.kaggle.documents import MANIFEST_FIELDS, RECORD, RECORD_FIELDS,
 from fintune_kit.kaggle.history import History, Version
 from fintune_kit.kaggle.manifest import Kernel
 from fintune_kit.kaggle.replies import read_log
-from fintune_kit.workspace import MANIFEST, WRITTEN_BY, read_json, sha256_of, write_json, write_text
+from fintune_kit.workspace import MANIFEST, RECIPE, WRITTEN_BY, read_json, sha256_of, write_json, write_text
 
 _CHECKPOINTS = "checkpoints/"
-RECIPE = "recipe.toml"
 Say = Callable[[str], None]
 
 

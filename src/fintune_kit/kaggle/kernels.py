@@ -16,8 +16,9 @@ from typing import Any
 from fintune_kit.errors import UserError
 from fintune_kit.kaggle.accelerators import SESSION_BUDGET, kind_of
 from fintune_kit.kaggle.cells import first_cell, last_cell
-from fintune_kit.kaggle.delivery import Delivery, dataset_metadata, requirements_of, tpu_packages_of
+from fintune_kit.kaggle.delivery import Delivery, dataset_metadata
 from fintune_kit.kaggle.manifest import Chain, Kernel
+from fintune_kit.kaggle.requirements import requirements_of, tpu_packages_of
 from fintune_kit.kaggle.rules import check_kernel
 from fintune_kit.workspace import write_json, write_text
 

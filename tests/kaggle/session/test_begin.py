@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,9 @@ import pytest
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.hardware import find_machine
 from fintune_kit.kaggle.accelerators import check_card
-from fintune_kit.kaggle.session.begin import begin, end, find_token, torch_for
+from fintune_kit.kaggle.session.begin import begin, end
+from fintune_kit.kaggle.session.install import torch_for
+from fintune_kit.kaggle.session.variables import find_token
 from tests.kaggle.conftest import pretend_installed
 
 LIBRARY = {"library": "fintune_kit-9.9-py3-none-any.whl", "sha256": "ab" * 32}
@@ -23,19 +24,6 @@ TPU = {
     "tpu_packages": {"requirements": ["no-such-jax==2", "old-kit>=2.1"], "constraints": ["old-kit==2.4.6"]},
 }
 CU128 = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
-
-
-@pytest.fixture
-def environment(monkeypatch, kaggle_root):
-    """The process's environment, put back afterwards."""
-    for name in [name for name in os.environ if name.startswith("FINTUNE_") and name != "FINTUNE_KAGGLE_ROOT"]:
-        monkeypatch.delenv(name)
-    before = dict(os.environ)
-    monkeypatch.setattr(os, "environ", os.environ)
-    yield os.environ
-    for name in set(os.environ) - set(before):
-        del os.environ[name]
-    os.environ.update(before)
 
 
 def session(**change):
@@ -136,7 +124,7 @@ def test_two_models_need_a_word(environment, kaggle_root):
 
 def test_the_token_comes_from_kaggles_secrets_and_is_not_printed(environment, kaggle_root, monkeypatch, capsys):
     environment.pop("HF_TOKEN", None)
-    monkeypatch.setattr("fintune_kit.kaggle.session.begin.find_token", lambda: "hf_secret")
+    monkeypatch.setattr("fintune_kit.kaggle.session.variables.find_token", lambda: "hf_secret")
     begin(session(), **LIBRARY)
     assert environment["HF_TOKEN"] == "hf_secret"
     assert "hf_secret" not in capsys.readouterr().out + (kaggle_root / "working" / "session.json").read_text()

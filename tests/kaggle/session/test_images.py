@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from fintune_kit.kaggle.delivery import requirements_of
+from fintune_kit.kaggle.requirements import requirements_of
 
 IMAGES = {
     "3.11": ["numpy==2.0.2", "matplotlib==3.10.0", "torch==2.7.1"],
