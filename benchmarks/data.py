@@ -1,6 +1,6 @@
 """Stage 1 measured: time and memory on 83,838 and twice as many rows, and how much of what was planted it finds.
 
-    python benchmarks/data.py --data ../shared/data --out results/data-2-cores [--only stage --only twins ...]
+    python benchmarks/data.py --data ../shared/data --out results/data-2-cores [--only stage --only near_duplicates ...]
 
 `stage` runs in a process of its own, so that peak memory is its own; its time begins when imports and tokenizer are
 loaded, which is reported apart. `relevance` needs no data but our own labelled rows. What is planted and how:
@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.data.corpus import Candidate
-from fintune_kit.data.rules.contamination import contamination, read_hold_out
+from fintune_kit.conversations import Conversation
+from fintune_kit.data.rules.contamination import contamination, read_excluded
 from fintune_kit.data.rules.duplicates import near_duplicate
 from fintune_kit.data.rules.finance import RELEVANT, finance_weight
 from fintune_kit.data.rules.prompts import compare_prompts
-from fintune_kit.data.stage import prepare_conversations
+from fintune_kit.data.stage import Settings, prepare_conversations
 
 REPOSITORY = Path(__file__).parents[1]
 EVALUATION_SETS = ("fpb", "tfns", "fiqa_sa_fingpt", "tfns_topic")
@@ -102,12 +103,9 @@ def run_stage(data: Path, source: str, out: str) -> Result:
     report = prepare_conversations(
         sources=[source],
         out=Path(out),
-        examples=50_000,
-        validation_share=0.02,
-        seed=20240405,
+        settings=Settings(examples=50_000, validation_share=0.02, seed=20240405, max_length=2048),
         encoder=encoder,
-        max_length=2048,
-        hold_out=[data / "eval" / f"{name}.jsonl" for name in EVALUATION_SETS],
+        excluded=[data / "eval" / f"{name}.jsonl" for name in EVALUATION_SETS],
         announce=lambda _: None,
     )
     return {
@@ -118,18 +116,17 @@ def run_stage(data: Path, source: str, out: str) -> Result:
         "rows_read": report["rows_read"],
         "rows_kept": report["rows_kept"],
         "refused": {step["rule"]: step["refused"] for step in report["funnel"] if step["refused"]},
-        "contamination": report["contamination"]["hold_out"],
+        "contamination": report["contamination"]["excluded"],
         "load_at_end": round(os.getloadavg()[0], 1),
     }
 
 
-def candidates_of(data: Path) -> list[Candidate]:
+def conversations_of(data: Path) -> list[Conversation]:
     rows = pq.read_table(data / FULL).to_pylist()
     return [
-        Candidate(
+        Conversation(
             row_id=f"row#{number}",
             source="row",
-            origin=row["dataset"],
             task_type=row["task_type"],
             conversation_id=f"row#{number}",
             messages=[
@@ -137,31 +134,35 @@ def candidates_of(data: Path) -> list[Candidate]:
                 {"role": "user", "content": row["user_prompt"]},
                 {"role": "assistant", "content": row["answer"]},
             ],
-            row={},
         )
         for number, row in enumerate(rows, start=1)
         if row["answer"]
     ]
 
 
-def measure_twins(data: Path) -> Result:
+def near_duplicates_of(rows: Sequence[Conversation]) -> dict[int, str]:
+    every = range(len(rows))
+    return near_duplicate(rows, every, compare_prompts(rows, every))
+
+
+def measure_near_duplicates(data: Path) -> Result:
     """Copies with one kind of damage each, 400 a kind, put among all rows: how many are refused as near-duplicates."""
-    originals = candidates_of(data)
+    originals = conversations_of(data)
     chance = random.Random(1)  # noqa: S311 - a sample, not a secret
     vocabulary = [word for c in originals[::50] for word in c.prompt.split() if word.isalpha() and word.islower()]
     found: Result = {}
-    repeated = near_duplicate(originals, compare_prompts(originals))
+    repeated = near_duplicates_of(originals)
     eligible = [p for p, c in enumerate(originals) if p not in repeated and len(c.prompt.split()) >= 12]
-    planted: list[tuple[str, Candidate]] = []
+    planted: list[tuple[str, Conversation]] = []
     for kind, damage in DAMAGES.items():
         for number, place in enumerate(chance.sample(eligible, 400)):
             original = originals[place]
             copy = damage(original.prompt, chance, vocabulary)
             messages = [original.messages[0], {"role": "user", "content": copy}, original.messages[-1]]
-            planted.append((kind, Candidate(f"{kind}#{number}", "copy", original.origin, original.task_type,
-                                            f"{kind}#{number}", messages, {})))  # fmt: skip
+            name = f"{kind}#{number}"
+            planted.append((kind, replace(original, row_id=name, conversation_id=name, messages=messages)))
     everything = originals + [copy for _, copy in planted]
-    refused = near_duplicate(everything, compare_prompts(everything))
+    refused = near_duplicates_of(everything)
     hits = Counter(planted[position - len(originals)][0] for position in refused if position >= len(originals))
     for kind in DAMAGES:
         found[kind] = {"planted": 400, "found": hits[kind], "share": round(hits[kind] / 400, 4)}
@@ -213,8 +214,8 @@ def measure_pairs(data: Path) -> Result:
     """Of the pairs that are refused, those that were judged by eye to be two statements."""
     with LABELS.open(newline="") as file:
         labels = {(int(row["first"]), int(row["second"])): row["same"] == "1" for row in csv.DictReader(file)}
-    rows = candidates_of(data)
-    found = near_duplicate(rows, compare_prompts(rows))
+    rows = conversations_of(data)
+    found = near_duplicates_of(rows)
     equal = sum(detail.startswith("the same words") for detail in found.values())
     pairs = {
         (int(detail.split(" ")[0].removeprefix("row#")), int(rows[position].row_id.removeprefix("row#")))
@@ -236,26 +237,28 @@ def measure_pairs(data: Path) -> Result:
 def measure_contamination(data: Path) -> Result:
     """Every text of the four evaluation sets put into a row: as it is, and damaged; how many rows are refused."""
     files = [data / "eval" / f"{name}.jsonl" for name in EVALUATION_SETS]
-    held, chance, results = read_hold_out(files), random.Random(2), {}  # noqa: S311 - a sample, not a secret
+    excluded, chance, results = read_excluded(files), random.Random(2), {}  # noqa: S311 - a sample, not a secret
     for path in files:
         texts = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
         for kind in ("as it is", "URL changed", "case", "punctuation"):
             damaged = [text if kind == "as it is" else DAMAGES[kind](text, chance, ()) for text in texts]
             planted = [_holding(text, n) for n, text in enumerate(damaged)]
-            found, _ = contamination(planted, held)
+            found, _ = contamination(planted, range(len(planted)), excluded)
             results[f"{path.stem}, {kind}"] = {"planted": len(texts), "found": len(found)}
     return results
 
 
-def _holding(text: str, number: int) -> Candidate:
+def _holding(text: str, number: int) -> Conversation:
     messages = [{"role": "user", "content": f"Financial text:{text}"}, {"role": "assistant", "content": "neutral"}]
     name = f"planted#{number}"
-    return Candidate(name, "planted", "planted", "sentiment_analysis", name, messages, {})
+    return Conversation(
+        row_id=name, source="planted", task_type="sentiment_analysis", conversation_id=name, messages=messages
+    )
 
 
 def measure_relevance(_: Path) -> Result:
     """Precision and recall of the relevance rule on the half of our own labelled rows that it was not set on."""
-    with (REPOSITORY / "tests" / "data" / "finance_relevance.csv").open(newline="") as file:
+    with (REPOSITORY / "tests" / "data" / "rules" / "finance_relevance.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     results = {}
     for name, part in (("rows that terms were set on", rows[::2]), ("other rows", rows[1::2])):
@@ -272,7 +275,7 @@ def measure_relevance(_: Path) -> Result:
 
 MEASURES: dict[str, Callable[[Path], Result]] = {
     "stage": measure_stage,
-    "twins": measure_twins,
+    "near_duplicates": measure_near_duplicates,
     "pairs": measure_pairs,
     "contamination": measure_contamination,
     "relevance": measure_relevance,

@@ -21,9 +21,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from fintune_kit.conversations import find_fault
-from fintune_kit.data.convert.columns import Layout, map_row, recognise
+from fintune_kit.data.convert.columns import ColumnLayout, map_row, recognise
 from fintune_kit.data.convert.repair import repair
-from fintune_kit.data.convert.unfit import UnfitRow
+from fintune_kit.data.convert.turns import RowError
 
 Turns = list[tuple[Any, Any]]
 Converter = Callable[[dict[str, Any]], Turns | None]
@@ -79,7 +79,7 @@ def main() -> None:
 def judge(convert: Converter, turns: Any) -> str:
     try:
         found = convert({"conversations": copy.deepcopy(turns)})
-    except UnfitRow as error:
+    except RowError as error:
         return f"refused ({error.rule})"
     except Exception as error:
         return f"crashed ({type(error).__name__})"
@@ -95,11 +95,11 @@ def judge(convert: Converter, turns: Any) -> str:
 def ours() -> Converter:
     def convert(row: dict[str, Any]) -> Turns:
         layout = recognise(row)
-        assert isinstance(layout, Layout)
-        mapped = map_row(layout, row)
-        if fault := find_fault(mapped.messages):
-            raise UnfitRow("missing_or_empty" if fault.endswith("is empty") else "roles", fault)
-        return [(message["role"], repair(message["content"]).text) for message in mapped.messages]
+        assert isinstance(layout, ColumnLayout)
+        messages = map_row(layout, row).messages
+        if fault := find_fault(messages):
+            raise RowError("missing_or_empty" if fault.endswith("is empty") else "roles", fault)
+        return [(message["role"], repair(message["content"]).text) for message in messages]
 
     return convert
 

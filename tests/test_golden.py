@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.data.recipe_sources import sources_of
-from fintune_kit.data.stage import prepare_conversations
+from fintune_kit.data.stage import prepare
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.pack.store import open_packed
 from fintune_kit.recipes import load_recipe
@@ -51,16 +50,7 @@ def smoke_run(root: Path) -> dict[str, Any]:
     recipe, workspace = load_recipe("smoke"), Workspace(root)
     conversations, packed = workspace.folder("conversations"), workspace.folder("packed")
     encoder = ChatEncoder.load(tokenizer_of(recipe, workspace))
-    prepare_conversations(
-        sources=sources_of(recipe, workspace),
-        out=conversations,
-        examples=recipe.data.examples,
-        validation_share=recipe.data.validation_share,
-        seed=recipe.seed,
-        encoder=encoder,
-        max_length=recipe.pack.max_length,
-        announce=lambda _line: None,
-    )
+    prepare(recipe, workspace, announce=lambda _line: None)
     pack_conversations(conversations, encoder=encoder, out=packed, max_length=recipe.pack.max_length, seed=recipe.seed)
     outcome = train(
         recipe,

@@ -1,33 +1,39 @@
-"""Small candidates for the tests of stage 1."""
+"""Small conversations for the tests of stage 1."""
 
-from fintune_kit.data.corpus import Candidate
+from fintune_kit.conversations import Conversation
 
 
-def candidate(
+def conversation(
     prompt: str,
     answer: str,
     *,
     row: int = 0,
     task: str = "qa",
     system: str = "",
-    conversation: str | None = None,
-    origin: str = "rows",
+    group: str | None = None,
     source: str = "rows.csv",
-) -> Candidate:
-    """A conversation of one question and its answer."""
+) -> Conversation:
+    """A conversation of one question and its answer.
+
+    Args:
+        group: its conversation id; None gives it one of its own.
+    """
     messages = [{"role": "system", "content": system}] if system else []
     messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    return Candidate(
+    return Conversation(
         row_id=f"{source}#{row}",
         source=source,
-        origin=origin,
         task_type=task,
-        conversation_id=conversation or f"{source}#{row}",
+        conversation_id=group or f"{source}#{row}",
         messages=messages,
-        row={"question": prompt, "answer": answer},
     )
 
 
-def candidates(*pairs: tuple[str, str], **options: str) -> list[Candidate]:
-    """A candidate a pair of question and answer."""
-    return [candidate(prompt, answer, row=row, **options) for row, (prompt, answer) in enumerate(pairs, start=1)]
+def conversations(*pairs: tuple[str, str], **options: str) -> list[Conversation]:
+    """A conversation for each pair of question and answer."""
+    return [conversation(prompt, answer, row=row, **options) for row, (prompt, answer) in enumerate(pairs, start=1)]
+
+
+def all_of(rows: list[Conversation]) -> range:
+    """The indices of all rows, for rules that ask which are still kept."""
+    return range(len(rows))

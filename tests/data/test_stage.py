@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,31 @@ from hypothesis import strategies as st
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import find_fault
 from fintune_kit.data.rules.words import words_of
-from fintune_kit.data.stage import prepare_conversations
+from fintune_kit.data.stage import Settings, prepare, prepare_conversations, recipe_sources
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.workspace import check_files, read_manifest
+from fintune_kit.recipes import p100, smoke
+from fintune_kit.workspace import Workspace, check_files, read_manifest
 
 TOPICS = ["dividend", "mortgage", "bond", "tax", "pension", "loan", "budget", "stock", "insurance", "inflation"]
 
 
-def prepare(sources: list[str] | list[Path], out: Path, **options: Any) -> dict[str, Any]:
-    given = {"examples": 1000, "validation_share": 0.1, "seed": 7, "encoder": None, "max_length": 2048, **options}
-    return prepare_conversations(sources=[str(source) for source in sources], out=out, announce=str, **given)
+def convert(
+    sources: list[str] | list[Path],
+    out: Path,
+    *,
+    encoder: ChatEncoder | None = None,
+    excluded: Any = (),
+    **settings: Any,
+) -> dict[str, Any]:
+    given = {"examples": 1000, "validation_share": 0.1, "seed": 7, "max_length": 2048, **settings}
+    return prepare_conversations(
+        sources=[str(source) for source in sources],
+        out=out,
+        settings=Settings(**given),
+        encoder=encoder,
+        excluded=excluded,
+        announce=str,
+    )
 
 
 def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -44,7 +60,7 @@ def finance_rows(count: int) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sample") / "conversations"
-    prepare(["sample"], out, examples=400, validation_share=0.2)
+    convert(["sample"], out, examples=400, validation_share=0.2)
     return out
 
 
@@ -78,7 +94,7 @@ def test_the_planted_defects_of_the_sample_are_refused_by_the_rule_that_names_th
 
 
 def test_the_over_long_row_is_refused_with_its_length(tmp_path: Path, qwen_tokenizer: Path):
-    prepare(["sample"], tmp_path / "out", encoder=ChatEncoder.load(qwen_tokenizer))
+    convert(["sample"], tmp_path / "out", encoder=ChatEncoder.load(qwen_tokenizer))
     (long,) = [row for row in rows_of(tmp_path / "out", "rejected") if row["rule"] == "over_length"]
     assert long["row_id"] == "sample#8"
     assert long["detail"].endswith("tokens, expected at most 2,048")
@@ -112,18 +128,18 @@ def test_the_folder_is_a_finished_stage(sample: Path):
 def test_the_same_inputs_and_seed_give_the_same_bytes_and_another_seed_does_not(tmp_path: Path):
     source = written(tmp_path / "rows.jsonl", finance_rows(200))
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
-        prepare([source], tmp_path / name, examples=100, seed=seed)
+        convert([source], tmp_path / name, examples=100, seed=seed)
     for file in ("train.parquet", "validation.parquet", "rejected.parquet", "report.json", "manifest.json"):
         one, again = (tmp_path / name / file for name in ("one", "again"))
         assert one.read_bytes() == again.read_bytes(), file
     assert (tmp_path / "one/train.parquet").read_bytes() != (tmp_path / "other/train.parquet").read_bytes()
 
 
-def test_hold_out_texts_are_not_learned(tmp_path: Path):
+def test_excluded_texts_are_not_learned(tmp_path: Path):
     rows = finance_rows(50)
     held = written(tmp_path / "held.jsonl", [{"text": rows[3]["instruction"]}])
-    report = prepare([written(tmp_path / "rows.jsonl", rows)], tmp_path / "out", hold_out=[held])
-    assert report["contamination"]["hold_out"] == {"held.jsonl": {"texts": 1, "texts_found": 1, "rows_refused": 1}}
+    report = convert([written(tmp_path / "rows.jsonl", rows)], tmp_path / "out", excluded=[held])
+    assert report["contamination"]["excluded"] == {"held.jsonl": {"texts": 1, "texts_found": 1, "rows_refused": 1}}
     kept = rows_of(tmp_path / "out", "train") + rows_of(tmp_path / "out", "validation")
     assert rows[3]["instruction"] not in {row["messages"][0]["content"] for row in kept}
 
@@ -136,9 +152,12 @@ def test_several_sources_and_layouts_are_announced_and_one_damaged_file_costs_it
     (folder / "c.json").write_text("broken")
     said: list[str] = []
     prepare_conversations(
-        sources=[str(folder)], out=tmp_path / "out", examples=9, validation_share=0.1, seed=1, encoder=None,
-        max_length=99, finance_only=False, announce=said.append,
-    )  # fmt: skip
+        sources=[str(folder)],
+        out=tmp_path / "out",
+        settings=Settings(examples=9, validation_share=0.1, seed=1, max_length=99, finance_only=False),
+        encoder=None,
+        announce=said.append,
+    )
     assert said[:2] == ["set/a.jsonl: read as Alpaca: 5 of 6 rows", "set/b.csv: read as question/answer: 1 of 1 rows"]
     assert said[2].startswith("set/c.json: not read:")
     (unmapped,) = rows_of(tmp_path / "out", "rejected")
@@ -159,14 +178,14 @@ def test_a_source_without_a_conversation_is_one_sentence_and_nothing_is_written(
 ):
     (tmp_path / "rows.jsonl").write_text(content)
     with pytest.raises(UserError, match=message) as error:
-        prepare([tmp_path / "rows.jsonl"], tmp_path / "out")
+        convert([tmp_path / "rows.jsonl"], tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("out*"))
 
 
 def test_a_missing_source_is_a_missing_input(tmp_path: Path):
     with pytest.raises(MissingInputError, match="was not found"):
-        prepare([tmp_path / "no.parquet"], tmp_path / "out")
+        convert([tmp_path / "no.parquet"], tmp_path / "out")
 
 
 JSON = st.recursive(
@@ -202,7 +221,7 @@ ANY_ROW = st.one_of(
 def test_any_json_value_in_any_column_is_kept_or_refused(tmp_path: Path, rows: list[Any], tail: bytes):
     lines = [json.dumps(row) for row in (*finance_rows(3), *rows)]
     (tmp_path / "fuzz.jsonl").write_bytes("\n".join(lines).encode() + b"\n" + tail)
-    report = prepare([tmp_path / "fuzz.jsonl"], tmp_path / "out", finance_only=False)
+    report = convert([tmp_path / "fuzz.jsonl"], tmp_path / "out", finance_only=False)
     kept = rows_of(tmp_path / "out", "train") + rows_of(tmp_path / "out", "validation")
     refused = rows_of(tmp_path / "out", "rejected")
     assert report["rows_read"] == len(kept) + len(refused) >= 3 + len(rows)
@@ -223,9 +242,51 @@ def test_any_bytes_in_any_format_never_crash_the_stage(tmp_path: Path, content: 
     written(folder / "a.jsonl", finance_rows(3))
     (folder / name).write_bytes(b"question,answer\n" * name.startswith("f.c") + content)
     try:
-        report = prepare([folder], tmp_path / "out")
+        report = convert([folder], tmp_path / "out")
     except UserError as error:
         assert "fit" in str(error)  # noqa: PT017 - any other error is a crash
     else:
         assert report["rows_read"] == report["rows_kept"] + report["rows_refused"]
     (folder / name).unlink()
+
+
+def test_a_recipe_fills_what_is_not_given(tmp_path: Path):
+    recipe, workspace = replace(smoke(), data=replace(smoke().data, transactions=0)), Workspace(tmp_path)
+    report = prepare(recipe, workspace, announce=str)
+    assert report == json.loads((workspace.existing("conversations") / "report.json").read_text())
+    assert {name: report["settings"][name] for name in ("examples", "seed", "max_length")} == {
+        "examples": 640,
+        "seed": recipe.seed,
+        "max_length": 512,
+    }
+    source = written(tmp_path / "rows.jsonl", finance_rows(20))
+    own = prepare(recipe, workspace, sources=[str(source)], out=tmp_path / "own", examples=7, seed=3, announce=str)
+    assert (own["rows_read"], own["rows_kept"], own["settings"]["seed"]) == (20, 7, 3)
+    assert (tmp_path / "own" / "train.parquet").is_file()
+
+
+def test_a_recipe_without_transactions_writes_nothing(tmp_path: Path):
+    assert recipe_sources(p100(), Workspace(tmp_path)) == ("sujet-ai/Sujet-Finance-Instruct-177k",)
+    assert not list(tmp_path.iterdir())
+
+
+def test_transactions_are_finished_stages_that_say_what_wrote_them(tmp_path: Path):
+    workspace = Workspace(tmp_path)
+    sources = recipe_sources(smoke(), workspace)
+    assert sources == ("sample", str(tmp_path / "transactions" / "train.jsonl"))
+    for stage in ("statements", "transactions"):
+        folder = workspace.existing(stage)
+        manifest = read_manifest(folder, stage=stage)
+        check_files(folder, manifest, stage=stage)
+        assert "notebooks/01_data.ipynb" in manifest["written_by"]
+        assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert read_manifest(tmp_path / "statements", stage="statements")["counts"]["transactions"] == 100
+
+
+def test_the_same_recipe_writes_the_same_bytes_over_what_is_there(tmp_path: Path):
+    recipe = replace(smoke(), data=replace(smoke().data, transactions=40))
+    for root in ("a", "b", "b"):
+        recipe_sources(recipe, Workspace(tmp_path / root))
+    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert len(files) == 6
+    assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)

@@ -21,7 +21,7 @@ pytest.importorskip("tunix", reason="Tunix is not installed: `make test-tpu` run
 from packaging.requirements import Requirement
 
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.data.stage import prepare_conversations
+from fintune_kit.data.stage import Settings, prepare_conversations
 from fintune_kit.kaggle.delivery import deliver
 from fintune_kit.kaggle.kernels import build_kernels
 from fintune_kit.kaggle.manifest import read_chain
@@ -45,11 +45,13 @@ def write_packed(folder: Path, *, base: Path, rows: Path) -> None:
     prepare_conversations(
         sources=(str(rows),),
         out=folder / "conversations",
-        examples=64,
-        validation_share=recipe.data.validation_share,
-        seed=recipe.seed,
+        settings=Settings(
+            examples=64,
+            validation_share=recipe.data.validation_share,
+            seed=recipe.seed,
+            max_length=recipe.pack.max_length,
+        ),
         encoder=encoder,
-        max_length=recipe.pack.max_length,
         announce=lambda _: None,
     )
     pack_conversations(

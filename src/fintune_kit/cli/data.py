@@ -29,10 +29,7 @@ def data(
             context, system), or messages, or text and label; and task_type, conversation_id, origin beside any of
             these.
     """
-    from fintune_kit.chat.encoder import ChatEncoder
-    from fintune_kit.data.recipe_sources import sources_of
-    from fintune_kit.data.stage import prepare_conversations
-    from fintune_kit.tiny import tokenizer_of
+    from fintune_kit.data.stage import prepare
 
     mapping = parse_mapping(map)
     also = [
@@ -43,19 +40,7 @@ def data(
         also.append(Change(name="data.transactions", value=0, origin="--source"))
     chosen, workspace = recipe.open(stage="conversations", also=also)
     folder = out or workspace.folder("conversations")
-    report = prepare_conversations(
-        sources=sources_of(chosen, workspace),
-        out=folder,
-        examples=chosen.data.examples,
-        validation_share=chosen.data.validation_share,
-        seed=chosen.seed,
-        encoder=ChatEncoder.load(tokenizer_of(chosen, workspace)),
-        max_length=chosen.pack.max_length,
-        hold_out=hold_out,
-        mapping=mapping,
-        system_prompt=chosen.data.system_prompt,
-        finance_only=chosen.data.finance_only,
-    )
+    report = prepare(chosen, workspace, out=folder, excluded=hold_out, mapping=mapping)
     if out is None:
         workspace.keep(chosen, stage="conversations")
     for step in report["funnel"]:

@@ -6,202 +6,315 @@
         report.json                          the funnel, the repairs, the mix before and after
         manifest.json
 
-rows read = rows in train + validation + rejected; the stage asserts it.
+The stage asserts that rows read = rows in train + validation + rejected.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from fintune_kit.bank.conversations import TRAIN, to_conversations
+from fintune_kit.bank.synthetic.generate import generate_statements
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.conversations import write_conversations
+from fintune_kit.conversations import Conversation, write_conversations
 from fintune_kit.data import report
-from fintune_kit.data.choose.scoring import scores_of
-from fintune_kit.data.choose.selection import hold_out_groups, select
+from fintune_kit.data.choose.scoring import score
+from fintune_kit.data.choose.selection import select
+from fintune_kit.data.choose.split import validation_rows
 from fintune_kit.data.convert.columns import check_mapping
-from fintune_kit.data.convert.intake import Intake
-from fintune_kit.data.corpus import Candidate, Corpus, Refusal
+from fintune_kit.data.convert.rows import Converter
+from fintune_kit.data.corpus import Corpus, Findings, Refusal
 from fintune_kit.data.read.sources import Source, parse_sources, read_source
-from fintune_kit.data.rules import quality
-from fintune_kit.data.rules.contamination import HoldOut, contamination, known_benchmarks, read_hold_out
-from fintune_kit.data.rules.duplicates import conflicting_answers, near_duplicate
+from fintune_kit.data.rules import duplicates, quality
+from fintune_kit.data.rules.contamination import ExcludedTexts, contamination, known_benchmarks, read_excluded
 from fintune_kit.data.rules.finance import finance_weights, not_finance
+from fintune_kit.data.rules.labels import OPEN, labels_of
 from fintune_kit.data.rules.prompts import Prompts, compare_prompts
 from fintune_kit.errors import UserError
-from fintune_kit.workspace import replacing_folder, write_json, write_manifest
+from fintune_kit.recipes import Recipe
+from fintune_kit.tiny import tokenizer_of
+from fintune_kit.workspace import Workspace, replacing_folder, write_json, write_manifest
 
 REJECTED = pa.schema([(name, pa.string()) for name in ("row_id", "source", "row", "rule", "detail")])
+BATCH_SHARE = 0.1
+"""Of a recipe's transactions, this share is asked for several at a time, with a JSON answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides which of the rows are chosen."""
+
+    examples: int
+    """Conversations to choose, for training and validation together; all that pass, where fewer do."""
+    validation_share: float
+    seed: int
+    max_length: int
+    """Tokens of the longest conversation that is kept."""
+    finance_only: bool = True
+    """Refuse open questions that are not about finance."""
+    system_prompt: str | None = None
+    """Added to rows that have none."""
+    mapping: Mapping[str, str] | None = None
+    """Role to column, as `convert.columns` says."""
+
+
+def prepare(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    sources: Sequence[str] | None = None,
+    out: Path | None = None,
+    examples: int | None = None,
+    seed: int | None = None,
+    excluded: Sequence[str | Path] = (),
+    mapping: Mapping[str, str] | None = None,
+    announce: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Stage 1 of a recipe: rows of its sources become `conversations/`. Returns the report that it writes.
+
+    Args:
+        sources: files, folders or hub ids, as `read.sources` spells them; None takes the recipe's.
+        out: None takes `conversations/` of the workspace.
+        examples: conversations to choose; None takes the recipe's number.
+        seed: None takes the recipe's.
+        excluded: evaluation files whose texts must not be learned.
+        mapping: role to column, where columns are not recognised (see `convert.columns`).
+        announce: is told how each file was read.
+
+    Raises:
+        UserError: a source or an excluded file cannot be found or read, no layout or several fit its columns, or no row
+            passes. Nothing is written then.
+    """
+    return prepare_conversations(
+        sources=tuple(sources) if sources else recipe_sources(recipe, workspace),
+        out=out or workspace.folder("conversations"),
+        settings=Settings(
+            examples=recipe.data.examples if examples is None else examples,
+            validation_share=recipe.data.validation_share,
+            seed=recipe.seed if seed is None else seed,
+            max_length=recipe.pack.max_length,
+            finance_only=recipe.data.finance_only,
+            system_prompt=recipe.data.system_prompt,
+            mapping=mapping,
+        ),
+        encoder=ChatEncoder.load(tokenizer_of(recipe, workspace)),
+        excluded=excluded,
+        announce=announce,
+    )
+
+
+def recipe_sources(recipe: Recipe, workspace: Workspace) -> tuple[str, ...]:
+    """The sources of a recipe. Where it has transactions, these are generated first, in the workspace.
+
+    statements/     statements.csv: transactions of invented people
+    transactions/   train.jsonl, unseen_merchants.jsonl (merchants that only the evaluation's task `transactions` asks)
+    """
+    if not recipe.data.transactions:
+        return recipe.data.sources
+    statements, folder = workspace.folder("statements"), workspace.folder("transactions")
+    generate_statements(count=recipe.data.transactions, seed=recipe.seed, out=statements)
+    to_conversations(statements, out=folder, seed=recipe.seed, batch_share=BATCH_SHARE)
+    return (*recipe.data.sources, str(folder / TRAIN))
 
 
 def prepare_conversations(
     *,
     sources: Sequence[str],
     out: Path,
-    examples: int,
-    validation_share: float,
-    seed: int,
+    settings: Settings,
     encoder: ChatEncoder | None,
-    max_length: int,
-    hold_out: Sequence[str | Path] = (),
-    mapping: Mapping[str, str] | None = None,
-    system_prompt: str | None = None,
-    finance_only: bool = True,
+    excluded: Sequence[str | Path] = (),
     announce: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Reads, maps, repairs, judges, selects and writes; returns the report that it writes.
+    """As `prepare`, with every value given.
 
     Args:
-        sources: as `sources` spells them; `mapping`: role to column, as `columns` does.
-        examples: conversations to choose, training and validation together; all that pass where fewer do.
-        encoder: measures lengths; None leaves `over_length` out, and the report says so.
-        hold_out: evaluation files whose texts must not be learned.
-        announce: told what each file was read as.
-
-    Raises:
-        UserError: a source or hold-out file cannot be found or read, no layout or several fit its columns, or no row
-            passes; nothing is written then.
+        encoder: measures lengths. None leaves the rule `over_length` out, and the report says so.
     """
-    check_mapping(mapping)
-    parsed, held_out = parse_sources(sources), read_hold_out(hold_out)
-    intake = Intake(mapping=mapping, system_prompt=system_prompt)
-    inputs = {}
-    for file in (file for source in parsed for file in read_source(source)):
-        announce(intake.take(file))
-        inputs[file.name] = file.sha256
-    corpus = intake.corpus
-    _check_any(corpus, intake, sources)
-    before = report.mix(corpus.candidates)
-    judged = _apply_rules(corpus, encoder=encoder, max_length=max_length, held_out=held_out, finance_only=finance_only)
-    _check_any(corpus, intake, sources)
-    _choose(corpus, judged, examples=examples, sources=parsed, seed=seed)
-    train, validation = _split(corpus.candidates, judged.prompts, share=validation_share, seed=seed)
-    assert intake.rows == len(train) + len(validation) + len(corpus.refusals), "a row vanished"
+    check_mapping(settings.mapping)
+    parsed, texts = parse_sources(sources), read_excluded(excluded)
+    converter, inputs = _convert(parsed, settings, announce=announce)
+    corpus = converter.corpus
+    _check_any(converter, sources)
+    labels = labels_of(corpus.conversations, corpus.origins)
+    judgement = _apply_rules(corpus, labels, settings=settings, encoder=encoder, excluded=texts)
+    _check_any(converter, sources)
+    _choose(corpus, judgement, labels, sources=parsed, settings=settings)
+    train, validation = _split(corpus, judgement.prompts, settings=settings)
+    refusals = list(corpus.refusals())
+    assert converter.rows == len(train) + len(validation) + len(refusals), "a row vanished"
     summary = {
-        "rows_read": intake.rows,
-        "rows_kept": len(corpus.candidates),
-        "rows_refused": len(corpus.refusals),
+        "rows_read": converter.rows,
+        "rows_kept": len(train) + len(validation),
+        "rows_refused": len(refusals),
         "train": len(train),
         "validation": len(validation),
-        "funnel": report.funnel(intake.rows, corpus.refusals),
-        **report.tables(corpus.candidates, corpus.refusals),
-        "mix": {"before": before, "after": report.mix(corpus.candidates)},
-        **intake.account(),
-        "contamination": {"hold_out": judged.contaminated, "known_by_name": _known_by_name(corpus)},
+        "funnel": report.funnel(converter.rows, refusals),
+        **report.tables(corpus, refusals),
+        "mix": {
+            "before": _mix(corpus, labels, range(len(labels))),
+            "after": _mix(corpus, labels, corpus.kept()),
+        },
+        **converter.account(),
+        "contamination": {"excluded": judgement.contamination, "known_by_name": _known_by_name(corpus)},
         "settings": {
-            "examples": examples,
-            "validation_share": validation_share,
-            "seed": seed,
-            "max_length": max_length,
+            **asdict(settings),
+            "mapping": dict(settings.mapping or {}),
             "lengths_measured_by": encoder.fingerprint if encoder else None,
-            "finance_only": finance_only,
-            "system_prompt": system_prompt,
-            "mapping": dict(mapping or {}),
         },
     }
-    _write(Path(out), train, validation, corpus.refusals, summary=summary, inputs=inputs)
+    _write(Path(out), train, validation, refusals, summary=summary, inputs=inputs)
     return summary
 
 
-def _known_by_name(corpus: Corpus) -> dict[str, dict[str, int]]:
-    kept = [candidate.origin for candidate in corpus.candidates]
-    read = kept + [refusal.origin for refusal in corpus.refusals]
-    return {"rows_read": known_benchmarks(read), "rows_kept": known_benchmarks(kept)}
-
-
 @dataclass(frozen=True)
-class Judged:
-    """What the rules found out that selection, split and report use."""
+class Judgement:
+    """The findings of the rules that the choice, the split and the report use."""
 
     prompts: Prompts
-    finance_weights: dict[str, float]
-    """By row id."""
-    contaminated: dict[str, Any]
-    """By hold-out file."""
+    finance_weights: list[float]
+    contamination: dict[str, Any]
+    """By excluded file."""
 
 
-def _check_any(corpus: Corpus, intake: Intake, sources: Sequence[str]) -> None:
-    if corpus.candidates:
+def _convert(
+    sources: Sequence[Source], settings: Settings, *, announce: Callable[[str], None]
+) -> tuple[Converter, dict[str, str]]:
+    """All rows of the sources, converted; and the SHA-256 of each file."""
+    converter = Converter(mapping=settings.mapping, system_prompt=settings.system_prompt)
+    inputs = {}
+    for file in (file for source in sources for file in read_source(source)):
+        announce(converter.convert(file))
+        inputs[file.name] = file.sha256
+    return converter, inputs
+
+
+def _check_any(converter: Converter, sources: Sequence[str]) -> None:
+    corpus = converter.corpus
+    if corpus.kept():
         return
-    faults = [file["fault"] for file in intake.files if file["fault"]]
-    first = next((f"{r.row_id}: {r.rule}: {r.detail}" for r in corpus.refusals), faults[0] if faults else "no rows")
+    faults = [file["fault"] for file in converter.files if file["fault"]]
+    first = next((f"{r.row_id}: {r.rule}: {r.detail}" for r in corpus.refusals()), faults[0] if faults else "no rows")
     raise UserError(
-        f"none of the {intake.rows:,} rows of {', '.join(sources)} became a conversation (the first: {first}); "
+        f"none of the {converter.rows:,} rows of {', '.join(sources)} became a conversation (the first: {first}); "
         "expected rows with a question and an answer: check --source and --map"
     )
 
 
 def _apply_rules(
-    corpus: Corpus, *, encoder: ChatEncoder | None, max_length: int, held_out: HoldOut, finance_only: bool
-) -> Judged:
-    """Refuses what breaks a rule, rule after rule."""
+    corpus: Corpus, labels: Sequence[str], *, settings: Settings, encoder: ChatEncoder | None, excluded: ExcludedTexts
+) -> Judgement:
+    """Marks the rows that break a rule, one rule after another."""
+    conversations = corpus.conversations
     with tqdm(desc="rules", total=10, unit=" rules", leave=False, disable=None) as progress:
 
-        def refuse(rule: str, findings: dict[int, str]) -> None:
-            corpus.refuse(findings, rule=rule)
+        def refuse(rule: str, findings: Findings) -> None:
+            corpus.refuse(rule, findings)
             progress.update()
 
-        refuse("missing_or_empty", quality.missing_or_empty(corpus.candidates))
-        refuse("answer_equals_prompt", quality.answer_equals_prompt(corpus.candidates))
-        refuse("cut_off", quality.cut_off(corpus.candidates))
-        refuse("refusal", quality.refusal(corpus.candidates))
+        refuse("missing_or_empty", _each(corpus, quality.missing_or_empty))
+        refuse("answer_equals_prompt", _each(corpus, quality.answer_equals_prompt))
+        refuse("cut_off", quality.cut_off(conversations, corpus.origins, corpus.kept()))
+        refuse("refusal", _each(corpus, quality.refusal))
         if encoder is not None:
-            refuse("over_length", quality.over_length(corpus.candidates, encoder=encoder, max_length=max_length))
-        refuse("exact_duplicate", quality.exact_duplicate(corpus.candidates))
-        prompts = compare_prompts(corpus.candidates)
-        refuse("near_duplicate", near_duplicate(corpus.candidates, prompts))
-        refuse("conflicting_answers", conflicting_answers(corpus.candidates, prompts))
-        weights = finance_weights(corpus.candidates)
-        by_row = {candidate.row_id: weight for candidate, weight in zip(corpus.candidates, weights, strict=True)}
-        if finance_only:
-            refuse("not_finance", not_finance(corpus.candidates, weights))
-        findings, contaminated = contamination(corpus.candidates, held_out)
+            max_length = settings.max_length
+            refuse(
+                "over_length",
+                quality.over_length(conversations, corpus.kept(), encoder=encoder, max_length=max_length),
+            )
+        refuse("exact_duplicate", duplicates.exact_duplicate(conversations, corpus.kept()))
+        prompts = compare_prompts(conversations, corpus.kept())
+        refuse("near_duplicate", duplicates.near_duplicate(conversations, corpus.kept(), prompts))
+        refuse("conflicting_answers", duplicates.conflicting_answers(conversations, corpus.kept(), prompts))
+        weights = finance_weights(conversations, labels, corpus.kept())
+        if settings.finance_only:
+            refuse("not_finance", not_finance(conversations, corpus.kept(), weights))
+        findings, contaminated = contamination(conversations, corpus.kept(), excluded)
         refuse("contamination", findings)
-    return Judged(prompts, by_row, contaminated)
+    return Judgement(prompts, weights, contaminated)
 
 
-def _choose(corpus: Corpus, judged: Judged, *, examples: int, sources: Sequence[Source], seed: int) -> None:
-    if len(corpus.candidates) <= examples and not any(source.count or source.weight for source in sources):
+def _each(corpus: Corpus, rule: Callable[[Conversation], str | None]) -> Findings:
+    """The findings of a rule that needs one conversation only."""
+    found = {index: rule(corpus.conversations[index]) for index in corpus.kept()}
+    return {index: detail for index, detail in found.items() if detail is not None}
+
+
+def _choose(
+    corpus: Corpus, judgement: Judgement, labels: Sequence[str], *, sources: Sequence[Source], settings: Settings
+) -> None:
+    """Marks the rows that pass and are not chosen."""
+    kept = corpus.kept()
+    if len(kept) <= settings.examples and not any(source.count or source.weight for source in sources):
         return
-    scores = scores_of(corpus.candidates, [judged.finance_weights[c.row_id] for c in corpus.candidates])
-    chosen = set(select(corpus.candidates, examples=examples, scores=scores, sources=sources, seed=seed))
-    findings = {
-        position: f"score {score:.3f}: {examples:,} others were wanted more"
-        for position, score in enumerate(scores)
-        if position not in chosen
+    scores = {
+        index: score(
+            corpus.conversations[index],
+            is_open=labels[index] == OPEN,
+            finance_weight=judgement.finance_weights[index],
+        )
+        for index in kept
     }
-    corpus.refuse(findings, rule="not_selected")
+    chosen = select(
+        corpus.conversations,
+        kept,
+        examples=settings.examples,
+        origins=corpus.origins,
+        labels=labels,
+        scores=scores,
+        sources=sources,
+        seed=settings.seed,
+    )
+    others = f"{settings.examples:,} others were wanted more"
+    corpus.refuse("not_selected", {i: f"score {scores[i]:.3f}: {others}" for i in set(kept).difference(chosen)})
 
 
-def _split(
-    candidates: Sequence[Candidate], prompts: Prompts, *, share: float, seed: int
-) -> tuple[list[Candidate], list[Candidate]]:
-    """Training and validation rows. Conversations and groups of similar prompts stay on one side."""
-    held = hold_out_groups(
-        prompts.groups(candidates), task_types=[candidate.task_type for candidate in candidates], share=share, seed=seed
+def _split(corpus: Corpus, prompts: Prompts, *, settings: Settings) -> tuple[list[Conversation], list[Conversation]]:
+    """Training and validation conversations. Conversations and groups of similar prompts stay on one side."""
+    kept = corpus.kept()
+    is_validation = validation_rows(
+        prompts.groups(corpus.conversations, kept),
+        task_types=[corpus.conversations[index].task_type for index in kept],
+        share=settings.validation_share,
+        seed=settings.seed,
     )
     train, validation = (
-        [c for c, is_held in zip(candidates, held, strict=True) if bool(is_held) is side] for side in (False, True)
+        [corpus.conversations[kept[i]] for i in np.flatnonzero(is_validation == side).tolist()]
+        for side in (False, True)
     )
     return train, validation
 
 
+def _mix(corpus: Corpus, labels: Sequence[str], indices: Sequence[int]) -> dict[str, dict[str, int]]:
+    task_types = [corpus.conversations[index].task_type for index in indices]
+    return report.mix(task_types, [labels[index] for index in indices])
+
+
+def _known_by_name(corpus: Corpus) -> dict[str, dict[str, int]]:
+    return {
+        "rows_read": known_benchmarks([*corpus.origins, *(refusal.origin for refusal in corpus.unconverted)]),
+        "rows_kept": known_benchmarks(corpus.origins[index] for index in corpus.kept()),
+    }
+
+
 def _write(
     out: Path,
-    train: Sequence[Candidate],
-    validation: Sequence[Candidate],
+    train: Sequence[Conversation],
+    validation: Sequence[Conversation],
     refusals: Sequence[Refusal],
     *,
     summary: Mapping[str, Any],
     inputs: Mapping[str, str],
 ) -> None:
     with replacing_folder(out) as folder:
-        for name, candidates in (("train", train), ("validation", validation)):
-            write_conversations(folder / f"{name}.parquet", candidates)
+        for name, conversations in (("train", train), ("validation", validation)):
+            write_conversations(folder / f"{name}.parquet", conversations)
         columns = {name: [getattr(refusal, name) for refusal in refusals] for name in REJECTED.names}
         pq.write_table(pa.table(columns, schema=REJECTED), folder / "rejected.parquet", compression="zstd")
         write_json(folder / "report.json", summary)

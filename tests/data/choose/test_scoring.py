@@ -2,8 +2,8 @@
 
 import pytest
 
-from fintune_kit.data.choose.scoring import PARTS, score_parts, scores_of
-from tests.data.rows import candidates
+from fintune_kit.data.choose.scoring import PARTS, score, score_parts
+from tests.data.rows import conversations
 
 GOOD = (
     "How are dividends taxed in the year in which they are paid?",
@@ -21,15 +21,17 @@ GOOD = (
     ],
 )
 def test_each_part_falls_where_its_reason_is(part: str, worse: tuple[str, str]):
-    best, worst = (score_parts(row, finance_weight=16)[part] for row in candidates(GOOD, worse))
+    best, worst = (score_parts(row, is_open=True, finance_weight=16)[part] for row in conversations(GOOD, worse))
     assert best > worst
 
 
 def test_a_score_is_the_mean_of_its_parts_and_within_bounds():
-    rows = candidates(GOOD, ("x", "y"), ("", "1 " * 5000))
-    scores = scores_of(rows, [16.0, 0.0, 400.0])
+    rows = conversations(GOOD, ("x", "y"), ("", "1 " * 5000))
+    scores = [
+        score(row, is_open=True, finance_weight=weight) for row, weight in zip(rows, (16.0, 0.0, 400.0), strict=True)
+    ]
     assert all(0 <= score <= 1 for score in scores)
     assert scores[0] > scores[1]
-    parts = score_parts(rows[0], finance_weight=16.0)
+    parts = score_parts(rows[0], is_open=True, finance_weight=16.0)
     assert tuple(parts) == PARTS
     assert scores[0] == pytest.approx(sum(parts.values()) / 5, abs=1e-6)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from fintune_kit.data.convert.columns import Layout, check_mapping, map_row, recognise, unmapped_columns_error
-from fintune_kit.data.convert.unfit import UnfitRow
+from fintune_kit.data.convert.columns import ColumnLayout, check_mapping, map_row, recognise, unmapped_columns_error
+from fintune_kit.data.convert.turns import RowError
 from fintune_kit.errors import UserError
 
 QUESTION_AND_ANSWER = [("user", "What is an ETF?"), ("assistant", "A fund.")]
@@ -14,7 +14,7 @@ QUESTION_AND_ANSWER = [("user", "What is an ETF?"), ("assistant", "A fund.")]
 
 def mapped(row: dict[str, Any], mapping: dict[str, str] | None = None, **options: Any) -> Any:
     layout = recognise(row, mapping)
-    assert isinstance(layout, Layout), layout
+    assert isinstance(layout, ColumnLayout), layout
     return map_row(layout, row, **options)
 
 
@@ -72,7 +72,7 @@ def test_sujets_nine_columns():
 def test_a_history_is_parsed_only_where_the_task_says_that_there_is_one():
     row = {"user_prompt": "User: a\nAssistant: b\nUser: c", "answer": "d", "task_type": "qa_conversation"}
     assert turns(row) == [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
-    assert mapped(row).how == "labelled turns"
+    assert mapped(row).history == "labelled turns"
     assert turns({**row, "task_type": "qa"})[0] == ("user", "User: a\nAssistant: b\nUser: c")
 
 
@@ -132,7 +132,7 @@ def test_a_mapping_to_an_unknown_role_is_a_mistake():
     ],
 )
 def test_a_row_that_does_not_fit_names_its_rule(row: dict[str, Any], rule: str):
-    with pytest.raises(UnfitRow) as found:
+    with pytest.raises(RowError) as found:
         mapped(row)
     assert found.value.rule == rule
 

@@ -26,7 +26,7 @@ from fintune_kit.data.convert.repair import KINDS, repair
 )
 def test_damage_is_undone_and_named(damaged: str, repaired: str, kind: str):
     assert repair(damaged).text == repaired
-    assert kind in repair(damaged).undone
+    assert kind in repair(damaged).kinds
     assert kind in KINDS
 
 
@@ -45,7 +45,7 @@ def test_damage_is_undone_and_named(damaged: str, repaired: str, kind: str):
 )
 def test_sound_text_is_the_same_object(text: str):
     assert repair(text).text is text
-    assert repair(text).undone == ()
+    assert repair(text).kinds == ()
 
 
 def test_a_repair_that_would_lose_a_number_is_not_made():

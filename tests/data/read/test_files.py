@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fintune_kit.data.read.files import format_of, read_rows
-from fintune_kit.data.read.lines import LINE_LIMIT, UnreadableFile
+from fintune_kit.data.read.lines import MAX_LINE, UnreadableFileError
 
 
 def written(folder: Path, name: str, content: bytes) -> Path:
@@ -22,7 +22,7 @@ def values(path: Path) -> list[object]:
 
 
 def faults(path: Path) -> list[tuple[str, str]]:
-    return [(row.place, row.fault) for row in read_rows(path) if row.fault]
+    return [(row.location, row.fault) for row in read_rows(path) if row.fault]
 
 
 def test_the_format_is_told_by_the_name_with_or_without_gz():
@@ -34,12 +34,12 @@ def test_the_format_is_told_by_the_name_with_or_without_gz():
 def test_a_damaged_line_of_jsonl_is_named_and_the_others_are_read(tmp_path: Path):
     path = written(tmp_path, "a.jsonl", b'{"a": 1}\nnot json\n[2]\n\n{"a": 3}\n{"a": ')
     assert [v for v in values(path) if v] == [{"a": 1}, {"a": 3}]
-    assert [place for place, _ in faults(path)] == ["line 2", "line 3", "line 6"]
+    assert [location for location, _ in faults(path)] == ["line 2", "line 3", "line 6"]
     assert faults(path)[1][1] == "found a list, expected an object with columns"
 
 
 def test_a_line_of_17_million_characters_is_refused_without_the_rest(tmp_path: Path):
-    path = written(tmp_path, "a.jsonl", b'{"a": "' + b"x" * (LINE_LIMIT + 10) + b'"}\n{"a": 1}\n')
+    path = written(tmp_path, "a.jsonl", b'{"a": "' + b"x" * (MAX_LINE + 10) + b'"}\n{"a": 1}\n')
     assert [v for v in values(path) if v] == [{"a": 1}]
     assert faults(path)[0][0] == "line 1"
     assert "expected at most 16,777,216" in faults(path)[0][1]
@@ -89,7 +89,7 @@ def test_a_damaged_element_costs_itself_only(tmp_path: Path):
     "content", [b'{"a": {"0": 1}}', b"3", b"hello", b""], ids=["object", "number", "text", "empty"]
 )
 def test_a_json_file_without_rows_says_what_it_holds(tmp_path: Path, content: bytes):
-    with pytest.raises(UnreadableFile, match="expected"):
+    with pytest.raises(UnreadableFileError, match="expected"):
         list(read_rows(written(tmp_path, "a.json", content)))
 
 
@@ -113,11 +113,11 @@ def test_tabs_separate_a_tsv_even_where_commas_are_more(tmp_path: Path):
 
 
 def test_a_column_named_twice_is_an_error_of_the_file(tmp_path: Path):
-    with pytest.raises(UnreadableFile, match="names the column 'a' twice in line 1"):
+    with pytest.raises(UnreadableFileError, match="names the column 'a' twice in line 1"):
         list(read_rows(written(tmp_path, "a.csv", b"a,a\n1,2\n")))
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     pq.write_table(table, tmp_path / "b.parquet")
-    with pytest.raises(UnreadableFile, match="names the column 'a' twice"):
+    with pytest.raises(UnreadableFileError, match="names the column 'a' twice"):
         list(read_rows(tmp_path / "b.parquet"))
 
 
@@ -126,7 +126,7 @@ def test_parquet_is_read_also_compressed_and_damage_is_said(tmp_path: Path):
     expected = [{"a": "x", "b": [1]}, {"a": None, "b": []}]
     assert values(tmp_path / "a.parquet") == expected
     assert values(written(tmp_path, "b.parquet.gz", gzip.compress((tmp_path / "a.parquet").read_bytes()))) == expected
-    with pytest.raises(UnreadableFile, match="not readable as Parquet"):
+    with pytest.raises(UnreadableFileError, match="not readable as Parquet"):
         list(read_rows(written(tmp_path, "c.parquet", b"PAR1 and no more")))
 
 

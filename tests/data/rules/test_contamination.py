@@ -1,13 +1,14 @@
-"""No text that is held out for evaluation is learned."""
+"""No text that is kept for evaluation is learned."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fintune_kit.data.rules.contamination import contamination, known_benchmarks, read_hold_out
+from fintune_kit.data.rules.contamination import contamination, find_shared, known_benchmarks, read_excluded
 from fintune_kit.errors import MissingInputError, UserError
-from tests.data.rows import candidates
+from tests.data.rows import all_of, conversations
 
 LONG = "L&T has also made a commitment to redeem the remaining shares by the end of 2011 ."
 SHORT = "$SAN: Deutsche Bank cuts to Hold"
@@ -18,6 +19,12 @@ def held(tmp_path: Path) -> Path:
     path = tmp_path / "mood.jsonl"
     path.write_text("".join(json.dumps({"text": text, "target": "neutral"}) + "\n" for text in (LONG, SHORT, "")))
     return path
+
+
+def found_in(path: Path | None, *pairs: tuple[str, str]) -> tuple[dict[int, str], dict[str, Any]]:
+    """The findings among rows of question and answer, and the summary, with the texts of a file excluded."""
+    rows = conversations(*pairs)
+    return contamination(rows, all_of(rows), read_excluded([path] if path else []))
 
 
 @pytest.mark.parametrize(
@@ -35,24 +42,20 @@ def held(tmp_path: Path) -> Path:
     ],
 )
 def test_a_row_that_holds_an_evaluation_text_is_found(held: Path, prompt: str, is_found: bool):
-    findings, summary = contamination(
-        candidates(("What is an ETF?", "A fund."), (prompt, "neutral")), read_hold_out([held])
-    )
+    findings, summary = found_in(held, ("What is an ETF?", "A fund."), (prompt, "neutral"))
     assert list(findings) == ([1] if is_found else [])
     assert summary == {"mood.jsonl": {"texts": 3, "texts_found": int(is_found), "rows_refused": int(is_found)}}
 
 
 def test_a_text_in_an_answer_is_found_too(held: Path):
-    assert contamination(candidates(("Give an example.", LONG)), read_hold_out([held]))[0] == {
-        0: "shares mood.jsonl, text 1"
-    }
+    assert found_in(held, ("Give an example.", LONG))[0] == {0: "shares mood.jsonl, text 1"}
 
 
 def test_a_run_of_words_ends_with_its_row(held: Path):
     words = LONG.split()
     first, second = " ".join(words[:6]), " ".join(words[6:12])
-    assert contamination(candidates(("Say it.", first), (second, "neutral")), read_hold_out([held]))[0] == {}
-    assert list(contamination(candidates((first, second)), read_hold_out([held]))[0]) == [0]
+    assert found_in(held, ("Say it.", first), (second, "neutral"))[0] == {}
+    assert list(found_in(held, (first, second))[0]) == [0]
 
 
 @pytest.mark.parametrize(
@@ -66,23 +69,31 @@ def test_a_run_of_words_ends_with_its_row(held: Path):
 )
 def test_a_text_whose_words_lost_punctuation_grow_together_and_are_still_found(tmp_path: Path, text: str, damaged: str):
     (tmp_path / "held.jsonl").write_text(json.dumps({"text": text}) + "\n")
-    rows = candidates((f"Financial text:{damaged}", "neutral"), ("Financial text:Another headline of today", "neutral"))
-    assert list(contamination(rows, read_hold_out([tmp_path / "held.jsonl"]))[0]) == [0]
+    rows = [(f"Financial text:{damaged}", "neutral"), ("Financial text:Another headline of today", "neutral")]
+    assert list(found_in(tmp_path / "held.jsonl", *rows)[0]) == [0]
 
 
-def test_nothing_held_out_finds_nothing():
-    assert contamination(candidates((LONG, "neutral")), read_hold_out([])) == ({}, {})
+def test_nothing_excluded_finds_nothing():
+    assert found_in(None, (LONG, "neutral")) == ({}, {})
+
+
+def test_the_method_gives_pairs_of_a_row_and_a_text():
+    rows = [["What is an ETF?", "A fund."], [f"He said: {LONG}", "neutral"]]
+    assert set(find_shared(rows, ["Another sentence that nobody has ever written in any of the rows", LONG])) == {
+        (1, 1)
+    }
+    assert find_shared(rows, []) == find_shared([], [LONG]) == []
 
 
 def test_a_missing_file_and_a_row_without_text_are_mistakes(tmp_path: Path):
     with pytest.raises(MissingInputError, match="was not found; expected a"):
-        read_hold_out([tmp_path / "no.jsonl"])
+        read_excluded([tmp_path / "no.jsonl"])
     (tmp_path / "bad.jsonl").write_text('{"sentence": "x"}\n')
     with pytest.raises(UserError, match="line 1: found columns 'sentence', expected an evaluation row with a `text`"):
-        read_hold_out([tmp_path / "bad.jsonl"])
+        read_excluded([tmp_path / "bad.jsonl"])
 
 
-def test_what_sujet_contains_is_told_by_name():
+def test_the_benchmarks_in_sujet_are_told_by_name():
     origins = ["financial_phrasebank", "financial_phrasebank", "AdaptLLM/finance-tasks_Headline", "fiqa"]
     assert known_benchmarks(origins) == {
         "FLARE Headlines: its test split": 1,
@@ -93,15 +104,12 @@ def test_what_sujet_contains_is_told_by_name():
 def test_a_short_text_of_several_lines_is_found(tmp_path: Path):
     text = "YTD Performance:\nDow Jones: Red\n30Y: +9%\n\nhttps://t.co/x"
     (tmp_path / "lines.jsonl").write_text(json.dumps({"text": text}) + "\n")
-    rows = candidates((f"Financial text:{text}", "bearish"))
-    assert list(contamination(rows, read_hold_out([tmp_path / "lines.jsonl"]))[0]) == [0]
+    assert list(found_in(tmp_path / "lines.jsonl", (f"Financial text:{text}", "bearish"))[0]) == [0]
 
 
 def test_lost_points_inside_words_make_no_difference(tmp_path: Path):
     (tmp_path / "points.jsonl").write_text(
         json.dumps({"text": "U.S. core C.P.I. rose 1,200 points, J.P. Morgan says."})
     )
-    rows = candidates(
-        ("Text: US core CPI rose 1200 points JP Morgan says", "x"), ("US core CPI fell says JP Morgan", "x")
-    )
-    assert list(contamination(rows, read_hold_out([tmp_path / "points.jsonl"]))[0]) == [0]
+    rows = [("Text: US core CPI rose 1200 points JP Morgan says", "x"), ("US core CPI fell says JP Morgan", "x")]
+    assert list(found_in(tmp_path / "points.jsonl", *rows)[0]) == [0]

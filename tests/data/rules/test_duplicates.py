@@ -2,9 +2,9 @@
 
 import pytest
 
-from fintune_kit.data.rules.duplicates import conflicting_answers, near_duplicate
+from fintune_kit.data.rules.duplicates import conflicting_answers, exact_duplicate, near_duplicate
 from fintune_kit.data.rules.prompts import compare_prompts
-from tests.data.rows import candidate, candidates
+from tests.data.rows import all_of, conversation, conversations
 
 SENTENCE = (
     "The paper maker said on Tuesday that its operating profit rose to EUR 5.1 mn in the quarter after a strong spring"
@@ -12,8 +12,8 @@ SENTENCE = (
 
 
 def duplicates(*pairs: tuple[str, str], **options: str) -> dict[int, str]:
-    rows = candidates(*pairs, **options)
-    return near_duplicate(rows, compare_prompts(rows))
+    rows = conversations(*pairs, **options)
+    return near_duplicate(rows, all_of(rows), compare_prompts(rows, all_of(rows)))
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_another_figure_name_or_opposite_is_another_statement(word: str, other: 
 
 def test_other_answers_and_other_tasks_are_kept():
     assert duplicates((SENTENCE, "positive"), (SENTENCE + "!", "neutral")) == {}
-    one = candidate(SENTENCE, "positive", row=1, system="Judge the mood.")
-    other = candidate(SENTENCE + "!", "positive", row=2, system="Name the topic.")
-    assert near_duplicate([one, other], compare_prompts([one, other])) == {}
+    one = conversation(SENTENCE, "positive", row=1, system="Judge the mood.")
+    other = conversation(SENTENCE + "!", "positive", row=2, system="Name the topic.")
+    assert near_duplicate([one, other], range(2), compare_prompts([one, other], range(2))) == {}
 
 
 def test_two_questions_on_one_report_are_two():
@@ -96,32 +96,32 @@ def test_an_answer_that_takes_up_the_change_makes_another_question():
 
 
 def test_labels_that_contradict_each_other_are_refused_on_both_sides():
-    rows = candidates(
+    rows = conversations(
         (SENTENCE, "positive"), (SENTENCE + " https://t.co/x", "Neutral"), ("Another text entirely.", "neutral")
     )
-    assert conflicting_answers(rows, compare_prompts(rows)) == {
+    assert conflicting_answers(rows, all_of(rows), compare_prompts(rows, all_of(rows))) == {
         0: "answers 'positive' where rows.csv#2 answers 'Neutral'",
         1: "answers 'Neutral' where rows.csv#1 answers 'positive'",
     }
 
 
 def test_two_good_wordings_of_a_long_answer_do_not_contradict():
-    rows = candidates(
+    rows = conversations(
         ("What is an ETF?", "A fund that is traded on an exchange just like a share."),
         ("What is an ETF?", "It is a basket of securities which you can buy and sell during the day."),
     )
-    assert conflicting_answers(rows, compare_prompts(rows)) == {}
+    assert conflicting_answers(rows, all_of(rows), compare_prompts(rows, all_of(rows))) == {}
 
 
 def test_groups_join_conversations_and_similar_prompts():
     rows = [
-        candidate(SENTENCE, "positive", row=1),
-        candidate(SENTENCE.replace("5.1", "6.2"), "positive", row=2),
-        candidate("How do I open an account at a bank?", "Bring a passport.", row=3, conversation="c1"),
-        candidate("What is a swap between two lenders?", "An exchange.", row=4, conversation="c1"),
-        candidate("Describe the yield curve in plain words.", "Rates by maturity.", row=5),
+        conversation(SENTENCE, "positive", row=1),
+        conversation(SENTENCE.replace("5.1", "6.2"), "positive", row=2),
+        conversation("How do I open an account at a bank?", "Bring a passport.", row=3, group="c1"),
+        conversation("What is a swap between two lenders?", "An exchange.", row=4, group="c1"),
+        conversation("Describe the yield curve in plain words.", "Rates by maturity.", row=5),
     ]
-    groups = compare_prompts(rows).groups(rows)
+    groups = compare_prompts(rows, all_of(rows)).groups(rows, all_of(rows))
     assert groups[0] == groups[1]
     assert groups[2] == groups[3]
     assert len(set(groups)) == 3
@@ -135,3 +135,15 @@ def test_two_unlike_words_that_other_texts_use_just_so_are_no_slip():
     ]
     assert duplicates(*uses, *[(text, "neutral") for text in pair]) == {}
     assert list(duplicates(*[(text, "neutral") for text in pair])) == [1]
+
+
+def test_exact_duplicates_have_the_same_messages():
+    rows = [conversation("a", "b", row=row) for row in (1, 2)] + [conversation("a", "b", row=3, system="s")]
+    assert exact_duplicate(rows, range(3)) == {1: "the same messages as rows.csv#1"}
+
+
+def test_a_row_that_an_earlier_rule_refused_is_not_the_original_of_another():
+    rows = conversations((SENTENCE, "positive"), (SENTENCE + "!", "positive"), (SENTENCE.upper(), "positive"))
+    assert list(near_duplicate(rows, range(3), compare_prompts(rows, range(3)))) == [1, 2]
+    assert near_duplicate(rows, [1, 2], compare_prompts(rows, [1, 2])) == {2: "the same words as rows.csv#2"}
+    assert list(exact_duplicate([rows[0], rows[0], rows[0]], [1, 2])) == [2]

@@ -4,28 +4,37 @@ import csv
 from pathlib import Path
 
 from fintune_kit.data.rules.finance import RELEVANT, finance_weight, finance_weights, not_finance
-from tests.data.rows import candidate, candidates
+from fintune_kit.data.rules.labels import OPEN
+from tests.data.rows import all_of, conversations
 
 SAMPLE = Path(__file__).with_name("finance_relevance.csv")
 
 
+def refused(*pairs: tuple[str, str], label: str = OPEN) -> dict[int, str]:
+    rows = conversations(*pairs)
+    return not_finance(rows, all_of(rows), finance_weights(rows, [label] * len(rows), all_of(rows)))
+
+
 def test_finance_is_told_from_poems_and_figures_of_speech():
-    rows = candidates(
-        ("How are dividends taxed?", "As income."),
-        ("Write a haiku about autumn.", "Leaves drift."),
-        ("What is the capital of Norway?", "Oslo"),
-    )
-    assert list(not_finance(rows, finance_weights(rows))) == [1, 2]
+    assert list(
+        refused(
+            ("How are dividends taxed?", "As income."),
+            ("Write a haiku about autumn.", "Leaves drift."),
+            ("What is the capital of Norway?", "Oslo"),
+        )
+    ) == [1, 2]
 
 
 def test_the_detail_names_what_was_found():
-    rows = candidates(("What is the capital of Norway?", "The capital is Oslo."))
-    assert not_finance(rows, finance_weights(rows)) == {0: "weight 3, expected 4: only capital"}
+    assert refused(("What is the capital of Norway?", "The capital is Oslo.")) == {
+        0: "weight 3, expected 4: only capital"
+    }
 
 
-def test_a_classification_needs_no_term():
-    row = candidate("Ludlow to close its plant in Oulu", "negative", task="sentiment_analysis")
-    assert not_finance([row], finance_weights([row])) == {}
+def test_a_closed_question_needs_no_term():
+    pair = ("Ludlow to close its plant in Oulu", "negative")
+    assert refused(pair, label="negative") == {}
+    assert list(refused(pair)) == [0]
 
 
 def test_weak_terms_count_for_less_in_a_long_text():

@@ -1,28 +1,41 @@
 """Each rule refuses what it says, and lets the like of it pass."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fintune_kit.conversations import Conversation
 from fintune_kit.data.rules import quality
-from tests.data.rows import candidate, candidates
+from fintune_kit.data.rules.catalogue import RULES, refused_by_rule
+from tests.data.rows import all_of, conversations
 
 WHOLE = [(f"Question {n}?", f"The fund number {n} is a pool of money that many people share.") for n in range(20)]
 
 
+def broken(rule: Callable[[Conversation], str | None], *pairs: tuple[str, str]) -> list[int]:
+    """The indices of the rows that break a rule."""
+    return [index for index, row in enumerate(conversations(*pairs)) if rule(row)]
+
+
+def cut_off(*pairs: tuple[str, str]) -> dict[int, str]:
+    rows = conversations(*pairs)
+    return quality.cut_off(rows, ["rows"] * len(rows), all_of(rows))
+
+
 def test_an_answer_needs_a_letter_or_a_figure():
-    assert list(quality.missing_or_empty(candidates(("a", "-"), ("b", "..."), ("c", "5"), ("d", "是")))) == [0, 1]
+    assert broken(quality.missing_or_empty, ("a", "-"), ("b", "..."), ("c", "5"), ("d", "是")) == [0, 1]
 
 
 def test_an_answer_that_repeats_its_question():
-    rows = candidates(
+    pairs = (
         ("What is an ETF?", "what is an ETF"),
         ("Question: What is an ETF?", "What is an ETF?"),
         ("What is an ETF?", "An ETF is a fund."),
         ("Which is right?\nGold rose.", "Gold rose."),
     )
-    assert list(quality.answer_equals_prompt(rows)) == [0, 1]
+    assert broken(quality.answer_equals_prompt, *pairs) == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +47,7 @@ def test_an_answer_that_repeats_its_question():
     ],
 )
 def test_an_answer_that_stops_in_a_sentence(ending: str):
-    assert quality.cut_off(candidates(*WHOLE, ("What?", ending))) == {20: f"ends with {ending[-30:]!r}"}
+    assert cut_off(*WHOLE, ("What?", ending)) == {20: f"ends with {ending[-30:]!r}"}
 
 
 @pytest.mark.parametrize(
@@ -48,12 +61,12 @@ def test_an_answer_that_stops_in_a_sentence(ending: str):
     ],
 )
 def test_what_ends_without_a_full_stop_for_a_reason(ending: str):
-    assert quality.cut_off(candidates(*WHOLE, ("What?", ending))) == {}
+    assert cut_off(*WHOLE, ("What?", ending)) == {}
 
 
 def test_where_no_neighbour_ends_its_sentences_nothing_is_cut_off():
     rows = [(question, answer.rstrip(".")) for question, answer in WHOLE]
-    assert quality.cut_off(candidates(*rows)) == {}
+    assert cut_off(*rows) == {}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +82,7 @@ def test_where_no_neighbour_ends_its_sentences_nothing_is_cut_off():
     ],
 )
 def test_boilerplate_of_an_assistant(answer: str, is_refusal: bool):
-    assert bool(quality.refusal(candidates(("q", answer)))) == is_refusal
+    assert bool(broken(quality.refusal, ("q", answer))) == is_refusal
 
 
 class ThreeTokensAWord:
@@ -85,20 +98,15 @@ class ThreeTokensAWord:
 
 def test_length_is_measured_only_where_it_could_be_too_long():
     encoder = ThreeTokensAWord()
-    rows = candidates(("word " * 200, "yes"), ("word " * 100, "yes"), ("short", "yes"))
-    assert quality.over_length(rows, encoder=encoder, max_length=512) == {  # type: ignore[arg-type]
+    rows = conversations(("word " * 200, "yes"), ("word " * 100, "yes"), ("short", "yes"))
+    assert quality.over_length(rows, all_of(rows), encoder=encoder, max_length=512) == {  # type: ignore[arg-type]
         0: "603 tokens, expected at most 512"
     }
     assert encoder.measured == 2
 
 
-def test_exact_duplicates_have_the_same_messages():
-    rows = [candidate("a", "b", row=1), candidate("a", "b", row=2), candidate("a", "b", row=3, system="s")]
-    assert quality.exact_duplicate(rows) == {1: "the same messages as rows.csv#1"}
-
-
 def test_every_rule_is_counted_in_its_order_even_where_it_refuses_nothing():
-    counts = quality.refused_by_rule(["refusal", "refusal", "not_selected"])
-    assert list(counts) == list(quality.RULES)
+    counts = refused_by_rule(["refusal", "refusal", "not_selected"])
+    assert list(counts) == list(RULES)
     assert counts["refusal"] == 2
     assert sum(counts.values()) == 3

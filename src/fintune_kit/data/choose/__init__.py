@@ -1,1 +1,1 @@
-"""Room."""
+"""Choice: which N of the conversations that pass are kept (`scoring`, `selection`), and which validate (`split`)."""

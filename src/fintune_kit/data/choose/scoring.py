@@ -1,49 +1,44 @@
-"""How good a conversation is to learn from, so that of many of a kind the best are chosen.
+"""How good a conversation is to learn from, so that the best of many of one kind can be chosen.
 
 The score is the mean of five parts between 0 and 1, each simple enough to check by eye:
 
-    length     an open answer of 12 to 250 words is full; one of a word or two, or of a thousand, is not. Of a
-               classification the text counts: 8 to 80 words say enough to judge by
-    finance    how many terms of finance the row uses (see `finance`); 1 for classifications
-    whole      an open answer ends as a sentence and begins with a capital letter, a figure or a list mark
-    grounded   figures of an answer stand in the prompt, where the prompt holds figures; a computed one counts half
-    clean      few links, mentions and hashtags, no shouting, no phrase said again and again
+    length     an open answer of 12 to 250 words counts in full; one of a word or two, or of a thousand, does not. For a
+               closed question the prompt counts: 8 to 80 words are enough to judge by
+    finance    how many terms of finance the row uses (see `finance`); 1 for closed questions
+    whole      an open answer ends as a sentence, and begins with a capital letter, a figure or a list mark
+    grounded   the figures of an answer are in the prompt, where the prompt has figures; a computed one counts half
+    clean      few links, mentions and hashtags, few words in capitals, no phrase repeated many times
 """
 
 import re
-from collections.abc import Sequence
 from itertools import pairwise
 
-from fintune_kit.data.corpus import Candidate
-from fintune_kit.data.rules.finance import CLASSIFICATION_TASKS
+from fintune_kit.conversations import Conversation
 
 PARTS = ("length", "finance", "whole", "grounded", "clean")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 _NOISE = re.compile(r"https?://\S+|[@#]\w+|www\.\S+")
 _SHOUT = re.compile(r"\b[A-Z]{5,}\b")
-READ = 2_000
-"""Characters of a prompt and of an answer that are looked at."""
+MAX_CHARACTERS = 2_000
+"""Of a prompt and of an answer, this many are looked at."""
 
 
-def scores_of(candidates: Sequence[Candidate], finance_weights: Sequence[float]) -> list[float]:
-    """The score of each candidate, rounded so that machines agree on it."""
-    return [
-        round(sum(score_parts(candidate, finance_weight=weight).values()) / len(PARTS), 6)
-        for candidate, weight in zip(candidates, finance_weights, strict=True)
-    ]
+def score(conversation: Conversation, *, is_open: bool, finance_weight: float) -> float:
+    """The score of a conversation, rounded so that all machines agree on it."""
+    parts = score_parts(conversation, is_open=is_open, finance_weight=finance_weight)
+    return round(sum(parts.values()) / len(PARTS), 6)
 
 
-def score_parts(candidate: Candidate, *, finance_weight: float) -> dict[str, float]:
-    """The five parts of one candidate's score."""
-    prompt, answer = candidate.prompt[-READ:], candidate.answer[:READ]
-    closed = candidate.task_type in CLASSIFICATION_TASKS
-    words = prompt.count(" ") + 1 if closed else candidate.answer.count(" ") + 1
+def score_parts(conversation: Conversation, *, is_open: bool, finance_weight: float) -> dict[str, float]:
+    """The five parts of a conversation's score."""
+    prompt, answer = conversation.prompt[-MAX_CHARACTERS:], conversation.answer[:MAX_CHARACTERS]
+    words = conversation.answer.count(" ") + 1 if is_open else prompt.count(" ") + 1
     return {
-        "length": _within(words, 8, 80) if closed else _within(words, 12, 250),
-        "finance": 1.0 if closed else min(1.0, finance_weight / 16),
-        "whole": 1.0 if closed else _whole(candidate.answer),
+        "length": _within(words, 12, 250) if is_open else _within(words, 8, 80),
+        "finance": min(1.0, finance_weight / 16) if is_open else 1.0,
+        "whole": _whole(conversation.answer) if is_open else 1.0,
         "grounded": _grounded(prompt, answer),
-        "clean": _clean(prompt if closed else answer, words),
+        "clean": _clean(answer if is_open else prompt, words),
     }
 
 

@@ -1,12 +1,12 @@
 """From the columns of any instruction dataset to messages.
 
-A layout is recognised from the columns of a row, and must be the only one that fits. `--map ROLE=COLUMN` overrides it:
+The columns of a row tell its layout: exactly one must fit. `--map ROLE=COLUMN` overrides it:
 
     --map user=Q --map assistant=A [--map context=PARAGRAPH] [--map system=S]     a question and its answer
     --map messages=CHAT                                                           a list of turns
     --map text=BODY --map label=CLASS                                             a text and its label
 
-and `--map task_type=C`, `--map conversation_id=C`, `--map origin=C` add to whatever was recognised.
+`--map task_type=C`, `--map conversation_id=C` and `--map origin=C` add to the layout that was recognised.
 """
 
 import json
@@ -17,9 +17,8 @@ from typing import Any
 
 from fintune_kit.conversations import Message
 from fintune_kit.data.convert.history import parse_history
-from fintune_kit.data.convert.turns import parse_chatml, parse_turns
-from fintune_kit.data.convert.unfit import UnfitRow
-from fintune_kit.data.corpus import as_unicode
+from fintune_kit.data.convert.turns import RowError, parse_chatml, parse_turns
+from fintune_kit.data.read.lines import as_unicode
 from fintune_kit.errors import UserError
 
 ROLES = (
@@ -34,13 +33,12 @@ ROLES = (
     "conversation_id",
     "origin",
 )
-
-
 _NAMED_BY_THEMSELVES = ("task_type", "conversation_id")
+"""Columns of these names play these roles in every layout."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class ColumnLayout:
     """Which column plays which role, and how the row is read."""
 
     name: str
@@ -48,37 +46,37 @@ class Layout:
     """Role to column."""
     optional: Mapping[str, str] = field(default_factory=dict)
     task_type: str = "qa"
-    """Of rows that name none."""
-    read: Callable[["Layout", Mapping[str, Any]], tuple[list[Message], str | None]] = field(
+    """The task type of rows that name none."""
+    read: Callable[["ColumnLayout", Mapping[str, Any]], tuple[list[Message], str | None]] = field(
         default=lambda layout, row: _read_pair(layout, row)
     )
     fits: Callable[[Mapping[str, Any]], bool] = field(default=lambda _: True)
-    """Whether a row's values, beyond its columns, speak for this layout."""
+    """Whether the values of a row fit this layout too."""
 
     def column(self, role: str) -> str | None:
-        """The column that plays a role, if any does; some are taken by their own name, whatever the layout."""
+        """The column that plays a role; None where no column does."""
         return self.roles.get(role) or self.optional.get(role) or (role if role in _NAMED_BY_THEMSELVES else None)
 
 
 @dataclass(slots=True)
-class Mapped:
-    """A row read as a conversation, before any rule but those of its own columns."""
+class RowContent:
+    """The parts of a conversation that the columns of a row hold."""
 
     messages: list[Message]
     task_type: str
     origin: str | None
     conversation: str | None
-    how: str | None
-    """How a history was parsed, where there was one to parse."""
+    history: str | None
+    """How the turns of a history were found, where the row holds one."""
 
 
-def _cell(layout: Layout, row: Mapping[str, Any], role: str) -> Any:
+def _cell(layout: ColumnLayout, row: Mapping[str, Any], role: str) -> Any:
     column = layout.column(role)
     return row.get(column) if column else None
 
 
 def _text(row: Mapping[str, Any], column: str | None, *, required: bool) -> str:
-    """A cell as text. Numbers and truth values are written out; a missing one is '' where it is optional."""
+    """A cell as text. Numbers and truth values are written out; a missing cell is '' where it is optional."""
     value = row.get(column) if column else None
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
@@ -87,11 +85,11 @@ def _text(row: Mapping[str, Any], column: str | None, *, required: bool) -> str:
     if isinstance(value, bool | int | float):
         value = {True: "true", False: "false"}[value] if isinstance(value, bool) else _number(value)
     if not isinstance(value, str):
-        raise UnfitRow("not_text", f"column {column!r} holds a {type(value).__name__}, expected text")
+        raise RowError("not_text", f"column {column!r} holds a {type(value).__name__}, expected text")
     if value.strip() in _NOTHING:
         value = ""
     if required and not value.strip():
-        raise UnfitRow("missing_or_empty", f"column {column!r} is missing or empty")
+        raise RowError("missing_or_empty", f"column {column!r} is missing or empty")
     return value
 
 
@@ -102,10 +100,10 @@ def _number(value: float) -> str:
     try:
         return str(value)
     except ValueError as error:  # Python refuses to write out integers of thousands of digits
-        raise UnfitRow("not_text", f"a number that cannot be written out ({error})") from error
+        raise RowError("not_text", f"a number that cannot be written out ({error})") from error
 
 
-def _read_pair(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
+def _read_pair(layout: ColumnLayout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
     prompt = _cell(layout, row, "user")
     if isinstance(prompt, list):  # TRL's conversational prompt and completion
         return parse_turns(prompt) + parse_turns(_cell(layout, row, "assistant")), None
@@ -119,22 +117,22 @@ def _read_pair(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message], s
     return messages, None
 
 
-def _read_sujet(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
-    """`inputs` repeats the prompt and is dropped; only `qa_conversation` holds a history."""
+def _read_sujet(layout: ColumnLayout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
+    """Sujet's `inputs` repeats the prompt, so it is not used. Only rows of `qa_conversation` hold a history."""
     messages, _ = _read_pair(layout, row)
     if row.get("task_type") != "qa_conversation":
         return messages, None
-    turns, how = parse_history(messages[-2]["content"])
-    return [*messages[:-2], *turns, messages[-1]], how
+    turns, history = parse_history(messages[-2]["content"])
+    return [*messages[:-2], *turns, messages[-1]], history
 
 
-def _read_messages(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
+def _read_messages(layout: ColumnLayout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
     turns = _cell(layout, row, "messages")
     if isinstance(turns, str):  # a CSV column of JSON
         try:
             turns = json.loads(turns)
         except (ValueError, RecursionError) as error:
-            raise UnfitRow(
+            raise RowError(
                 "not_text", f"column {layout.column('messages')!r} is not a list of turns ({error})"
             ) from error
     messages = parse_turns(turns)
@@ -144,16 +142,16 @@ def _read_messages(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message
     return messages, None
 
 
-def _read_chatml(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
+def _read_chatml(layout: ColumnLayout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
     return parse_chatml(_text(row, layout.column("text"), required=True)), None
 
 
-def _read_label(layout: Layout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
+def _read_label(layout: ColumnLayout, row: Mapping[str, Any]) -> tuple[list[Message], str | None]:
     text = _text(row, layout.column("text"), required=True)
     label = _text(row, layout.column("label"), required=True)
     if label.lstrip("-").isdigit():
         detail = f"label {label} is a number without a name; name the column of label names with --map label=COLUMN"
-        raise UnfitRow("not_text", detail)
+        raise RowError("not_text", detail)
     return [{"role": "user", "content": text}, {"role": "assistant", "content": label}], None
 
 
@@ -161,9 +159,9 @@ def _holds_chatml(row: Mapping[str, Any]) -> bool:
     return isinstance(row.get("text"), str) and "<|im_start|>" in row["text"]
 
 
-def _pair(user: str, assistant: str) -> Layout:
+def _pair(user: str, assistant: str) -> ColumnLayout:
     optional = {"context": "context", "system": "system"}
-    return Layout(f"{user}/{assistant}", {"user": user, "assistant": assistant}, optional)
+    return ColumnLayout(f"{user}/{assistant}", {"user": user, "assistant": assistant}, optional)
 
 
 _SUJET_EXTRAS = {
@@ -173,14 +171,14 @@ _SUJET_EXTRAS = {
     "origin": "dataset",
 }
 
-LAYOUTS: tuple[Layout, ...] = (
-    Layout("Sujet", {"user": "user_prompt", "assistant": "answer"}, _SUJET_EXTRAS, read=_read_sujet),
-    Layout("Alpaca", {"user": "instruction", "assistant": "output"}, {"context": "input", "system": "system"}),
-    Layout("OpenAI messages", {"messages": "messages"}, read=_read_messages),
-    Layout("ShareGPT", {"messages": "conversations"}, {"system": "system"}, read=_read_messages),
-    Layout("ChatML text", {"text": "text"}, read=_read_chatml, fits=_holds_chatml),
-    Layout("text/label", {"text": "text", "label": "label_text"}, task_type="classification", read=_read_label),
-    Layout(
+LAYOUTS: tuple[ColumnLayout, ...] = (
+    ColumnLayout("Sujet", {"user": "user_prompt", "assistant": "answer"}, _SUJET_EXTRAS, read=_read_sujet),
+    ColumnLayout("Alpaca", {"user": "instruction", "assistant": "output"}, {"context": "input", "system": "system"}),
+    ColumnLayout("OpenAI messages", {"messages": "messages"}, read=_read_messages),
+    ColumnLayout("ShareGPT", {"messages": "conversations"}, {"system": "system"}, read=_read_messages),
+    ColumnLayout("ChatML text", {"text": "text"}, read=_read_chatml, fits=_holds_chatml),
+    ColumnLayout("text/label", {"text": "text", "label": "label_text"}, task_type="classification", read=_read_label),
+    ColumnLayout(
         "text/label",
         {"text": "text", "label": "label"},
         task_type="classification",
@@ -196,8 +194,8 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
-def recognise(row: Mapping[str, Any], mapping: Mapping[str, str] | None = None) -> Layout | str:
-    """The one layout that fits a row, or what is wrong: none fits, or several do."""
+def recognise(row: Mapping[str, Any], mapping: Mapping[str, str] | None = None) -> ColumnLayout | str:
+    """The one layout that fits a row. A text instead says that none fits, or which ones do."""
     mapping = mapping or {}
     if chosen := _chosen(row, mapping):
         return chosen
@@ -205,13 +203,17 @@ def recognise(row: Mapping[str, Any], mapping: Mapping[str, str] | None = None) 
     if len(fitting) == 1:
         extras = {role: column for role, column in mapping.items() if column in row}
         only = fitting[0]
-        return Layout(only.name, only.roles, {**only.optional, **extras}, only.task_type, only.read) if extras else only
+        return (
+            ColumnLayout(only.name, only.roles, {**only.optional, **extras}, only.task_type, only.read)
+            if extras
+            else only
+        )
     if fitting:
         return f"fit {' and '.join(layout.name for layout in fitting)}"
     return "fit no known layout"
 
 
-def _chosen(row: Mapping[str, Any], mapping: Mapping[str, str]) -> Layout | None:
+def _chosen(row: Mapping[str, Any], mapping: Mapping[str, str]) -> ColumnLayout | None:
     """The layout that `--map` describes, where this row has its columns."""
     for roles, read, task_type in (
         (("messages",), _read_messages, "qa_conversation"),
@@ -221,7 +223,7 @@ def _chosen(row: Mapping[str, Any], mapping: Mapping[str, str]) -> Layout | None
         if all(role in mapping and mapping[role] in row for role in roles):
             main = {role: mapping[role] for role in roles}
             rest = {role: column for role, column in mapping.items() if role not in roles}
-            return Layout("--map", main, rest, task_type, read)
+            return ColumnLayout("--map", main, rest, task_type, read)
     return None
 
 
@@ -234,31 +236,34 @@ def check_mapping(mapping: Mapping[str, str] | None) -> None:
             )
 
 
-def map_row(layout: Layout, row: Mapping[str, Any], *, system_prompt: str | None = None) -> Mapped:
-    """The conversation that a row holds.
+def map_row(layout: ColumnLayout, row: Mapping[str, Any], *, system_prompt: str | None = None) -> RowContent:
+    """The messages that a row holds, and what it says about them.
+
+    Args:
+        system_prompt: added where the row has none.
 
     Raises:
-        UnfitRow: a cell is missing or holds no text, or the turns cannot be read.
+        RowError: a cell is missing or holds no text, or the turns cannot be read.
     """
-    messages, how = layout.read(layout, row)
+    messages, history = layout.read(layout, row)
     if system_prompt and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system_prompt})
     task_type = _text(row, layout.column("task_type"), required=False).strip() or _default_task(layout, messages, row)
     conversation = _cell(layout, row, "conversation_id")
     if isinstance(conversation, float):
         conversation = None if not math.isfinite(conversation) else int(conversation)
-    return Mapped(
+    return RowContent(
         messages=messages,
         task_type=as_unicode(task_type),
         origin=as_unicode(_text(row, layout.column("origin"), required=False)) or None,
         conversation=as_unicode(str(conversation))
         if isinstance(conversation, str | int) and conversation != ""
         else None,
-        how=how,
+        history=history,
     )
 
 
-def _default_task(layout: Layout, messages: list[Message], row: Mapping[str, Any]) -> str:
+def _default_task(layout: ColumnLayout, messages: list[Message], row: Mapping[str, Any]) -> str:
     if sum(message["role"] == "user" for message in messages) > 1:
         return "qa_conversation"
     if layout.task_type == "qa" and _cell(layout, row, "context"):
@@ -266,12 +271,12 @@ def _default_task(layout: Layout, messages: list[Message], row: Mapping[str, Any
     return layout.task_type
 
 
-def unmapped_columns_error(place: str, columns: list[str], finding: str) -> UserError:
-    """What to write after `--map` when a file's columns tell nothing, or too much."""
+def unmapped_columns_error(file: str, columns: list[str], finding: str) -> UserError:
+    """The error for a file whose columns fit no layout or several: it says what to write after `--map`."""
     guess = [column for column in columns if column][:2] or ["COLUMN", "COLUMN"]
     line = f"--map user={guess[0]} --map assistant={guess[-1]}"
     known = ", ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
     return UserError(
-        f"{place}: the columns {', '.join(map(repr, columns)) or '(none)'} {finding}; expected exactly one of {known}: "
+        f"{file}: the columns {', '.join(map(repr, columns)) or '(none)'} {finding}; expected exactly one of {known}: "
         f"say which column is which, for example {line}"
     )

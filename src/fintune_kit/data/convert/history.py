@@ -1,12 +1,12 @@
-"""Sujet's `qa_conversation` prompts: one text that holds a whole history, taken apart into turns.
+"""Sujet's `qa_conversation` prompts: one text that holds a whole history is divided into turns.
 
 Revenue was 12.1 in 2018.          context, before any label      user       Revenue was 12.1 in 2018.
                                                                              \\n\\n What was revenue?
 User: What was revenue?            a labelled turn
 Assistant: 12.1                    a labelled turn                assistant  12.1
 <three newlines>
-And the year before?               an unlabelled turn: the        user       And the year before?
-                                   other role's
+And the year before?               a turn without a label:        user       And the year before?
+                                   the other role speaks
 """
 
 import re
@@ -23,9 +23,9 @@ _BREAK = re.compile(r"\n{3,}")
 def parse_history(text: str) -> tuple[list[Message], History]:
     """The turns of a history that ends with the user's question, and how they were found.
 
-    A label counts only where it begins a line: `Note to User:` inside a sentence is text. Turns that do not alternate,
-    an empty turn or a history that ends with the assistant mean that the text was not such a history: then it is kept
-    whole, as one user message.
+    A label counts only at the start of a line: `Note to User:` inside a sentence is text. A text is not such a history
+    where the turns do not alternate, where one is empty or where the assistant speaks last. It is then kept as one user
+    message.
     """
     text = text.replace("\r\n", "\n").strip("\n")
     if not _LABEL.search(text) and not _BREAK.search(text):
@@ -42,11 +42,11 @@ def _labelled(text: str) -> list[Message] | None:
     context, *parts = _LABEL.split(text)
     turns: list[Message] = []
     for role, content in zip(parts[::2], parts[1::2], strict=True):
-        for number, piece in enumerate(_BREAK.split(content.strip("\n"))):
+        for index, piece in enumerate(_BREAK.split(content.strip("\n"))):
             following = "user" if turns and turns[-1]["role"] == "assistant" else "assistant"
-            turns.append({"role": role.lower() if number == 0 else following, "content": piece.strip()})
+            turns.append({"role": role.lower() if index == 0 else following, "content": piece.strip()})
     if turns[-1] == {"role": "assistant", "content": ""}:
-        turns.pop()  # the cue for the answer that stands in another column
+        turns.pop()  # the cue for the answer, which is in another column
     if turns and context.strip():
         if turns[0]["role"] == "user":
             turns[0]["content"] = f"{context.strip()}\n\n{turns[0]['content']}"
@@ -58,13 +58,13 @@ def _labelled(text: str) -> list[Message] | None:
 def _unlabelled(text: str) -> list[Message] | None:
     pieces = [piece.strip() for piece in _BREAK.split(text)]
     turns: list[Message] = [
-        {"role": "assistant" if number % 2 else "user", "content": piece} for number, piece in enumerate(pieces)
+        {"role": "assistant" if index % 2 else "user", "content": piece} for index, piece in enumerate(pieces)
     ]
     return turns if _alternate(turns) else None
 
 
 def _alternate(turns: list[Message]) -> bool:
-    """Whether user and assistant alternate, beginning and ending with the user, and nobody says nothing."""
+    """Whether user and assistant alternate, the user speaks first and last, and no turn is empty."""
     return len(turns) % 2 == 1 and all(
-        turn["content"] and turn["role"] == ("assistant" if number % 2 else "user") for number, turn in enumerate(turns)
+        turn["content"] and turn["role"] == ("assistant" if index % 2 else "user") for index, turn in enumerate(turns)
     )

@@ -1,7 +1,7 @@
-"""Damage that happened to text on its way: mojibake, HTML entities, invisible characters, runs of blanks.
+"""Repair of text that was damaged on its way: mojibake, HTML entities, invisible characters, runs of blanks.
 
-What a figure means is never touched: amounts, numbers and tickers of a text are compared before and after, and a repair
-that would change one of them is not made. Wording, quotes, letter case and punctuation stay as they are.
+No figure changes: the amounts, numbers and tickers of a text are compared before and after, and a repair that would
+lose one of them is not made. Wording, quotes, letter case and punctuation stay.
 """
 
 import html
@@ -16,7 +16,7 @@ _CONFIG = TextFixerConfig(
     unescape_html=False,  # done below: only entities that end with a semicolon
     uncurl_quotes=False,
     fix_latin_ligatures=False,
-    fix_character_width=False,  # would turn a full-width yen sign and digits into others
+    fix_character_width=False,  # would change full-width digits and yen signs
     normalization=None,
     explain=False,
 )
@@ -31,37 +31,37 @@ _BLANKS = re.compile(r"(?<=[^\s])[ \t\u00a0]{2,}(?=[^\s])")
 _TRAILING = re.compile(r"[ \t\u00a0]+(?=\n|\Z)")
 _LINES = re.compile(r"\n{3,}")
 _SUSPECT = re.compile(r"[^ -~\n]|&|  | \n|\n\n\n|\A\n|\s\Z")
-"""Found in every text that any repair would change, and in few others."""
+"""Matches every text that a repair would change, and few others."""
 _AMOUNT = re.compile(r"[$€£¥₹]\s?[0-9]|[0-9]\s?[€£¥₹]|\$[A-Za-z]{1,6}\b")
 _NUMBER = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
-class Repaired:
-    """A text as it was before it was damaged, and what was undone, of `KINDS`."""
+class Repair:
+    """A text after its repair, and the kinds of damage that were undone (of `KINDS`)."""
 
     text: str
-    undone: tuple[str, ...]
+    kinds: tuple[str, ...]
 
 
-def repair(text: str) -> Repaired:
-    """Undoes the damage; the text is the same object where there is none.
+def repair(text: str) -> Repair:
+    """Undoes the damage. A sound text comes back as the same object.
 
-    Mojibake is undone by ftfy (Speer 2019, doi 10.5281/zenodo.2591652), which acts only where the undone text is far
-    more likely than the damage.
+    ftfy undoes mojibake (Speer 2019, doi 10.5281/zenodo.2591652), and only where the text is far more likely after the
+    repair than before it.
     """
     if not _SUSPECT.search(text):
-        return Repaired(text, ())
-    undone = []
+        return Repair(text, ())
+    kinds = []
     repaired = text
     for kind, undo in _UNDO.items():
         after = undo(repaired)
         if after != repaired and kind in _MAY_LOSE_FIGURES:
             after = _keeping_figures(repaired, after)
         if after != repaired:
-            undone.append(kind)
+            kinds.append(kind)
             repaired = after
-    return Repaired(repaired, tuple(undone))
+    return Repair(repaired, tuple(kinds))
 
 
 def _without_mojibake(text: str) -> str:
@@ -103,12 +103,12 @@ _MAY_LOSE_FIGURES = ("mojibake", "HTML entities")
 
 
 def _keeping_figures(before: str, after: str) -> str:
-    """The text after a repair, or before it where an amount, a number or a ticker would be lost."""
+    """The text after a repair; the text before it where the repair would lose an amount, a number or a ticker."""
     lost = _figures(before) - _figures(after)
     return before if lost else after
 
 
 def _figures(text: str) -> Counter[str]:
-    """The figures of a text, an entity's own number aside (`&#36;5` holds $5, not 36)."""
+    """The figures of a text, without the number of an entity itself (`&#36;5` holds $5, not 36)."""
     text = _without_entities(text)
     return Counter("".join(amount.split()) for amount in _AMOUNT.findall(text)) + Counter(_NUMBER.findall(text))

@@ -1,31 +1,31 @@
-"""Files of rows, by the format that their names tell, read so that damage costs the damaged row and not the file."""
+"""Files of rows, read so that damage costs the damaged row and not the whole file. The name tells the format."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from fintune_kit.data.read.json_rows import json_rows, jsonl_rows
-from fintune_kit.data.read.lines import Lines, Row, UnreadableFile, Unzipped
+from fintune_kit.data.read.lines import Lines, Row, UnreadableFileError, Unzipped
 from fintune_kit.data.read.table_rows import csv_rows, parquet_rows
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 def format_of(path: Path) -> str | None:
-    """The row format that a file's name tells, `.gz` aside; None where it tells none."""
+    """The format that a file's name tells, with or without `.gz`; None where it tells none."""
     name = path.name.lower().removesuffix(".gz")
     return next((suffix for suffix in FORMATS if name.endswith(suffix)), None)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of one file, by the format that its name tells.
+    """The rows of one file. The name tells the format.
 
     Raises:
-        UnreadableFile: it is empty, has a damaged header, or is not of that format.
+        UnreadableFileError: it is empty, has a damaged header, or is not of that format.
     """
     kind = format_of(path)
     assert kind is not None, path
     if path.stat().st_size == 0:
-        raise UnreadableFile(f"{path} is empty; expected rows: fetch it again")
+        raise UnreadableFileError(f"{path} is empty; expected rows: fetch it again")
     if kind == ".parquet":
         yield from parquet_rows(path)
         return

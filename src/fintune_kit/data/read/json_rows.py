@@ -1,4 +1,4 @@
-"""Rows of JSON: one object a line, a list of objects, or what is left of a damaged one."""
+"""Rows of JSON: one object a line, a list of objects, or the sound part of a damaged list."""
 
 import io
 import json
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fintune_kit.data.read.lines import (
-    RAW_LIMIT,
+    MAX_RAW,
     Lines,
     Row,
-    UnreadableFile,
+    UnreadableFileError,
     Unzipped,
     encoding_note,
     overlong_row,
@@ -21,31 +21,31 @@ from fintune_kit.data.read.lines import (
 
 
 def jsonl_rows(lines: Lines) -> Iterator[Row]:
-    """A row a line; a line that is too long or no JSON object becomes a refused row with its number."""
+    """A row a line; a line that is too long or not a JSON object becomes an unreadable row with its number."""
     for line in lines:
-        place = f"line {lines.number}"
+        location = f"line {lines.number}"
         if lines.number in lines.overlong:
-            yield overlong_row(place, lines.overlong[lines.number])
+            yield overlong_row(location, lines.overlong[lines.number])
         elif not line.isspace():
-            yield _json_row(place, line, note=encoding_note(lines.number in lines.not_utf8))
+            yield _json_row(location, line, note=encoding_note(lines.number in lines.not_utf8))
     if lines.broken:
         yield Row(f"line {lines.number + 1}", None, fault=lines.broken)
 
 
-def _json_row(place: str, text: str, note: str | None = None) -> Row:
+def _json_row(location: str, text: str, note: str | None = None) -> Row:
     try:
         value = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        return Row(place, None, fault=f"not JSON: {error or 'nested too deeply'}"[:300], raw=text[:RAW_LIMIT])
-    return _row_of(place, value, note=note)
+        return Row(location, None, fault=f"not JSON: {error or 'nested too deeply'}"[:300], raw=text[:MAX_RAW])
+    return _row_of(location, value, note=note)
 
 
-def _row_of(place: str, value: Any, note: str | None = None) -> Row:
+def _row_of(location: str, value: Any, note: str | None = None) -> Row:
     if isinstance(value, dict):
-        return Row(place, value, note=note)
+        return Row(location, value, note=note)
     kind = {list: "a list", str: "a text", type(None): "null", bool: "a truth value"}.get(type(value), "a number")
-    raw = json.dumps(value, ensure_ascii=True)[:RAW_LIMIT]
-    return Row(place, None, fault=f"found {kind}, expected an object with columns", raw=raw)
+    raw = json.dumps(value, ensure_ascii=True)[:MAX_RAW]
+    return Row(location, None, fault=f"found {kind}, expected an object with columns", raw=raw)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def json_rows(path: Path, stream: io.RawIOBase) -> Iterator[Row]:
-    """A list of objects, an object that holds one such list, or (misnamed, and common) JSON Lines.
+    """The rows of a list of objects, of an object that holds one such list, or of JSON Lines under a wrong name.
 
     Raises:
-        UnreadableFile: it is none of them.
+        UnreadableFileError: the file holds none of these.
     """
     text, not_utf8 = whole_text(stream)
     try:
@@ -73,7 +73,7 @@ def json_rows(path: Path, stream: io.RawIOBase) -> Iterator[Row]:
     if isinstance(value, dict):
         value = _list_within(path, value)
     if not isinstance(value, list):
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path} holds a {type(value).__name__}, expected a list of objects: write one object a line as .jsonl"
         )
     note = encoding_note(not_utf8)
@@ -90,49 +90,49 @@ def _list_within(path: Path, value: dict[str, Any]) -> list[Any]:
     if len(lists) == 1 and not {"messages", "conversations"} & lists.keys():
         return next(iter(lists.values()))
     if lists or not any(isinstance(entry, dict | list) for entry in value.values()):
-        return [value]  # one row, written without its list
+        return [value]  # one row, without a list around it
     names = ", ".join(map(repr, list(value)[:6]))
-    raise UnreadableFile(
+    raise UnreadableFileError(
         f"{path} holds an object with {names}, expected a list of objects: write its rows as [{{...}}, {{...}}], or "
         "one object a line as .jsonl"
     )
 
 
+_SEPARATOR = re.compile(r"[\s,]*")
+_NEXT_ELEMENT = re.compile(r"[,\n]?\s*\{")
+
+
 def _salvaged_rows(path: Path, text: str, error: Exception) -> Iterator[Row]:
-    """Rows of damaged JSON: line by line where it is JSON Lines, else element by element up to and past the damage."""
+    """The rows of damaged JSON: each line where it is JSON Lines, else each element before and after the damage."""
     first = text.lstrip()[:1]
     if first == "{":
         yield from jsonl_rows(Lines(io.BytesIO(text.encode("utf-8", "surrogatepass"))))
         return
     if first != "[":
-        raise UnreadableFile(f"{path} is not JSON ({error}); expected a list of objects: fetch it again")
-    strict, position = json.JSONDecoder(object_pairs_hook=_without_repeats), text.index("[") + 1
+        raise UnreadableFileError(f"{path} is not JSON ({error}); expected a list of objects: fetch it again")
+    strict, index = json.JSONDecoder(object_pairs_hook=_without_repeats), text.index("[") + 1
     line, counted = 1, 0
-    indent = _NEXT_ELEMENT.match(text, position)
+    indent = _NEXT_ELEMENT.match(text, index)
     resume = re.compile(re.escape(indent[0])) if indent and "\n" in indent[0] else _NEXT_ELEMENT
-    while position < len(text):
-        position = _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]
-        if position >= len(text) or text[position] == "]":
+    while index < len(text):
+        index = _SEPARATOR.match(text, index).end()  # type: ignore[union-attr]
+        if index >= len(text) or text[index] == "]":
             break
-        line, counted = line + text.count("\n", counted, position), position
+        line, counted = line + text.count("\n", counted, index), index
         try:
-            value, position = strict.raw_decode(text, position)
+            value, index = strict.raw_decode(text, index)
             yield _row_of(f"line {line}", value)
         except (ValueError, RecursionError) as damage:
-            raw = text[position : position + RAW_LIMIT]
+            raw = text[index : index + MAX_RAW]
             yield Row(f"line {line}", None, fault=f"not JSON: {damage}"[:300], raw=raw)
-            position = _after_damage(text, position, resume)
+            index = _after_damage(text, index, resume)
 
 
-def _after_damage(text: str, position: int, resume: re.Pattern[str]) -> int:
-    """Where the next element begins: after the damaged one if that can be told, else at the next `{` that stands as the
-    first element's does."""
+def _after_damage(text: str, index: int, resume: re.Pattern[str]) -> int:
+    """The index of the next element. Where the end of the damaged one cannot be found, that is the next `{` with the
+    same indentation as the first element."""
     try:
-        return json.JSONDecoder().raw_decode(text, position)[1]
+        return json.JSONDecoder().raw_decode(text, index)[1]
     except (ValueError, RecursionError):
-        following = resume.search(text, position + 1)
+        following = resume.search(text, index + 1)
         return following.end() - 1 if following else len(text)
-
-
-_SEPARATOR = re.compile(r"[\s,]*")
-_NEXT_ELEMENT = re.compile(r"[,\n]?\s*\{")

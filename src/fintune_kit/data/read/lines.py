@@ -1,7 +1,7 @@
-"""Lines of a damaged file: any encoding, any length, any end; and the row that each of them becomes.
+"""The lines of a file in any encoding, of any length, damaged or not; and the row that each of them becomes.
 
-A row that cannot be read (a line that is not JSON, too many fields, a line of 50 MB) is a row too, with its fault and
-the line it stands on, so that rows in = rows kept + rows refused.
+A row that cannot be read (a line that is not JSON, too many fields, a line of 50 MB) is a row too. It has a fault and
+the line where it stands, so that rows read = rows kept + rows refused.
 """
 
 import codecs
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-LINE_LIMIT = 16 * 1024 * 1024
-"""Characters in a line or field; a longer one is no row of text, and holding it would cost the machine's memory."""
-RAW_LIMIT = 2_000
+MAX_LINE = 16 * 1024 * 1024
+"""Characters in a line or a field. A longer one is not a row of text, and holding it would cost too much memory."""
+MAX_RAW = 2_000
 """Characters of an unreadable row that are kept to look at."""
+_ESCAPED = re.compile("[\udc80-\udcff]")
 
 
-class UnreadableFile(Exception):  # noqa: N818 - a finding that is reported, not a programming error
+class UnreadableFileError(Exception):
     """A whole file that cannot be read. The message says what was found, what was expected and what to do."""
 
 
@@ -26,21 +27,21 @@ class UnreadableFile(Exception):  # noqa: N818 - a finding that is reported, not
 class Row:
     """One row as it stands in a file: its values, or what is wrong with it."""
 
-    place: str
+    location: str
     """`line 17` or `row 17`, counted from 1."""
     values: dict[str, Any] | None
     fault: str | None = None
     raw: str | None = None
-    """The head of an unreadable row's text."""
+    """The first characters of an unreadable row."""
     note: str | None = None
-    """What was done to read it, where that was not plain (another encoding)."""
+    """How the row was read, where that was out of the ordinary (another encoding)."""
 
 
 class Lines:
-    """Lines of a text stream, decoded line by line; iteration gives `str`, and `number` is the last line's number.
+    """The lines of a stream as `str`, decoded one at a time; `number` is the number of the last line, from 1.
 
-    Bytes that are not UTF-8 are read as Windows-1252 (the usual culprit), and the line's number is kept in
-    `not_utf8`; lines over the limit are skipped and kept in `overlong`.
+    Bytes that are not UTF-8 are read as Windows-1252, the most frequent other encoding; `not_utf8` holds the numbers of
+    these lines. Lines over `MAX_LINE` are skipped; `overlong` holds their numbers with their lengths.
     """
 
     def __init__(self, stream: io.RawIOBase | io.BytesIO) -> None:
@@ -52,7 +53,7 @@ class Lines:
 
     @property
     def broken(self) -> str | None:
-        """How a compressed file's content breaks off, where it does."""
+        """Why the content of a compressed file ends too early; None where it does not."""
         return self._stream.broken if isinstance(self._stream, Unzipped) else None
 
     def __enter__(self) -> "Lines":
@@ -65,11 +66,11 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline(LINE_LIMIT)
+        line = self._text.readline(MAX_LINE)
         if not line:
             raise StopIteration
         self.number += 1
-        if len(line) == LINE_LIMIT and not line.endswith("\n"):
+        if len(line) == MAX_LINE and not line.endswith("\n"):
             self.overlong[self.number] = len(line) + self._skip_rest()
             return "\n"
         if not line.isascii() and _ESCAPED.search(line):
@@ -79,18 +80,15 @@ class Lines:
 
     def _skip_rest(self) -> int:
         skipped = 0
-        while part := self._text.readline(LINE_LIMIT):
+        while part := self._text.readline(MAX_LINE):
             skipped += len(part)
             if part.endswith("\n"):
                 break
         return skipped
 
 
-_ESCAPED = re.compile("[\udc80-\udcff]")
-
-
 class Unzipped(io.RawIOBase):
-    """The content of a .gz file up to where it breaks off. (Python's own reader loses what it has read by then.)"""
+    """The content of a gzip file, up to where it is damaged. (Python's own reader loses what it has read by then.)"""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -128,7 +126,7 @@ class Unzipped(io.RawIOBase):
 
 
 def whole_text(stream: io.RawIOBase) -> tuple[str, bool]:
-    """All of a stream's text, whatever the length of its lines, and whether some of it was not UTF-8."""
+    """All of a stream's text, whatever the length of its lines; and whether some of it was not UTF-8."""
     with _text_of(stream) as reader:
         text = reader.read()
     if text.isascii() or not _ESCAPED.search(text):
@@ -138,7 +136,7 @@ def whole_text(stream: io.RawIOBase) -> tuple[str, bool]:
 
 
 def _text_of(stream: io.RawIOBase | io.BytesIO) -> TextIO:
-    """Text whose undecodable bytes survive as lone surrogates; UTF-16 and UTF-8 byte order marks are taken off."""
+    """Text in which bytes that cannot be decoded are lone surrogates. The marks of UTF-8 and UTF-16 are removed."""
     buffered = io.BufferedReader(stream)
     head = buffered.peek(4)[:4]
     utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -150,11 +148,16 @@ def _as_windows_1252(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
-def overlong_row(place: str, length: int) -> Row:
+def as_unicode(text: str) -> str:
+    """The text without lone surrogates, which no file can hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def overlong_row(location: str, length: int) -> Row:
     """The row that stands for a line over the limit."""
-    return Row(place, None, fault=f"a line of {length:,} characters, expected at most {LINE_LIMIT:,}")
+    return Row(location, None, fault=f"a line of {length:,} characters, expected at most {MAX_LINE:,}")
 
 
 def encoding_note(not_utf8: bool) -> str | None:
-    """What is noted of a row that was not UTF-8."""
+    """The note of a row that was not UTF-8."""
     return "not UTF-8, read as Windows-1252" if not_utf8 else None

@@ -1,24 +1,21 @@
-"""What the user names as a source, found and read: a file, a folder of files, a hub id, or `sample`.
+"""The sources that the user names, found and read: a file, a folder of files, a hub dataset, or `sample`.
 
     data.csv            all of it, pooled with the other sources
-    data.csv=5000       5,000 of the chosen conversations come from it (or all that it has, where it has fewer)
-    data.csv*0.3        a weight: what the counts leave is shared out in proportion to the weights (unmarked: 1)
+    data.csv=5000       5,000 of the chosen conversations come from it (all that it has, where it has fewer)
+    data.csv*0.3        a weight: what the counts leave is shared in proportion to the weights (unmarked: 1)
     owner/name@revision a dataset on the hub, at a revision
 
 A path that exists under its whole name is that path, whatever signs it holds.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
-
-from fintune_kit.data.corpus import as_unicode
 from fintune_kit.data.read.files import FORMATS, format_of, read_rows
-from fintune_kit.data.read.lines import Row, UnreadableFile
+from fintune_kit.data.read.hub import hub_rows
+from fintune_kit.data.read.lines import Row, UnreadableFileError, as_unicode
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.workspace import sample_folder, sha256_of
 
@@ -31,20 +28,20 @@ _MARK = re.compile(r"(?P<location>.+?)(?:=(?P<count>[0-9_]+)|\*(?P<weight>[0-9]*
 
 @dataclass(frozen=True)
 class Source:
-    """One source and how much of the selection it may fill."""
+    """One source, and how much of the selection it may fill."""
 
     name: str
-    """Unique among a run's sources and free of this machine's paths: it begins each row's id."""
+    """Unique among a run's sources, and free of this machine's paths: each row id begins with it."""
     location: str
-    """Path or hub id."""
+    """A path, or a hub id."""
     is_hub: bool = False
     count: int | None = None
     weight: float | None = None
 
 
 @dataclass
-class LoadedFile:
-    """The rows of one file (or hub dataset), or why it could not be read at all."""
+class SourceFile:
+    """The rows of one file (or hub dataset), or why none could be read."""
 
     source: Source
     name: str
@@ -54,7 +51,7 @@ class LoadedFile:
 
 
 def parse_sources(texts: Iterable[str]) -> list[Source]:
-    """Sources as the user wrote them.
+    """The sources that the user wrote.
 
     Raises:
         UserError: a mark is wrong, or a name is neither a path nor a hub id.
@@ -87,6 +84,7 @@ def _split_mark(text: str) -> tuple[str, int | None, float | None]:
 
 
 def _locate(location: str) -> tuple[Path, bool]:
+    """The path of a source, and whether it is a hub id instead."""
     if location == SAMPLE:
         return sample_folder() / SAMPLE_FILE, False
     path = Path(location).expanduser()
@@ -102,24 +100,25 @@ def _locate(location: str) -> tuple[Path, bool]:
     )
 
 
-def read_source(source: Source) -> Iterator[LoadedFile]:
-    """Each file of a source with its rows; files in a folder in the order of their names.
+def read_source(source: Source) -> Iterator[SourceFile]:
+    """Each file of a source with its rows; the files of a folder in the order of their names.
 
     Raises:
         UserError: the folder holds no file of rows, or the hub dataset cannot be loaded.
     """
     if source.is_hub:
-        yield LoadedFile(source, source.name, _hub_rows(source.location))
+        name, _, revision = source.location.partition("@")
+        yield SourceFile(source, source.name, hub_rows(name, revision=revision or None))
         return
     root = Path(source.location)
     for path in _files_of(root):
         name = source.name if path == root else as_unicode(f"{source.name}/{path.relative_to(root).as_posix()}")
         try:
-            yield LoadedFile(source, name, list(read_rows(path)), sha256=sha256_of(path))
-        except UnreadableFile as error:
-            yield LoadedFile(source, name, [], fault=str(error), sha256=sha256_of(path))
+            yield SourceFile(source, name, list(read_rows(path)), sha256=sha256_of(path))
+        except UnreadableFileError as error:
+            yield SourceFile(source, name, [], fault=str(error), sha256=sha256_of(path))
         except OSError as error:
-            yield LoadedFile(source, name, [], fault=f"{path} cannot be read ({error.strerror or error})")
+            yield SourceFile(source, name, [], fault=f"{path} cannot be read ({error.strerror or error})")
 
 
 def _files_of(root: Path) -> list[Path]:
@@ -133,34 +132,3 @@ def _files_of(root: Path) -> list[Path]:
     if not files:
         raise MissingInputError(f"folder {root} holds no file of rows; expected {', '.join(FORMATS)} (also .gz) in it")
     return files
-
-
-def _hub_rows(location: str) -> list[Row]:
-    """Rows of a hub dataset's `train` split, streamed: only the text is held, not a second copy in Arrow."""
-    import datasets
-
-    name, _, revision = location.partition("@")
-    try:
-        splits = datasets.load_dataset(name, revision=revision or None, streaming=True)
-        split = "train" if "train" in splits else next(iter(splits))
-        names = _label_names(splits[split].features)
-        entries = tqdm(splits[split], desc=f"downloading {name}", unit=" rows", leave=False, disable=None)
-        return [Row(f"row {number}", _named(values, names)) for number, values in enumerate(entries, start=1)]
-    except Exception as error:  # the hub client raises a dozen unrelated classes; each means the same to the user
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"the hub dataset {location!r} could not be loaded ({type(error).__name__}: {reason[:200]}); expected a "
-            "public dataset and a connection to huggingface.co: check the name, or give a downloaded file to --source"
-        ) from error
-
-
-def _label_names(features: Mapping[str, Any] | None) -> dict[str, list[str]]:
-    """Names of the columns that the hub keeps as numbers of classes."""
-    return {column: feature.names for column, feature in (features or {}).items() if hasattr(feature, "names")}
-
-
-def _named(values: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:
-    return {
-        column: names[column][value] if column in names and isinstance(value, int) and value >= 0 else value
-        for column, value in values.items()
-    }

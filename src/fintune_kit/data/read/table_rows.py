@@ -1,4 +1,4 @@
-"""Rows of tables: CSV and TSV, record by record, and Parquet, batch by batch."""
+"""Rows of tables: CSV and TSV, one record at a time, and Parquet, one batch at a time."""
 
 import csv
 import gzip
@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.data.read.lines import LINE_LIMIT, RAW_LIMIT, Lines, Row, UnreadableFile, encoding_note, overlong_row
+from fintune_kit.data.read.lines import MAX_LINE, MAX_RAW, Lines, Row, UnreadableFileError, encoding_note, overlong_row
 
 
 def csv_rows(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
-    """A row a record; what does not fit the header is refused with its line. `delimiter` None: found by its looks."""
-    previous_limit = csv.field_size_limit(LINE_LIMIT)
+    """A row a record; a record that does not fit the header is an unreadable row with its line.
+
+    Args:
+        delimiter: None takes the one that the header uses most.
+    """
+    previous_limit = csv.field_size_limit(MAX_LINE)
     try:
         yield from _csv_records(path, lines, delimiter)
     finally:
@@ -23,12 +27,12 @@ def csv_rows(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
 def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
     header_line = next((line for line in lines if not line.isspace()), None)
     if header_line is None:
-        raise UnreadableFile(f"{path} has no header line; expected column names: fetch it again")
+        raise UnreadableFileError(f"{path} has no header line; expected column names: fetch it again")
     delimiter = delimiter or max(",;\t|", key=header_line.count)
     (header,) = csv.reader([header_line], delimiter=delimiter)
     header = [name.strip() for name in header]
     if repeated := [name for name, count in Counter(header).items() if count > 1]:
-        raise UnreadableFile(
+        raise UnreadableFileError(
             f"{path} names the column {repeated[0]!r} twice in line {lines.number}; expected each name once: rename one"
         )
     records = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -46,7 +50,7 @@ def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Ro
             yield overlong_row(f"line {overlong}", lines.overlong[overlong])
         elif len(fields) != len(header) and fields:
             fault = f"{len(fields)} fields, expected {len(header)} as in the header"
-            yield Row(f"line {first}", None, fault=fault, raw=delimiter.join(fields)[:RAW_LIMIT])
+            yield Row(f"line {first}", None, fault=fault, raw=delimiter.join(fields)[:MAX_RAW])
         elif fields:
             note = encoding_note(bool(lines.not_utf8.intersection(span)))
             yield Row(f"line {first}", dict(zip(header, fields, strict=True)), note=note)
@@ -55,10 +59,10 @@ def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Ro
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
-    """The rows of a Parquet file, gzipped or not, a batch at a time; from a damaged place on, one refused row.
+    """The rows of a Parquet file, gzipped or not. One unreadable row stands for all that follows a damage.
 
     Raises:
-        UnreadableFile: no row could be read, or a column's name stands twice.
+        UnreadableFileError: no row could be read, or two columns have the same name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -68,7 +72,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         content = pa.BufferReader(gzip.decompress(path.read_bytes())) if path.name.lower().endswith(".gz") else path
         with pq.ParquetFile(content) as file:
             if repeated := [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]:
-                raise UnreadableFile(
+                raise UnreadableFileError(
                     f"{path} names the column {repeated[0]!r} twice; expected each name once: rename one"
                 )
             for batch in file.iter_batches(batch_size=4096):
@@ -77,7 +81,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
                     yield Row(f"row {number}", values)
     except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         if number == 0:
-            raise UnreadableFile(f"{path} is not readable as Parquet ({error}); fetch it again") from error
+            raise UnreadableFileError(f"{path} is not readable as Parquet ({error}); fetch it again") from error
         yield Row(f"row {number + 1}", None, fault=f"the file is damaged from here on ({error})")
 
 

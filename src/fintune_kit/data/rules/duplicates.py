@@ -1,65 +1,80 @@
-"""Rows that say what another row already says, and rows that contradict each other.
+"""Rows that repeat another row, and rows that contradict another one.
 
 Two prompts of the same task are near-duplicates where their words are the same (URL, case, punctuation and encoding
-aside; see `words`), or where they make one statement (see `twins`); and their answers agree. Prompts that are equal
-with short answers that differ contradict each other.
+aside: see `words`), or where they make one statement (see `near_duplicates`); and their answers agree. Rows contradict
+each other where their prompts are equal and their answers are short and differ.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 
-from fintune_kit.data.corpus import Candidate
+from fintune_kit.conversations import Conversation
+from fintune_kit.data.corpus import Findings
+from fintune_kit.data.rules.near_duplicates import SHORT_ANSWER_WORDS, answer_words, answers_agree, changes_of
 from fintune_kit.data.rules.prompts import Prompts
-from fintune_kit.data.rules.statements import SHORT_ANSWER_WORDS, answer_words, answers_agree, changes_of
 
 
-def near_duplicate(candidates: Sequence[Candidate], prompts: Prompts) -> dict[int, str]:
-    """Positions of rows that say what an earlier row says, which stays."""
-    answers = [answer_words(candidate) for candidate in candidates]
-    keeper: dict[int, int] = {}
-    findings: dict[int, str] = {}
+def exact_duplicate(conversations: Sequence[Conversation], kept: Sequence[int]) -> Findings:
+    """Rows with the same messages as an earlier row."""
+    first: dict[tuple[str, ...], str] = {}
+    findings = {}
+    for index in kept:
+        conversation = conversations[index]
+        key = tuple(text for message in conversation.messages for text in (message["role"], message["content"]))
+        if key in first:
+            findings[index] = f"the same messages as {first[key]}"
+        else:
+            first[key] = conversation.row_id
+    return findings
+
+
+def near_duplicate(conversations: Sequence[Conversation], kept: Sequence[int], prompts: Prompts) -> Findings:
+    """Rows that say what an earlier row says, which stays."""
+    answers = {index: answer_words(conversations[index]) for index in kept}
+    original: dict[int, int] = {}
+    findings: Findings = {}
     seen: dict[tuple[str, int], list[int]] = defaultdict(list)
-    partners = _partners(prompts)
-    for place, candidate in enumerate(candidates):
-        same_prompt = seen[candidate.system, prompts.keys[place]] if prompts.keys[place] else []
-        equal = next((other for other in same_prompt if answers_agree(answers[other], answers[place])), None)
+    earlier = _earlier_neighbours(prompts, answers)
+    for index, words in answers.items():
+        key = prompts.keys[index]
+        same_prompt = seen[conversations[index].system, key] if key else []
+        equal = next((other for other in same_prompt if answers_agree(answers[other], words)), None)
         if equal is not None:
-            keeper[place] = equal
-            findings[place] = f"the same words as {candidates[equal].row_id}"
+            original[index] = equal
+            findings[index] = f"the same words as {conversations[equal].row_id}"
             continue
-        for partner in dict.fromkeys(keeper.get(other, other) for other in partners[place]):
-            changes = changes_of(candidates, prompts, answers, partner, place)
+        for other in dict.fromkeys(original.get(other, other) for other in earlier[index]):
+            changes = changes_of(conversations, prompts, answers, other, index)
             if changes is not None:
-                keeper[place] = partner
-                findings[place] = f"{candidates[partner].row_id} but for {_in_words(changes)}"
+                original[index] = other
+                findings[index] = f"{conversations[other].row_id} but for {_in_words(changes)}"
                 break
         else:
-            same_prompt.append(place)
+            same_prompt.append(index)
     return findings
 
 
-def conflicting_answers(candidates: Sequence[Candidate], prompts: Prompts) -> dict[int, str]:
-    """Positions of rows whose prompt another row answers with another label, figure or few words: none is trusted."""
+def conflicting_answers(conversations: Sequence[Conversation], kept: Sequence[int], prompts: Prompts) -> Findings:
+    """Rows whose prompt another row answers with another label, figure or few words: neither is trusted."""
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for position, candidate in enumerate(candidates):
-        key = prompts.keys[prompts.row_ids[candidate.row_id]]
-        if key:
-            groups[candidate.system, key].append(position)
+    for index in kept:
+        if (key := prompts.keys[index]) and len(answer_words(conversations[index])) <= SHORT_ANSWER_WORDS:
+            groups[conversations[index].system, key].append(index)
     findings = {}
-    for positions in groups.values():
-        short = [p for p in positions if len(answer_words(candidates[p])) <= SHORT_ANSWER_WORDS]
-        for position in short if len(short) > 1 else []:
-            other = next(p for p in short if p != position)
-            mine, theirs = (candidates[p].answer.strip()[:40] for p in (position, other))
-            findings[position] = f"answers {mine!r} where {candidates[other].row_id} answers {theirs!r}"
+    for indices in groups.values():
+        for index in indices if len(indices) > 1 else []:
+            other = next(i for i in indices if i != index)
+            mine, theirs = (conversations[i].answer.strip()[:40] for i in (index, other))
+            findings[index] = f"answers {mine!r} where {conversations[other].row_id} answers {theirs!r}"
     return findings
 
 
-def _partners(prompts: Prompts) -> dict[int, list[int]]:
-    partners: dict[int, list[int]] = defaultdict(list)
+def _earlier_neighbours(prompts: Prompts, kept: dict[int, list[str]]) -> dict[int, list[int]]:
+    earlier: dict[int, list[int]] = defaultdict(list)
     for first, second in zip(prompts.neighbours.first.tolist(), prompts.neighbours.second.tolist(), strict=True):
-        partners[second].append(first)
-    return partners
+        if first in kept and second in kept:
+            earlier[second].append(first)
+    return earlier
 
 
 def _in_words(changes: Sequence[tuple[str, str]]) -> str:

@@ -1,24 +1,27 @@
 """Pairs of texts that share most of what is particular to them, found without comparing all with all.
 
-A text's features are its words and word pairs, without those that so many texts hold that they are the wording of a
-prompt and not of a statement. MinHash (Broder 1997) from `rensa` sums features up in 126 numbers, of which two texts
-have in common as large a share as of their features; 42 bands of 3 numbers bring texts together that share a whole band
-(Leskovec et al., Mining of Massive Datasets, 3.4): 99.6 % of pairs with a similarity of 0.5, 94 % at 0.4, 29 % at 0.2.
+The features of a text are its words and word pairs. Those that very many texts hold are left out: they are the wording
+of a prompt and not part of a statement. MinHash (Broder 1997, from `rensa`) turns the features into 126 numbers. Two
+texts have as large a share of these numbers in common as of their features. The numbers form 42 bands of 3, and texts
+are compared that share a whole band (Leskovec et al., Mining of Massive Datasets, 3.4). This finds 99.6 % of the pairs
+with a similarity of 0.5, 94 % at 0.4 and 29 % at 0.2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from fintune_kit.data.rules.words import Words, mix
 
 PERMUTATIONS = 126
 ROWS_PER_BAND = 3
 WINDOW = 8
-"""Texts in one bucket are paired with so many that follow them: a bucket of thousands stays linear."""
-_SEED = 20240405  # of the hash functions: fixed, so that what is a neighbour does not depend on a recipe's seed
+"""Each text of a bucket is paired with this many that follow it, so a bucket of thousands costs linear time."""
+_SEED = 20240405  # of the hash functions: fixed, so that neighbours do not depend on a recipe's seed
 _DIGEST_CHUNK = 8_192
 
 
@@ -33,19 +36,18 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Wording:
-    """What is particular to each text and what is the wording of prompts.
-
-    `pair_counts` (int64, a word): how often the word and the one after it stand so in all texts; 0 at a text's end.
-    `common`: from which count on that is wording. `own_words` (int64, a text): words that stand in no such pair.
-    """
+    """Which words belong to a text itself, and which to the common wording of prompts."""
 
     pair_counts: NDArray[np.int64]
+    """For each word: how often all texts hold it followed by its next word; 0 at the end of a text."""
     common: int
+    """From this count on, a pair is common wording."""
     own_words: NDArray[np.int64]
+    """For each text: how many of its words are in no pair of common wording."""
 
 
 def find_neighbours(words: Words, *, similarity: float) -> tuple[Neighbours, Wording]:
-    """Pairs with at least the estimated similarity, and what was taken for wording."""
+    """The pairs with at least this estimated similarity, and the common wording."""
     features, offsets, wording = _features(words)
     digests = _digests(features, offsets)
     first, second = _pairs(digests, has_features=np.diff(offsets) > 1)
@@ -61,11 +63,11 @@ def find_neighbours(words: Words, *, similarity: float) -> tuple[Neighbours, Wor
 
 
 def _features(words: Words) -> tuple[NDArray[np.uint64], NDArray[np.int64], Wording]:
-    """Hashes of the words and pairs that are not wording, text after text, with the texts' offsets."""
-    texts = words.text_numbers()
+    """Hashes of the words and pairs that are not common wording, text after text, with the texts' offsets."""
+    texts, count = words.text_indices(), int(np.count_nonzero(words.lengths()))
     _, (pairs, within) = words.grams(2)
-    common_words = _counts(words.hashes) > max(20, len(words) // 100)
-    common = max(8, len(words) // 1000) + 1
+    common_words = _counts(words.hashes) > max(20, count // 100)
+    common = max(8, count // 1000) + 1
     pair_counts = np.zeros(len(pairs), np.int64)
     pair_counts[within] = _counts(pairs[within])
     common_pairs = pair_counts >= common
@@ -81,7 +83,7 @@ def _features(words: Words) -> tuple[NDArray[np.uint64], NDArray[np.int64], Word
 
 
 def _counts(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """How often each hash stands among all."""
+    """How often each hash occurs."""
     _, codes, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     return counts[codes]
 
@@ -120,17 +122,10 @@ def _pairs(
     return codes // max(len(digests), 1), codes % max(len(digests), 1)
 
 
-def connected(pairs: Iterable[tuple[int, int]], *, count: int) -> list[int]:
-    """Of each of `count` things, the smallest number among those that pairs connect it with."""
-    root = list(range(count))
-
-    def find(thing: int) -> int:
-        while root[thing] != thing:
-            root[thing] = root[root[thing]]
-            thing = root[thing]
-        return thing
-
-    for one, other in pairs:
-        low, high = sorted((find(one), find(other)))
-        root[high] = low
-    return [find(thing) for thing in range(count)]
+def smallest_connected(pairs: Sequence[tuple[int, int]], *, count: int) -> list[int]:
+    """For each index below `count`, the smallest index that pairs connect it with."""
+    ends = np.array(pairs, np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends), np.bool_), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
+    _, smallest = np.unique(component, return_index=True)
+    return smallest[component].tolist()

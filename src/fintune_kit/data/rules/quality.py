@@ -1,38 +1,17 @@
-"""The rules that one row is judged by, each a small function from candidates to findings.
+"""The rules that judge a conversation by itself. Each says what is wrong with it, or None.
 
-A finding is the position of a candidate that breaks the rule, and what was found in it. `RULES` is the fixed order of
-all rules of the stage with what each refuses: those of reading, of pairs of rows (`duplicates`), of relevance
-(`finance`), of hold-out texts (`contamination`) and of selection included; a rule sees only what the ones before it let
-pass.
+`cut_off` also looks at the other answers of the same task and origin, and `over_length` measures many at once: these
+two give findings for the whole corpus.
 """
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.data.corpus import Candidate
-
-RULES = {
-    "unreadable": "a line or row that cannot be read",
-    "unmapped": "columns that no layout fits",
-    "not_text": "a cell that holds no text",
-    "roles": "turns that do not alternate, or no answer at the end",
-    "missing_or_empty": "no prompt or no answer",
-    "answer_equals_prompt": "an answer that repeats the question",
-    "cut_off": "an answer that stops in the middle of a sentence",
-    "refusal": "an assistant's refusal instead of an answer",
-    "over_length": "more tokens than fit; never cut",
-    "exact_duplicate": "the same messages as an earlier row",
-    "near_duplicate": "what an earlier row says, but for URL, case, punctuation, encoding or a word",
-    "conflicting_answers": "a prompt that other rows answer otherwise",
-    "not_finance": "an open question that is not about finance",
-    "contamination": "a text that is held out for evaluation",
-    "not_selected": "passes, but others of its kind were better",
-}
-
-Findings = dict[int, str]
+from fintune_kit.conversations import Conversation
+from fintune_kit.data.corpus import Findings
 
 _WORD = re.compile(r"[^\W_]+")
 _REFUSAL = re.compile(
@@ -55,109 +34,95 @@ _ITEM = re.compile(r"\s*(?:[-*•|#>]|\d+[.)]|[A-Za-z][.)]\s|[^\n]{0,60}:\s)")
 _SENTENCE = re.compile(r"[A-Z][^.!?:;]+\b(?:is|are|was|were|has|have|had|can|will|does|do|did|means)\b[^.!?:;]{12,}$")
 LONG_ANSWER_WORDS = 12
 """Shorter answers are names, figures and titles, which end without a full stop."""
-NEIGHBOURS_WHOLE = 0.9
-"""Of the long answers of its task and origin, so many must end as sentences for one that does not to be suspect."""
+MIN_WHOLE_SHARE = 0.9
+"""An answer without an end is suspect only where this share of the long answers of its task and origin has one."""
 
 
-def missing_or_empty(candidates: Sequence[Candidate]) -> Findings:
-    """Answers without a letter or figure in them. (Missing cells are found when the row is mapped.)"""
-    return {
-        position: f"the answer {candidate.answer.strip()[:20]!r} holds no letter and no figure"
-        for position, candidate in enumerate(candidates)
-        if not any(map(str.isalnum, candidate.answer))
-    }
+def missing_or_empty(conversation: Conversation) -> str | None:
+    """An answer without a letter or a figure. (Missing cells are found when the row is converted.)"""
+    if any(map(str.isalnum, conversation.answer)):
+        return None
+    return f"the answer {conversation.answer.strip()[:20]!r} holds no letter and no figure"
 
 
-def answer_equals_prompt(candidates: Sequence[Candidate]) -> Findings:
-    """Answers whose words are those of the question that they answer (with or without a label such as `Question:`)."""
-    findings = {}
-    for position, candidate in enumerate(candidates):
-        question, answer = candidate.messages[-2]["content"], candidate.answer
-        if abs(len(question) - len(answer)) > len(answer) // 4 + 40:
-            continue
-        words = _WORD.findall(answer.lower())
-        if words in [_WORD.findall(part.lower()) for part in (question, question.partition(":")[2])]:
-            findings[position] = "the answer repeats the question"
-    return findings
+def answer_equals_prompt(conversation: Conversation) -> str | None:
+    """An answer that has the words of its question (with or without a label such as `Question:`)."""
+    question, answer = conversation.question, conversation.answer
+    if abs(len(question) - len(answer)) > len(answer) // 4 + 40:
+        return None
+    words = _WORD.findall(answer.lower())
+    repeats = words in [_WORD.findall(part.lower()) for part in (question, question.partition(":")[2])]
+    return "the answer repeats the question" if repeats else None
 
 
-def cut_off(candidates: Sequence[Candidate]) -> Findings:
-    """Long answers that stop on a word that needs another, or whose last sentence has no end though the ones before it
-    do and the answers of the same task and origin do."""
-    long = [p for p, c in enumerate(candidates) if c.answer.count(" ") >= LONG_ANSWER_WORDS - 1]
-    open_ended = {position for position in long if not _ends_whole(candidates[position].answer)}
+def refusal(conversation: Conversation) -> str | None:
+    """An answer that begins with the boilerplate of an assistant that does not answer."""
+    found = _REFUSAL.search(conversation.answer[:200].replace("’", "'").lstrip())
+    return f"says {found[0][:60]!r}" if found else None
+
+
+ONE_BY_ONE: dict[str, Callable[[Conversation], str | None]] = {
+    "missing_or_empty": missing_or_empty,
+    "answer_equals_prompt": answer_equals_prompt,
+    "refusal": refusal,
+}
+"""The rules that need nothing but one conversation."""
+
+
+def cut_off(conversations: Sequence[Conversation], origins: Sequence[str], kept: Sequence[int]) -> Findings:
+    """Long answers that stop in the middle of a sentence.
+
+    Either the last word needs another one. Or the last sentence has no end, although the sentences before it and the
+    other answers of the same task and origin have one.
+    """
+    long = [i for i in kept if conversations[i].answer.count(" ") >= LONG_ANSWER_WORDS - 1]
+    open_ended = {i for i in long if not _ends_whole(conversations[i].answer)}
     kin: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for position in long:
-        kin[candidates[position].task_type, candidates[position].origin].append(position)
+    for index in long:
+        kin[conversations[index].task_type, origins[index]].append(index)
     findings = {}
-    for positions in kin.values():
-        suspects = open_ended.intersection(positions)
-        others_whole = 1 - (len(suspects) - 1) / max(1, len(positions) - 1)
-        for position in suspects:
-            ending = candidates[position].answer.rstrip()
+    for indices in kin.values():
+        suspects = open_ended.intersection(indices)
+        others_whole = 1 - (len(suspects) - 1) / max(1, len(indices) - 1)
+        for index in suspects:
+            ending = conversations[index].answer.rstrip()
             is_sentence = _SENTENCE_BEFORE.search(ending) or (_SENTENCE.match(ending) and "\n" not in ending)
-            stops_in_sentence = others_whole >= NEIGHBOURS_WHOLE and is_sentence
-            if stops_in_sentence or _DANGLING.search(ending):
-                findings[position] = f"ends with {ending[-30:]!r}"
+            if (others_whole >= MIN_WHOLE_SHARE and is_sentence) or _DANGLING.search(ending):
+                findings[index] = f"ends with {ending[-30:]!r}"
     return findings
 
 
 def _ends_whole(answer: str) -> bool:
-    """Whether an answer ends as a sentence does, or as what needs no end: a list, a table, a poem, hashtags."""
+    """Whether an answer ends as a sentence does, or as a text that needs no end: a list, a table, a poem, hashtags."""
     lines = answer.rstrip().split("\n")
     if _WHOLE.search(lines[-1]) or _ITEM.match(lines[-1]):
         return True
     return len(lines) > 1 and (lines[-1].count(" ") < 6 or not _WHOLE.search(lines[-2].rstrip() or "."))
 
 
-def refusal(candidates: Sequence[Candidate]) -> Findings:
-    """Answers that begin with the boilerplate of an assistant that does not answer."""
-    findings = {}
-    for position, candidate in enumerate(candidates):
-        if found := _REFUSAL.search(candidate.answer[:200].replace("’", "'").lstrip()):
-            findings[position] = f"says {found[0][:60]!r}"
-    return findings
+def over_length(
+    conversations: Sequence[Conversation], kept: Sequence[int], *, encoder: ChatEncoder, max_length: int
+) -> Findings:
+    """Conversations of more than `max_length` tokens.
 
-
-def over_length(candidates: Sequence[Candidate], *, encoder: ChatEncoder, max_length: int) -> Findings:
-    """Conversations of more tokens than fit. Only those are encoded whose bytes could be so many tokens: a byte-level
-    tokenizer never writes more tokens than there are bytes."""
-    long = [p for p, candidate in enumerate(candidates) if _most_tokens(candidate) > max_length]
-    lengths = encoder.lengths([candidates[position].messages for position in long]) if long else ()
+    A byte-level tokenizer never writes more tokens than a text has bytes, so only those with enough bytes are encoded.
+    """
+    long = [index for index in kept if _max_tokens(conversations[index]) > max_length]
+    lengths = encoder.lengths([conversations[index].messages for index in long]) if long else ()
     return {
-        position: f"{length:,} tokens, expected at most {max_length:,}"
-        for position, length in zip(long, map(int, lengths), strict=True)
+        index: f"{length:,} tokens, expected at most {max_length:,}"
+        for index, length in zip(long, map(int, lengths), strict=True)
         if length > max_length
     }
 
 
-def _most_tokens(candidate: Candidate) -> int:
-    """An upper bound of a conversation's tokens; the template adds a few a message, and a system message of its own."""
-    return 128 + sum(16 + _most_bytes(message["content"]) for message in candidate.messages)
+def _max_tokens(conversation: Conversation) -> int:
+    """An upper bound of a conversation's tokens. The template adds a few a message, and its own system message."""
+    return 128 + sum(16 + _max_bytes(message["content"]) for message in conversation.messages)
 
 
-def _most_bytes(text: str) -> int:
+def _max_bytes(text: str) -> int:
     if text.isascii():
         return len(text)
     # a tokenizer may normalize first (NFC), which makes at most three characters of one
     return len(text.encode()) * (1 if unicodedata.is_normalized("NFC", text) else 3)
-
-
-def exact_duplicate(candidates: Sequence[Candidate]) -> Findings:
-    """The same messages as an earlier row."""
-    first: dict[tuple[str, ...], str] = {}
-    findings = {}
-    for position, candidate in enumerate(candidates):
-        key = tuple(text for message in candidate.messages for text in (message["role"], message["content"]))
-        if key in first:
-            findings[position] = f"the same messages as {first[key]}"
-        else:
-            first[key] = candidate.row_id
-    return findings
-
-
-def refused_by_rule(rules: Sequence[str]) -> dict[str, int]:
-    """Counts by rule, in the rules' order, with a zero for those that refused nothing."""
-    counts = Counter(rules)
-    assert set(counts) <= set(RULES), set(counts) - set(RULES)
-    return {rule: counts[rule] for rule in RULES}

@@ -1,6 +1,6 @@
-"""Words that the stage knows: terms of finance, strong and weak, and words that make one statement into another.
+"""The words that the rules know: terms of finance, strong and weak, and words that change what a statement says.
 
-Terms stand in the singular and in small letters, as `finance` and `duplicates` compare them.
+Terms are in the singular and in small letters, as `finance` and `near_duplicates` compare them.
 """
 
 
@@ -26,7 +26,7 @@ STRONG = _words("""
     stagflation stockbroker stockholder subprime swap tariff tax taxable taxation taxes taxpayer ticker tranche
     treasuries treasury underwriter underwriting usury valuation var vat volatility wage wealth xbrl yen yuan
 """)
-"""Words that are seldom used but of finance."""
+"""Words that are seldom used outside finance."""
 
 WEAK = _words("""
     account acquisition allowance amount annual audit balance bank bill billion bond bonus borrow business buy
@@ -40,7 +40,7 @@ WEAK = _words("""
     share shop short spend spending startup statement stock subsidiary supplier supply surplus trade trader
     trading transaction transfer trust unemployment value venture withdraw withdrawal yield
 """)
-"""Words of finance that also have another meaning: the bank of a river, a share in the work."""
+"""Words of finance that have another meaning too: the bank of a river, a share in the work."""
 
 _PHRASES = """
     10 k, 10 q, annual report, balance sheet, bank account, bank statement, basis point, bear market, black
@@ -57,7 +57,7 @@ _PHRASES = """
 """
 
 PHRASES = frozenset(tuple(phrase.split()) for phrase in _PHRASES.split(","))
-"""Two words that are as good as a strong one."""
+"""Pairs of words that count as a strong one."""
 
 _CONTRASTS = """
     constant down flat steady unchanged up;
@@ -96,7 +96,7 @@ _CONTRASTS = """
     palladium palmolein pepper platinum rubber silver soyabean soybean sugar turmeric wheat zinc;
     with without;
     can cannot;
-    borrower buyer lender seller;;
+    borrower buyer lender seller;
     day days month months quarter quarters week weeks year years;
     country company market stock sector global;
     hour hours minute minutes;
@@ -106,7 +106,7 @@ _CONTRASTS = """
 """
 
 CONTRASTS = [_words(group) for group in _CONTRASTS.split(";")]
-"""Words of one group exclude each other: where one stands for another, the statement is another one."""
+"""The words of one group exclude each other: a statement with one of them replaced by another says something else."""
 
 NUMBERS = _words("""
     one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
@@ -117,6 +117,6 @@ FUNCTION_WORDS = _words("""
     a an and are as at be but by for from had has have he her his how i if in is it its more most my no not of on or our
     she so that the their there these they this to was we were what when which who will with you your s t
 """)
-"""Words that stand beside any other."""
+"""Words that can stand beside any other."""
 
 NEGATIONS = _words("cannot neither never no nor not without")

@@ -1,9 +1,9 @@
-"""Texts as the words that survive damage: letters and figures without case and URLs, as one flat array of numbers.
+"""Texts as words that survive damage: letters and figures without case and URLs, in one flat array of numbers.
 
     "Buy $ABC now!  https://t.co/x"   ->  buy abc now   ->  [0x51.., 0x8e.., 0x33..]
 
 Two texts with the same words are the same but for URL, case, punctuation and characters that an encoding may damage
-(`Sepp+ñl+ñ`, `SeppÃ¤lÃ¤` and `Seppälä` all read `sepp l`). A text in another script is read letter by letter.
+(`Sepp+ñl+ñ`, `SeppÃ¤lÃ¤` and `Seppälä` all become `sepp l`). In a text in another script, each letter is a word.
 """
 
 import hashlib
@@ -26,17 +26,16 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio (Steele et a
 
 @dataclass(frozen=True)
 class Words:
-    """Words of many texts end to end: text i is `codes[offsets[i]:offsets[i + 1]]`.
-
-    `codes` (int32) number the words of `vocabulary`; `hashes` (uint64, as long as `codes`) depend on the word alone and
-    so agree between collections; `is_name` (bool, a word) marks words that rarely stand in small letters.
-    """
+    """The words of many texts end to end: those of text i are `codes[offsets[i]:offsets[i + 1]]`."""
 
     codes: NDArray[np.int32]
+    """Indices in `vocabulary`."""
     hashes: NDArray[np.uint64]
+    """As long as `codes`. A hash depends on the word alone, so hashes of two collections can be compared."""
     offsets: NDArray[np.int64]
     vocabulary: list[str]
     is_name: NDArray[np.bool_]
+    """For each word of the vocabulary: whether it is rarely written in small letters."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -49,20 +48,20 @@ class Words:
         """Words of each text."""
         return np.diff(self.offsets)
 
-    def text_numbers(self) -> NDArray[np.int64]:
-        """Of each word, the number of the text that it stands in."""
+    def text_indices(self) -> NDArray[np.int64]:
+        """For each word, the index of its text."""
         return np.repeat(np.arange(len(self)), self.lengths())
 
     def keys(self) -> NDArray[np.uint64]:
-        """A hash of each text's words in their order: equal for texts that differ in damage only; 0 without words."""
-        places = np.arange(len(self.hashes)) - np.repeat(self.offsets[:-1], self.lengths())
-        mixed = mix(self.hashes + (places.astype(np.uint64) + np.uint64(1)) * _MIX)
+        """A hash of each text's words in their order: equal for texts that differ in damage only, 0 without words."""
+        within = np.arange(len(self.hashes)) - np.repeat(self.offsets[:-1], self.lengths())
+        mixed = mix(self.hashes + (within.astype(np.uint64) + np.uint64(1)) * _MIX)
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
         return sums[self.offsets[1:]] - sums[self.offsets[:-1]]
 
     def grams(self, up_to: int) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.bool_]]]:
-        """For runs of 1, 2, ... `up_to` words: a hash (uint64) of the run that begins at each word, and whether that
-        run ends within its text (bool); both as long as `codes`."""
+        """For runs of 1, 2, ... `up_to` words: a hash of the run that begins at each word (uint64), and whether the run
+        ends within its text (bool). Both are as long as `codes`."""
         gram = np.zeros(len(self.hashes), np.uint64)
         left = np.repeat(self.offsets[1:], self.lengths()) - np.arange(len(self.hashes))
         for size in range(1, up_to + 1):
@@ -78,11 +77,11 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def words_of(texts: Sequence[str], *, joined: bool = False) -> Words:
-    """Splits many texts at once, in Arrow.
+    """Divides many texts into words at once, in Arrow.
 
     Args:
-        joined: punctuation inside a word joins its parts (`U.S.` reads `us`, as it does once the points are lost)
-            instead of dividing them.
+        joined: punctuation inside a word joins its parts instead of dividing them. `U.S.` is then `us`, as in a text
+            that has lost its points.
     """
     parts, lengths = [pa.array([], pa.string())], [np.zeros(1, np.int64)]
     for start in range(0, len(texts), _CHUNK):
@@ -91,13 +90,13 @@ def words_of(texts: Sequence[str], *, joined: bool = False) -> Words:
         lengths.append(counts)
     encoded = pa.chunked_array(parts).combine_chunks().dictionary_encode()
     written = encoded.dictionary.to_pylist()
-    numbers: dict[str, int] = {}
-    by_written = np.array([numbers.setdefault(word.lower(), len(numbers)) for word in written], np.int32)
-    by_number = np.array([_hash(word) for word in numbers], np.uint64)
+    vocabulary: dict[str, int] = {}
+    by_written = np.array([vocabulary.setdefault(word.lower(), len(vocabulary)) for word in written], np.int32)
+    by_code = np.array([_hash(word) for word in vocabulary], np.uint64)
     indices = encoded.indices.to_numpy()
     codes = by_written[indices]
     is_name = _names(written, by_written, np.bincount(indices, minlength=len(written)))
-    return Words(codes, by_number[codes], np.cumsum(np.concatenate(lengths)), list(numbers), is_name)
+    return Words(codes, by_code[codes], np.cumsum(np.concatenate(lengths)), list(vocabulary), is_name)
 
 
 def _names(written: list[str], by_written: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -108,28 +107,30 @@ def _names(written: list[str], by_written: NDArray[np.int32], counts: NDArray[np
 
 
 def written_words(text: str) -> list[str]:
-    """The words of one text as they are written, in the places that `words_of` gives them."""
+    """The words of one text as they are written, in the order of `words_of`."""
     return re.findall("[A-Za-z0-9]+", without_urls(text))
 
 
 def without_urls(text: str) -> str:
-    """One text as `words_of` sees it before it divides it: without links and entities."""
+    """One text without links and entities, as `words_of` divides it."""
     return re.sub(_ENTITY, " ", re.sub(URL, " ", _in_ascii(text)))
 
 
 def _in_ascii(text: str) -> str:
-    """A text in another script with each letter as a word of its own; any other text as it is."""
+    """A text in another script with each letter as a word of its own; any other text unchanged."""
     if text.isascii() or len(text.encode("utf-8", "replace")) < 1.5 * len(text):
-        return text  # few characters of two bytes and more: no other script
+        return text  # few characters have two bytes or more, so it is Latin script
     letters = _LETTER.findall(text)
     if 2 * sum(letter.isascii() for letter in letters) >= len(letters):
         return text
     return " ".join(word if word.isascii() else f"u{ord(word.lower()[0]):x}" for word in _FOREIGN.findall(text))
 
 
-def squashed(texts: Sequence[str]) -> list[str]:
-    """Each text's letters and figures without anything between them but decimal points: `U.S. up 5.1 %` and
-    `us, up 5.1%` both read `usup5.1`."""
+def letters_only(texts: Sequence[str]) -> list[str]:
+    """Each text's letters and figures, with nothing between them except decimal points.
+
+    `U.S. up 5.1 %` and `us, up 5.1%` both become `usup5.1`.
+    """
     plain = pc.utf8_lower(_without_urls([_in_ascii(text) for text in texts]))
     plain = pc.replace_substring_regex(plain, "[^a-z0-9.]+", "")
     plain = pc.replace_substring_regex(plain, r"(^|[^0-9])\.+", r"\1")

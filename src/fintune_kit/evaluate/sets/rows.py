@@ -17,7 +17,7 @@ from typing import Any
 
 from fintune_kit.conversations import Message, fold_label
 from fintune_kit.data.read.files import FORMATS, format_of, read_rows
-from fintune_kit.data.read.lines import UnreadableFile
+from fintune_kit.data.read.lines import UnreadableFileError
 from fintune_kit.errors import UserError
 from fintune_kit.evaluate.sets.benchmarks import Benchmark
 from fintune_kit.evaluate.tasks import Question
@@ -54,11 +54,11 @@ def file_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
         raise UserError(f"{path} has no known ending; expected one of {', '.join(FORMATS)} (or with .gz): rename it")
     try:
         rows = list(read_rows(path))
-    except (UnreadableFile, OSError) as error:
+    except (UnreadableFileError, OSError) as error:
         raise UserError(f"task file cannot be read: {error}") from error
     found = []
     for row in rows:
-        place = f"{path}, {row.place}"
+        place = f"{path}, {row.location}"
         if row.values is None:
             raise UserError(f"{place}: found {row.fault}, expected a row with text and target: mend or drop the line")
         found.append((place, row.values))
