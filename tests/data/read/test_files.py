@@ -1,6 +1,7 @@
 """Damaged files lose the damaged row, never the file; and each loss is named with its line."""
 
 import gzip
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -144,5 +145,42 @@ def test_two_compressed_members_are_one_file(tmp_path: Path):
     assert values(written(tmp_path, "a.jsonl.gz", both)) == [{"a": 1}, {"a": 2}]
 
 
-def test_a_file_that_is_not_compressed_says_so(tmp_path: Path):
-    assert "damaged" in faults(written(tmp_path, "a.jsonl.gz", b"hello"))[0][1]
+def test_the_content_and_not_the_name_says_whether_a_file_is_compressed(tmp_path: Path):
+    assert values(written(tmp_path, "a.jsonl", gzip.compress(b'{"a": 1}\n'))) == [{"a": 1}]
+    assert values(written(tmp_path, "b.jsonl.gz", b'{"a": 1}\n')) == [{"a": 1}]
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "c.json")
+    assert values(tmp_path / "c.json") == [{"a": 1}]
+
+
+@pytest.mark.parametrize(("head", "name"), [(b"PK\x03\x04", "a zip archive"), (b"\x28\xb5\x2f\xfd", "Zstandard")])
+def test_a_file_that_must_be_unpacked_first_says_so(tmp_path: Path, head: bytes, name: str):
+    with pytest.raises(UnreadableFileError, match=f"is {name}, expected .jsonl or gzip: unpack it"):
+        list(read_rows(written(tmp_path, "a.jsonl", head + b"\x00" * 50)))
+
+
+def test_ndjson_is_json_lines(tmp_path: Path):
+    assert format_of(Path("rows.ndjson.gz")) == ".ndjson"
+    assert values(written(tmp_path, "a.ndjson", b'{"a": 1}\n{"a": 2}\n')) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_bare_list_of_turns_is_one_row(tmp_path: Path):
+    turns = b'[{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]'
+    expected = [{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}]
+    assert values(written(tmp_path, "a.jsonl", turns + b"\n")) == expected
+    assert values(written(tmp_path, "b.json", turns)) == expected
+    assert values(written(tmp_path, "c.json", b"[" + turns + b", " + turns + b"]")) == expected * 2
+
+
+def test_class_numbers_are_read_as_the_names_in_the_metadata(tmp_path: Path):
+    features = {
+        "text": {"dtype": "string", "_type": "Value"},
+        "label": {"names": ["bad", "good"], "_type": "ClassLabel"},
+    }
+    schema = pa.schema([("text", pa.string()), ("label", pa.float64())])
+    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    table = pa.table({"text": list("abcde"), "label": [0.0, 1.0, None, -1.0, 7.0]}, schema=schema)
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.OSFile(str(tmp_path / "b.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        writer.write_table(table)
+    for name in ("a.parquet", "b.arrow"):
+        assert [row["label"] for row in values(tmp_path / name)] == ["bad", "good", None, None, 7.0]

@@ -1,9 +1,11 @@
-"""What a user may write after --source."""
+"""The spellings after --source, and the files that are read."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fintune_kit.data.read.hub import open_hub
 from fintune_kit.data.read.sources import parse_sources, read_source
 from fintune_kit.errors import MissingInputError, UserError
 
@@ -84,3 +86,62 @@ def test_a_hub_dataset_without_a_connection_is_one_sentence():
         list(read_source(source))
     assert "\n" not in str(error.value)
     assert "expected a public dataset" in str(error.value)
+
+
+def files_of(folder: Path) -> list[tuple[str, int]]:
+    return [(file.name, len(file.rows)) for source in parse_sources([str(folder)]) for file in read_source(source)]
+
+
+def test_of_a_folder_only_the_rows_to_train_on_are_read(tmp_path: Path):
+    folder = tmp_path / "set"
+    for name in ("train.jsonl", "valid.jsonl", "data/test-00000.jsonl", "latest.jsonl"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('{"q": 1}\n')
+    assert files_of(folder) == [
+        ("set/data/test-00000.jsonl", 0),
+        ("set/latest.jsonl", 1),
+        ("set/train.jsonl", 1),
+        ("set/valid.jsonl", 0),
+    ]
+    left_out = next(file for file in read_source(parse_sources([str(folder)])[0]) if file.name == "set/valid.jsonl")
+    assert "it is for evaluation" in str(left_out.fault)
+
+
+def test_a_folder_with_nothing_but_evaluation_files_is_read(tmp_path: Path):
+    (tmp_path / "test.jsonl").write_text('{"q": 1}\n')
+    assert [rows for _, rows in files_of(tmp_path)] == [1]
+
+
+def test_a_hub_dataset_is_split_as_a_folder_is(monkeypatch: pytest.MonkeyPatch):
+    import datasets
+
+    asked: list[Any] = []
+
+    def load(name: str, config: str | None, *, revision: str | None, streaming: bool) -> Any:
+        asked.append((name, config, revision, streaming))
+        features = datasets.Features(
+            {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+        )
+        rows = datasets.Dataset.from_dict({"text": ["a"], "label": [1]}, features=features)
+        return {"train": rows, "test": rows}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    (source,) = parse_sources(["owner/name:small@v1=5"])
+    train, test = read_source(source)
+    assert asked == [("owner/name", "small", "v1", True)]
+    assert (train.name, [row.values for row in train.rows]) == ("owner/name:small@v1", [{"text": "a", "label": "yes"}])
+    assert (test.name, test.rows) == ("owner/name:small@v1/test", [])
+    assert "it is for evaluation" in str(test.fault)
+
+
+def test_a_hub_dataset_with_several_configs_names_them(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"q": 1}\n')
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: easy\n  data_files: a.jsonl\n- config_name: hard\n  data_files: a.jsonl\n---\n"
+    )
+    with pytest.raises(UserError, match=r"expected one of its configs: write .*:CONFIG") as error:
+        open_hub(str(tmp_path))
+    assert "easy" in str(error.value)
+    assert "hard" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(open_hub(str(tmp_path), config="easy")["train"]) == 1

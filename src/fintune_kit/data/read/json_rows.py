@@ -43,9 +43,16 @@ def _json_row(location: str, text: str, note: str | None = None) -> Row:
 def _row_of(location: str, value: Any, note: str | None = None) -> Row:
     if isinstance(value, dict):
         return Row(location, value, note=note)
+    if isinstance(value, list) and value and all(map(_is_turn, value)):
+        return Row(location, {"messages": value}, note=note)
     kind = {list: "a list", str: "a text", type(None): "null", bool: "a truth value"}.get(type(value), "a number")
     raw = json.dumps(value, ensure_ascii=True)[:MAX_RAW]
     return Row(location, None, fault=f"found {kind}, expected an object with columns", raw=raw)
+
+
+def _is_turn(value: Any) -> bool:
+    """Whether a value is a turn of a conversation, so that a bare list of such is one row."""
+    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -72,6 +79,8 @@ def json_rows(path: Path, stream: io.RawIOBase) -> Iterator[Row]:
         return
     if isinstance(value, dict):
         value = _list_within(path, value)
+    if isinstance(value, list) and value and all(map(_is_turn, value)):
+        value = [value]  # one conversation
     if not isinstance(value, list):
         raise UnreadableFileError(
             f"{path} holds a {type(value).__name__}, expected a list of objects: write one object a line as .jsonl"

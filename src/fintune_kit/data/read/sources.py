@@ -3,9 +3,11 @@
     data.csv            all of it, pooled with the other sources
     data.csv=5000       5,000 of the chosen conversations come from it (all that it has, where it has fewer)
     data.csv*0.3        a weight: what the counts leave is shared in proportion to the weights (unmarked: 1)
-    owner/name@revision a dataset on the hub, at a revision
+    owner/name          a dataset on the hub
+    owner/name:config@revision    one of its configs, at a revision
 
-A path that exists under its whole name is that path, whatever signs it holds.
+A path that exists under its whole name is that path, whatever signs it holds. Of a folder and of a hub dataset, what is
+for evaluation is left out (see `splits`), and each file or split that is left out is announced.
 """
 
 import re
@@ -14,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fintune_kit.data.read.files import FORMATS, format_of, read_rows
-from fintune_kit.data.read.hub import hub_rows
+from fintune_kit.data.read.hub import hub_rows, open_hub
 from fintune_kit.data.read.lines import Row, UnreadableFileError, as_unicode
+from fintune_kit.data.read.splits import left_out
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.workspace import sample_folder, sha256_of
 
 SAMPLE = "sample"
 SAMPLE_FILE = "sujet_sample.csv"
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.-]+)?(@[\w./-]+)?")
 _MARK = re.compile(r"(?P<location>.+?)(?:=(?P<count>[0-9_]+)|\*(?P<weight>[0-9]*\.?[0-9]+))")
 
 
@@ -107,18 +110,39 @@ def read_source(source: Source) -> Iterator[SourceFile]:
         UserError: the folder holds no file of rows, or the hub dataset cannot be loaded.
     """
     if source.is_hub:
-        name, _, revision = source.location.partition("@")
-        yield SourceFile(source, source.name, hub_rows(name, revision=revision or None))
+        yield from _hub_files(source)
         return
     root = Path(source.location)
-    for path in _files_of(root):
-        name = source.name if path == root else as_unicode(f"{source.name}/{path.relative_to(root).as_posix()}")
+    paths = {path.relative_to(root).as_posix(): path for path in _files_of(root)}
+    skipped = left_out(list(paths)) if root.is_dir() else set()
+    for relative, path in paths.items():
+        name = source.name if path == root else as_unicode(f"{source.name}/{relative}")
+        if relative in skipped:
+            yield SourceFile(source, name, [], fault=LEFT_OUT)
+            continue
         try:
             yield SourceFile(source, name, list(read_rows(path)), sha256=sha256_of(path))
         except UnreadableFileError as error:
             yield SourceFile(source, name, [], fault=str(error), sha256=sha256_of(path))
         except OSError as error:
             yield SourceFile(source, name, [], fault=f"{path} cannot be read ({error.strerror or error})")
+
+
+LEFT_OUT = "it is for evaluation, and the source has other rows to train on: name it with --source to read it too"
+"""The fault of a file or split that is left out."""
+
+
+def _hub_files(source: Source) -> Iterator[SourceFile]:
+    address, _, revision = source.location.partition("@")
+    name, _, config = address.partition(":")
+    splits = open_hub(name, config=config or None, revision=revision or None, streaming=True)
+    skipped = left_out(list(splits))
+    for split in splits:
+        file = source.name if len(splits) == len(skipped) + 1 and split not in skipped else f"{source.name}/{split}"
+        if split in skipped:
+            yield SourceFile(source, file, [], fault=LEFT_OUT)
+        else:
+            yield SourceFile(source, file, list(hub_rows(name, splits[split])))
 
 
 def _files_of(root: Path) -> list[Path]:

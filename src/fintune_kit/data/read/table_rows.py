@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fintune_kit.data.read.class_labels import names_in_metadata, with_names
 from fintune_kit.data.read.lines import MAX_LINE, MAX_RAW, Lines, Row, UnreadableFileError, encoding_note, overlong_row
 
 
@@ -58,8 +59,10 @@ def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Ro
         yield Row(f"line {lines.number + 1}", None, fault=lines.broken)
 
 
-def parquet_rows(path: Path) -> Iterator[Row]:
-    """The rows of a Parquet file, gzipped or not. One unreadable row stands for all that follows a damage.
+def parquet_rows(path: Path, *, is_gzip: bool = False) -> Iterator[Row]:
+    """The rows of a Parquet file. Class numbers are read as their names, where the file's metadata holds these.
+
+    One unreadable row stands for all that follows a damage.
 
     Raises:
         UnreadableFileError: no row could be read, or two columns have the same name.
@@ -69,20 +72,41 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 
     number = 0
     try:
-        content = pa.BufferReader(gzip.decompress(path.read_bytes())) if path.name.lower().endswith(".gz") else path
+        content = pa.BufferReader(gzip.decompress(path.read_bytes())) if is_gzip else path
         with pq.ParquetFile(content) as file:
             if repeated := [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]:
                 raise UnreadableFileError(
                     f"{path} names the column {repeated[0]!r} twice; expected each name once: rename one"
                 )
+            names = names_in_metadata(file.schema_arrow.metadata)
             for batch in file.iter_batches(batch_size=4096):
                 for values in _python_rows(batch):
                     number += 1
-                    yield Row(f"row {number}", values)
+                    yield Row(f"row {number}", with_names(values, names) if names else values)
     except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         if number == 0:
             raise UnreadableFileError(f"{path} is not readable as Parquet ({error}); fetch it again") from error
         yield Row(f"row {number + 1}", None, fault=f"the file is damaged from here on ({error})")
+
+
+def arrow_rows(path: Path) -> Iterator[Row]:
+    """The rows of an Arrow file, as `datasets` saves a dataset to disk.
+
+    Raises:
+        UnreadableFileError: it is not an Arrow file.
+    """
+    import pyarrow as pa
+
+    try:
+        with pa.OSFile(str(path)) as file:
+            reader = pa.ipc.open_stream(file)
+            names, number = names_in_metadata(reader.schema.metadata), 0
+            for batch in reader:
+                for values in _python_rows(batch):
+                    number += 1
+                    yield Row(f"row {number}", with_names(values, names) if names else values)
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableFileError(f"{path} is not readable as an Arrow stream ({error}); fetch it again") from error
 
 
 def _python_rows(batch: Any) -> list[dict[str, Any]]:
