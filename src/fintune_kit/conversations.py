@@ -6,13 +6,14 @@ conversations/train.parquet, validation.parquet      a row a conversation
     source           the file or hub dataset that the row came from
     conversation_id  rows of one conversation share it
     row_id           "rows.csv#17", the 17th row of that file
+    context_turns    [1]: message 1 is an answer that is read and not learned; null where all answers are learned
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("conversation_id", pa.string()),
         ("row_id", pa.string()),
+        ("context_turns", pa.list_(pa.int32())),
     ]
 )
 """The columns of both splits."""
@@ -39,10 +41,11 @@ _ROWS_AT_ONCE = 4096
 
 
 class Message(TypedDict):
-    """One turn; `role` is system, user or assistant."""
+    """One turn; `role` is system, user or assistant. An answer of weight 0 is context: it is not supervised."""
 
     role: str
     content: str
+    weight: NotRequired[int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -143,8 +146,21 @@ def fold_label(text: str) -> str:
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
     """Writes a split, a row a conversation, in the columns of `SCHEMA`."""
     rows = list(conversations)
-    columns = {name: [getattr(conversation, name) for conversation in rows] for name in SCHEMA.names}
+    columns: dict[str, Any] = {
+        name: [getattr(conversation, name) for conversation in rows] for name in SCHEMA.names if name != "context_turns"
+    }
+    columns["context_turns"] = [_context_turns(conversation.messages) for conversation in rows]
     pq.write_table(pa.table(columns, schema=SCHEMA), path, compression="zstd")
+
+
+def _context_turns(messages: Sequence[Message]) -> list[int] | None:
+    return [index for index, message in enumerate(messages) if message.get("weight") == 0] or None
+
+
+def _conversation(row: dict[str, Any]) -> Conversation:
+    for index in row.pop("context_turns") or ():
+        row["messages"][index]["weight"] = 0
+    return Conversation(**row)
 
 
 def read_conversations(folder: Path, split: str) -> list[Conversation]:
@@ -170,7 +186,7 @@ def batches_of_conversations(folder: Path, split: str) -> Iterator[list[Conversa
         if missing:
             raise UserError(f"{path} has no column {', '.join(missing)}; run {WRITTEN_BY['conversations']} again")
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=SCHEMA.names):
-            yield [Conversation(**row) for row in batch.to_pylist()]
+            yield [_conversation(row) for row in batch.to_pylist()]
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} could not be read ({str(error).splitlines()[0]}); expected the Parquet file that stage 1 writes: "

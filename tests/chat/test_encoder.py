@@ -177,6 +177,18 @@ def test_every_answer_of_a_conversation_is_supervised_and_nothing_else(encoder):
     assert taught == ["Hi there<|im_end|>", "No.<|im_end|>"]
 
 
+def test_an_answer_of_weight_0_is_context_and_not_supervised(encoder):
+    chat = [
+        HELLO,
+        {**ANSWER, "weight": 0},
+        {"role": "user", "content": "And?"},
+        {"role": "assistant", "content": "No."},
+    ]
+    assert [text for text, supervised in pieces(encoder, chat) if supervised] == ["No.<|im_end|>"]
+    weightless = [{"role": message["role"], "content": message["content"]} for message in chat]
+    assert encoder.encode([chat])[0].tokens.tolist() == encoder.encode([weightless])[0].tokens.tolist()
+
+
 def test_a_token_that_begins_in_the_header_is_not_supervised(encoder):
     taught = [text for text, on in pieces(encoder, [HELLO, {"role": "assistant", "content": "\n\nHi there"}]) if on]
     assert taught == ["Hi there<|im_end|>"]

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fintune_kit.chat.encoder import ChatEncoder
-from fintune_kit.conversations import find_fault
+from fintune_kit.conversations import find_fault, read_conversations
+from fintune_kit.data.report import ten_refused
 from fintune_kit.data.rules.words import words_of
 from fintune_kit.data.stage import Settings, prepare, prepare_conversations, recipe_sources
 from fintune_kit.errors import MissingInputError, UserError
@@ -167,7 +168,8 @@ def test_several_sources_and_layouts_are_announced_and_one_damaged_file_costs_it
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"foo": 1, "bar": 2}\n', r"the columns 'foo', 'bar' fit no known layout; expected .* --map user=foo"),
+        ('{"foo": "What?", "bar": "A fund."}\n', r"'foo', 'bar' fit no known layout; expected .* --map user=foo"),
+        ('{"foo": 1, "bar": 2}\n', r"fit no known layout; expected .*: add a column of questions"),
         ('{"question": 1, "query": 1, "answer": 1}\n', "fit question/answer and query/answer"),
         ("", "is empty; expected rows"),
         ('{"question": "a", "answer": ""}\n', "none of the 1 rows .* became a conversation"),
@@ -181,6 +183,101 @@ def test_a_source_without_a_conversation_is_one_sentence_and_nothing_is_written(
         convert([tmp_path / "rows.jsonl"], tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_what_is_not_used_is_announced_and_reported(tmp_path: Path):
+    rows = [{**row, "source": "web", "empty": None} for row in finance_rows(4)]
+    said: list[str] = []
+    prepare_conversations(
+        sources=[str(written(tmp_path / "rows.jsonl", rows))],
+        out=tmp_path / "out",
+        settings=Settings(examples=9, validation_share=0.1, seed=1, max_length=99),
+        encoder=None,
+        announce=said.append,
+    )
+    assert said == ["rows.jsonl: read as Alpaca: 4 of 4 rows; not used: column 'source'"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["files"][0]["unused_columns"] == {"source": 4}
+
+
+def test_a_file_that_is_no_data_beside_the_data_does_no_harm(tmp_path: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    written(folder / "train.jsonl", finance_rows(5))
+    (folder / "metadata.json").write_text('{"name": "finance-qa", "version": "1.0"}')
+    (folder / "dataset_infos.json").write_text('{"default": {"splits": {"train": 5}}}')
+    report = convert([folder], tmp_path / "out")
+    assert (report["rows_kept"], report["rows_refused"]) == (5, 1)
+    faults = {file["name"]: file["fault"] for file in report["files"]}
+    assert faults["set/train.jsonl"] is None
+    assert "'name', 'version' fit no known layout" in faults["set/metadata.json"]
+    assert "expected a list of objects" in faults["set/dataset_infos.json"]
+
+
+def test_a_context_turn_stays_context_on_disk(tmp_path: Path):
+    turns = [
+        {"role": "user", "content": "What is a bond?"},
+        {"role": "assistant", "content": "A loan.", "weight": 0},
+        {"role": "user", "content": "To whom?"},
+        {"role": "assistant", "content": "To a state."},
+    ]
+    convert([written(tmp_path / "rows.jsonl", [{"messages": turns}, *finance_rows(3)])], tmp_path / "out")
+    kept = [row for split in ("train", "validation") for row in read_conversations(tmp_path / "out", split)]
+    assert turns in [row.messages for row in kept]
+    assert [row.messages for row in kept if any("weight" in message for message in row.messages)] == [turns]
+
+
+POEMS = [{"instruction": f"Write a poem about river number {n}.", "output": f"Water {n}."} for n in range(9)]
+
+
+def test_a_users_own_rows_on_other_subjects_are_kept_unless_finance_only_is_asked_for(tmp_path: Path):
+    source = written(tmp_path / "rows.jsonl", POEMS)
+    assert convert([source], tmp_path / "out")["rows_kept"] == 9
+    with pytest.raises(UserError, match=r"the rule not_finance refused 9 .* leave out --finance-only"):
+        convert([source], tmp_path / "all", finance_only="all")
+
+
+@pytest.mark.parametrize(("asked", "recipe_says", "scope"), [
+    (None, True, "mixed"), (None, False, "none"), (True, False, "all"), (False, True, "none"),
+])  # fmt: skip
+def test_finance_only_is_the_recipes_unless_it_is_given(
+    tmp_path: Path, asked: bool | None, recipe_says: bool, scope: str
+):
+    recipe = replace(smoke(), data=replace(smoke().data, finance_only=recipe_says))
+    source = str(written(tmp_path / "rows.jsonl", finance_rows(9)))
+    report = prepare(recipe, Workspace(tmp_path), sources=[source], finance_only=asked, announce=str)
+    assert report["settings"]["finance_only"] == scope
+
+
+def test_the_report_shows_what_a_user_looks_for(sample: Path):
+    report = json.loads((sample / "report.json").read_text())
+    refused = {step["rule"]: step["refused"] for step in report["funnel"] if step["refused"]}
+    assert {rule: len(rows) for rule, rows in report["rule_examples"].items()} == {
+        rule: min(3, count) for rule, count in refused.items()
+    }
+    newswire = report["by_origin"]["fintune-kit/sample-newswire"]
+    assert newswire["share_kept"] == round(newswire["kept"] / newswire["read"], 4)
+    assert len(report["rows_to_look_at"]) == 10
+    shown = report["rows_to_look_at"][0]
+    assert shown["row"]["user_prompt"] in shown["messages"][-2]["content"]
+    assert {row["split"] for row in report["rows_to_look_at"]} <= {"train", "validation"}
+    assert report["tokens"] is None, "lengths are measured with an encoder only"
+
+
+def test_token_lengths_are_those_of_the_encoder(tmp_path: Path, qwen_tokenizer: Path):
+    encoder = ChatEncoder.load(qwen_tokenizer)
+    report = convert([written(tmp_path / "rows.jsonl", finance_rows(30))], tmp_path / "out", encoder=encoder)
+    lengths = encoder.lengths([row.messages for row in read_conversations(tmp_path / "out", "train")])
+    assert report["tokens"]["measured"] == len(lengths) == 27
+    assert report["tokens"]["p100"] == max(lengths)
+
+
+def test_ten_refused_rows_are_of_ten_rules_where_there_are_ten(sample: Path):
+    shown = ten_refused(sample)
+    rules = {row["rule"] for row in rows_of(sample, "rejected")}
+    assert len(shown) == 10
+    assert {row["rule"] for row in shown} == rules
+    assert len({row["row_id"] for row in shown}) == 10
 
 
 def test_a_missing_source_is_a_missing_input(tmp_path: Path):

@@ -101,16 +101,16 @@ class ChatEncoder:
                 answered = False
                 for message, slot in zip(messages, slots_of(messages), strict=True):
                     layout.add(leads[slot], 0, int(answered))  # a lead begins with the token that closes an answer
-                    answered = message["role"] == "assistant"
+                    answered = _is_supervised(message)
                     self._lay_out(message, slot, layout=layout, pool=pool)
-                layout.add(tail, 0, 1)
+                layout.add(tail, 0, int(answered))
                 layout.end_example()
             yield pool.gather(layout)
 
     def _lay_out(self, message: Message, slot_name: str, *, layout: TextLayout, pool: TextPool) -> None:
         slot = self.template.slots[slot_name]
         content = slot.trim(message["content"])
-        supervised = _ALL if message["role"] == "assistant" else 0
+        supervised = _ALL if _is_supervised(message) else 0
         if pool.splits(slot.header, content):
             layout.add(pool.index_of(slot.header), 0, 0)
             layout.add(pool.index_of(content), 0, supervised)
@@ -132,6 +132,10 @@ class ChatEncoder:
                 expected = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
                 if self.encode([messages])[0].tokens.tolist() != list(expected):
                     raise unknown_template(self.tokenizer, f"its tokens for {messages!r} could not be reproduced")
+
+
+def _is_supervised(message: Message) -> bool:
+    return message["role"] == "assistant" and message.get("weight") != 0
 
 
 def _follows_qwen(description: dict[str, Any]) -> bool:

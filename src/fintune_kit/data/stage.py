@@ -9,10 +9,11 @@
 The stage asserts that rows read = rows in train + validation + rejected.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,9 +33,11 @@ from fintune_kit.data.convert.rows import Converter
 from fintune_kit.data.corpus import Corpus, Findings, Refusal
 from fintune_kit.data.read.sources import Source, parse_sources, read_source
 from fintune_kit.data.rules import duplicates, quality
+from fintune_kit.data.rules.catalogue import RULES
 from fintune_kit.data.rules.contamination import ExcludedTexts, contamination, known_benchmarks, read_excluded
-from fintune_kit.data.rules.finance import finance_weights, not_finance
+from fintune_kit.data.rules.finance import finance_weight, not_finance
 from fintune_kit.data.rules.labels import OPEN, labels_of
+from fintune_kit.data.rules.language import Languages
 from fintune_kit.data.rules.prompts import Prompts, compare_prompts
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Recipe
@@ -56,8 +59,8 @@ class Settings:
     seed: int
     max_length: int
     """Tokens of the longest conversation that is kept."""
-    finance_only: bool = True
-    """Refuse open questions that are not about finance."""
+    finance_only: Literal["mixed", "all", "none"] = "mixed"
+    """Which datasets lose their open questions that are not about finance: those that are known to be mixed, or all."""
     system_prompt: str | None = None
     """Added to rows that have none."""
     mapping: Mapping[str, str] | None = None
@@ -74,6 +77,7 @@ def prepare(
     seed: int | None = None,
     excluded: Sequence[str | Path] = (),
     mapping: Mapping[str, str] | None = None,
+    finance_only: bool | None = None,
     announce: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Stage 1 of a recipe: rows of its sources become `conversations/`. Returns the report that it writes.
@@ -85,6 +89,8 @@ def prepare(
         seed: None takes the recipe's.
         excluded: evaluation files whose texts must not be learned.
         mapping: role to column, where columns are not recognised (see `convert.columns`).
+        finance_only: refuses open questions that are not about finance in all sources (True) or in none (False). None
+            judges only datasets that are known to hold general questions too, if the recipe says so.
         announce: is told how each file was read.
 
     Raises:
@@ -99,7 +105,7 @@ def prepare(
             validation_share=recipe.data.validation_share,
             seed=recipe.seed if seed is None else seed,
             max_length=recipe.pack.max_length,
-            finance_only=recipe.data.finance_only,
+            finance_only=_finance_scope(finance_only, recipe),
             system_prompt=recipe.data.system_prompt,
             mapping=mapping,
         ),
@@ -107,6 +113,12 @@ def prepare(
         excluded=excluded,
         announce=announce,
     )
+
+
+def _finance_scope(asked: bool | None, recipe: Recipe) -> Literal["mixed", "all", "none"]:
+    if asked is None:
+        return "mixed" if recipe.data.finance_only else "none"
+    return "all" if asked else "none"
 
 
 def recipe_sources(recipe: Recipe, workspace: Workspace) -> tuple[str, ...]:
@@ -145,7 +157,7 @@ def prepare_conversations(
     labels = labels_of(corpus.conversations, corpus.origins)
     judgement = _apply_rules(corpus, labels, settings=settings, encoder=encoder, excluded=texts)
     _check_any(converter, sources)
-    _choose(corpus, judgement, labels, sources=parsed, settings=settings)
+    _choose(corpus, labels, sources=parsed, settings=settings)
     train, validation = _split(corpus, judgement.prompts, settings=settings)
     refusals = list(corpus.refusals())
     assert converter.rows == len(train) + len(validation) + len(refusals), "a row vanished"
@@ -157,10 +169,13 @@ def prepare_conversations(
         "validation": len(validation),
         "funnel": report.funnel(converter.rows, refusals),
         **report.tables(corpus, refusals),
+        "rule_examples": report.rule_examples(refusals),
         "mix": {
             "before": _mix(corpus, labels, range(len(labels))),
             "after": _mix(corpus, labels, corpus.kept()),
         },
+        "tokens": report.token_lengths(train, encoder) if encoder else None,
+        "rows_to_look_at": report.rows_to_look_at(corpus, train, validation),
         **converter.account(),
         "contamination": {"excluded": judgement.contamination, "known_by_name": _known_by_name(corpus)},
         "settings": {
@@ -178,7 +193,6 @@ class Judgement:
     """The findings of the rules that the choice, the split and the report use."""
 
     prompts: Prompts
-    finance_weights: list[float]
     contamination: dict[str, Any]
     """By excluded file."""
 
@@ -192,18 +206,33 @@ def _convert(
     for file in (file for source in sources for file in read_source(source)):
         announce(converter.convert(file))
         inputs[file.name] = file.sha256
+    converter.check_layouts()
     return converter, inputs
 
 
+ADVICE = {
+    "not_finance": "leave out --finance-only to keep rows on other subjects",
+    "contamination": "give fewer files to --hold-out, or other rows to --source",
+    "over_length": "raise pack.max_length in the recipe",
+    "missing_or_empty": "check --source, and with --map which column holds the answers",
+}
+"""What to do where one rule refused most rows."""
+
+
 def _check_any(converter: Converter, sources: Sequence[str]) -> None:
-    corpus = converter.corpus
-    if corpus.kept():
+    """Raises UserError where no row is left; it names the rule that refused most of them."""
+    if converter.corpus.kept():
         return
-    faults = [file["fault"] for file in converter.files if file["fault"]]
-    first = next((f"{r.row_id}: {r.rule}: {r.detail}" for r in corpus.refusals()), faults[0] if faults else "no rows")
+    refusals = list(converter.corpus.refusals())
+    read = f"none of the {converter.rows:,} rows of {', '.join(sources)} became a conversation"
+    if not refusals:
+        fault = next((file["fault"] for file in converter.files if file["fault"]), "there are no rows")
+        raise UserError(f"{read} ({fault}); expected rows with a question and an answer: check --source")
+    rule, count = Counter(refusal.rule for refusal in refusals).most_common(1)[0]
+    first = next(refusal for refusal in refusals if refusal.rule == rule)
     raise UserError(
-        f"none of the {converter.rows:,} rows of {', '.join(sources)} became a conversation (the first: {first}); "
-        "expected rows with a question and an answer: check --source and --map"
+        f"{read}: the rule {rule} refused {count:,} ({RULES[rule]}; the first: {first.row_id}: {first.detail}); "
+        f"expected rows with a question and an answer: {ADVICE.get(rule, 'check --source and --map')}"
     )
 
 
@@ -229,15 +258,16 @@ def _apply_rules(
                 quality.over_length(conversations, corpus.kept(), encoder=encoder, max_length=max_length),
             )
         refuse("exact_duplicate", duplicates.exact_duplicate(conversations, corpus.kept()))
-        prompts = compare_prompts(conversations, corpus.kept())
-        refuse("near_duplicate", duplicates.near_duplicate(conversations, corpus.kept(), prompts))
+        prompts, languages = compare_prompts(conversations, corpus.kept()), Languages(conversations, corpus.origins)
+        refuse("near_duplicate", duplicates.near_duplicate(conversations, corpus.kept(), prompts, languages))
         refuse("conflicting_answers", duplicates.conflicting_answers(conversations, corpus.kept(), prompts))
-        weights = finance_weights(conversations, labels, corpus.kept())
-        if settings.finance_only:
-            refuse("not_finance", not_finance(conversations, corpus.kept(), weights))
+        if settings.finance_only != "none":
+            every = settings.finance_only == "all"
+            off_topic = not_finance(conversations, corpus.origins, labels, corpus.kept(), languages, every_origin=every)
+            refuse("not_finance", off_topic)
         findings, contaminated = contamination(conversations, corpus.kept(), excluded)
         refuse("contamination", findings)
-    return Judgement(prompts, weights, contaminated)
+    return Judgement(prompts, contaminated)
 
 
 def _each(corpus: Corpus, rule: Callable[[Conversation], str | None]) -> Findings:
@@ -246,21 +276,12 @@ def _each(corpus: Corpus, rule: Callable[[Conversation], str | None]) -> Finding
     return {index: detail for index, detail in found.items() if detail is not None}
 
 
-def _choose(
-    corpus: Corpus, judgement: Judgement, labels: Sequence[str], *, sources: Sequence[Source], settings: Settings
-) -> None:
+def _choose(corpus: Corpus, labels: Sequence[str], *, sources: Sequence[Source], settings: Settings) -> None:
     """Marks the rows that pass and are not chosen."""
     kept = corpus.kept()
     if len(kept) <= settings.examples and not any(source.count or source.weight for source in sources):
         return
-    scores = {
-        index: score(
-            corpus.conversations[index],
-            is_open=labels[index] == OPEN,
-            finance_weight=judgement.finance_weights[index],
-        )
-        for index in kept
-    }
+    scores = {index: _score(corpus.conversations[index], is_open=labels[index] == OPEN) for index in kept}
     chosen = select(
         corpus.conversations,
         kept,
@@ -273,6 +294,11 @@ def _choose(
     )
     others = f"{settings.examples:,} others were wanted more"
     corpus.refuse("not_selected", {i: f"score {scores[i]:.3f}: {others}" for i in set(kept).difference(chosen)})
+
+
+def _score(conversation: Conversation, *, is_open: bool) -> float:
+    weight = finance_weight(conversation.prompt, conversation.answer)[0] if is_open else 0.0
+    return score(conversation, is_open=is_open, finance_weight=weight)
 
 
 def _split(corpus: Corpus, prompts: Prompts, *, settings: Settings) -> tuple[list[Conversation], list[Conversation]]:

@@ -1,12 +1,13 @@
 """Every layout that is promised becomes the same messages, and what fits none or several says so."""
 
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from fintune_kit.data.convert.columns import ColumnLayout, check_mapping, map_row, recognise, unmapped_columns_error
-from fintune_kit.data.convert.turns import RowError
+from fintune_kit.data.convert.cells import RowError
+from fintune_kit.data.convert.columns import ColumnLayout, check_mapping, map_row, recognise
 from fintune_kit.errors import UserError
 
 QUESTION_AND_ANSWER = [("user", "What is an ETF?"), ("assistant", "A fund.")]
@@ -44,6 +45,21 @@ def turns(row: dict[str, Any], mapping: dict[str, str] | None = None, **options:
         {"messages": '[{"role": "user", "content": "What is an ETF?"}, {"role": "assistant", "content": "A fund."}]'},
         {"text": "<|im_start|>user\nWhat is an ETF?<|im_end|>\n<|im_start|>assistant\nA fund.<|im_end|>\n"},
         {"text": "What is an ETF?", "label": "A fund."},
+        {"sentence": "What is an ETF?", "label": "A fund."},
+        {"Question": "What is an ETF?", "ANSWER ": "A fund."},
+        {"question": "What is an ETF?", "query": None, "answer": "A fund.", "messages": math.nan},
+        {"instruction": "What is an ETF?", "input": "No Input.", "output": "A fund."},
+        {"conversation": [{"from": "Human", "value": "What is an ETF?"}, {"from": "AI", "value": "A fund."}]},
+        {"dialog": ["What is an ETF?", "A fund."]},
+        {"messages": [{"role": None, "from": "human", "content": None, "value": "What is an ETF?"},
+                      {"from": "gpt", "value": "A fund.", "role": None}]},
+        {"messages": "[{'role': 'user', 'content': 'What is an ETF?'}, {'role': 'assistant', 'content': 'A fund.'}]"},
+        {"messages": "[{'role': 'user', 'content': 'What is an ETF?'}\n {'role': 'assistant', 'content': 'A fund.'}]"},
+        {"text": "### Human: What is an ETF?### Assistant: A fund."},
+        {"text": "### Instruction:\nWhat is an ETF?\n\n### Input:\nNo input\n\n### Response:\nA fund."},
+        {"text": "<s>[INST] What is an ETF? [/INST] A fund.</s>"},
+        {"text": "<|user|>\nWhat is an ETF?</s>\n<|assistant|>\nA fund.</s>"},
+        {"text": "<start_of_turn>user\nWhat is an ETF?<end_of_turn>\n<start_of_turn>model\nA fund.<end_of_turn>"},
         {"text": "What is an ETF?", "label": 2, "label_text": "A fund."},
     ],
     ids=lambda row: "/".join(row),
@@ -95,11 +111,6 @@ def test_the_default_system_prompt_is_added_only_where_there_is_none():
 def test_two_layouts_that_fit_and_none_are_told_apart():
     assert recognise({"question": 1, "query": 1, "answer": 1}) == "fit question/answer and query/answer"
     assert recognise({"foo": 1, "bar": 1}) == "fit no known layout"
-    error = str(unmapped_columns_error("a.csv", ["foo", "bar"], "fit no known layout"))
-    assert error.startswith(
-        "a.csv: the columns 'foo', 'bar' fit no known layout; expected exactly one of Sujet, Alpaca"
-    )
-    assert error.endswith("--map user=foo --map assistant=bar")
 
 
 def test_a_mapping_overrides_what_is_recognised():
@@ -149,3 +160,60 @@ def test_a_row_of_any_layout_may_name_its_own_task_and_conversation():
     }
     mapped = map_row(recognise(row), row)
     assert (mapped.task_type, mapped.conversation) == ("transaction_categorization", "7")
+
+
+def test_the_layout_that_reads_more_of_the_columns_is_taken():
+    row = {"instruction": "Answer briefly.", "input": "What is an ETF?", "response": "A fund."}
+    assert recognise(row).name == "instruction/response"
+    assert turns(row) == [("user", "Answer briefly.\n\nWhat is an ETF?"), ("assistant", "A fund.")]
+
+
+def test_a_layout_names_the_columns_that_it_reads():
+    row = {"Instruction": "a", "output": "b", "source": "c", "task_type": "tax"}
+    assert set(recognise(row).roles.values()) == {"Instruction", "output", "task_type"}
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [["What is a fund?", "A pool."], ["Of what?", "Of money."]],
+        '[["What is a fund?", "A pool."], ["Of what?", "Of money."]]',
+        [
+            {"role": "user", "content": "What is a fund?"},
+            {"role": "assistant", "content": "A pool."},
+            {"role": "user", "content": "Of what?"},
+            {"role": "assistant", "content": "Of money."},
+        ],
+    ],
+    ids=["pairs", "text", "turns"],
+)
+def test_an_alpaca_history_is_read(history: Any):
+    row = {"instruction": "What is an ETF?", "output": "A fund.", "history": history}
+    assert turns(row) == [
+        ("user", "What is a fund?"), ("assistant", "A pool."), ("user", "Of what?"), ("assistant", "Of money."),
+        *QUESTION_AND_ANSWER,
+    ]  # fmt: skip
+    assert turns({**row, "history": []}) == QUESTION_AND_ANSWER
+
+
+def test_the_text_before_the_first_mark_is_the_system_prompt():
+    row = {"text": "Below is an instruction.\n\n### Instruction:\nWhat?\n\n### Input:\nFive.\n\n### Response:\nA fund."}
+    assert turns(row) == [("system", "Below is an instruction."), ("user", "What?\n\nFive."), ("assistant", "A fund.")]
+
+
+@pytest.mark.parametrize("label", [1, 1.0, "1", "1.0", "-1"])
+def test_a_number_without_a_name_is_not_a_label(label: Any):
+    with pytest.raises(RowError, match="is a number without a name"):
+        mapped({"text": "Shares slump", "label": label})
+
+
+def test_fields_of_turns_that_are_not_read_are_counted():
+    unused: Counter[str] = Counter()
+    row = {
+        "messages": [
+            {"role": "user", "content": "What is an ETF?", "name": None},
+            {"role": "assistant", "content": "A fund.", "reasoning_content": "Let me think.", "tool_calls": []},
+        ]
+    }
+    assert turns(row, unused=unused) == QUESTION_AND_ANSWER
+    assert unused == {"reasoning_content": 1}

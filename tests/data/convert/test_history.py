@@ -64,3 +64,22 @@ def test_a_label_inside_a_sentence_is_text():
         ("assistant", "x"),
         ("user", "See the Note to User: it says so."),
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Revenue was 12.1 in 2018.\n\n\nIt fell to 9 in the year after that.\n\n\nWhat was revenue?",
+        "What was revenue?\n\n\nRevenue was 12.1 in 2018.\n\n\nIt fell to 9 in the year after that, since the plant in "
+        "the north was shut and the workers were on strike for most of the spring.",
+        "Was it 12?\n\n\nOr was it 13?\n\n\nAnd before?",
+    ],
+    ids=["article and question", "question and article", "three questions"],
+)
+def test_paragraphs_are_not_turns(text: str):
+    assert parse_history(text) == ([{"role": "user", "content": text}], "kept as one message")
+
+
+def test_a_short_remark_of_the_user_is_a_turn():
+    text = "My rent went up. How do I budget?\n\n\nFind the new amount first.\n\n\nThe rent was $1,250."
+    assert [role for role, _ in parsed(text)] == ["user", "assistant", "user"]

@@ -1,8 +1,12 @@
 """One statement said twice is found; two statements that look alike are not taken for one."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from fintune_kit.conversations import Conversation
 from fintune_kit.data.rules.duplicates import conflicting_answers, exact_duplicate, near_duplicate
+from fintune_kit.data.rules.language import Languages
 from fintune_kit.data.rules.prompts import compare_prompts
 from tests.data.rows import all_of, conversation, conversations
 
@@ -11,9 +15,13 @@ SENTENCE = (
 )
 
 
+def found_among(rows: list[Conversation], kept: Sequence[int] | None = None) -> dict[int, str]:
+    kept = all_of(rows) if kept is None else kept
+    return near_duplicate(rows, kept, compare_prompts(rows, kept), Languages(rows, ["rows"] * len(rows)))
+
+
 def duplicates(*pairs: tuple[str, str], **options: str) -> dict[int, str]:
-    rows = conversations(*pairs, **options)
-    return near_duplicate(rows, all_of(rows), compare_prompts(rows, all_of(rows)))
+    return found_among(conversations(*pairs, **options))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +58,7 @@ def test_other_answers_and_other_tasks_are_kept():
     assert duplicates((SENTENCE, "positive"), (SENTENCE + "!", "neutral")) == {}
     one = conversation(SENTENCE, "positive", row=1, system="Judge the mood.")
     other = conversation(SENTENCE + "!", "positive", row=2, system="Name the topic.")
-    assert near_duplicate([one, other], range(2), compare_prompts([one, other], range(2))) == {}
+    assert found_among([one, other]) == {}
 
 
 def test_two_questions_on_one_report_are_two():
@@ -144,6 +152,23 @@ def test_exact_duplicates_have_the_same_messages():
 
 def test_a_row_that_an_earlier_rule_refused_is_not_the_original_of_another():
     rows = conversations((SENTENCE, "positive"), (SENTENCE + "!", "positive"), (SENTENCE.upper(), "positive"))
-    assert list(near_duplicate(rows, range(3), compare_prompts(rows, range(3)))) == [1, 2]
-    assert near_duplicate(rows, [1, 2], compare_prompts(rows, [1, 2])) == {2: "the same words as rows.csv#2"}
+    assert list(found_among(rows)) == [1, 2]
+    assert found_among(rows, [1, 2]) == {2: "the same words as rows.csv#2"}
     assert list(exact_duplicate([rows[0], rows[0], rows[0]], [1, 2])) == [2]
+
+
+GERMAN = "Die Aktie des Papierherstellers steigt nach dem Bericht über das starke Quartal im Frühjahr um drei Prozent"
+
+
+def test_outside_english_only_equal_words_say_the_same():
+    assert duplicates((GERMAN, "neutral"), (GERMAN.replace("steigt", "sinkt"), "neutral")) == {}
+    assert duplicates((GERMAN, "neutral"), (GERMAN.replace("starke", "gute"), "neutral")) == {}
+    assert list(duplicates((GERMAN, "neutral"), (GERMAN.upper() + " https://t.co/x", "neutral"))) == [1]
+
+
+def test_an_answer_that_the_other_repeats_in_a_sentence_does_not_contradict_it():
+    question = "What was the revenue of the maker in 2018?"
+    rows = conversations((question, "12.1"), (question, "It was 12.1 million."), (question + "!", "14.0"))
+    found = conflicting_answers(rows, all_of(rows), compare_prompts(rows, all_of(rows)))
+    assert found[0] == "answers '12.1' where rows.csv#3 answers '14.0'"
+    assert conflicting_answers(rows[:2], range(2), compare_prompts(rows[:2], range(2))) == {}

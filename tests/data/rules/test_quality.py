@@ -28,6 +28,11 @@ def test_an_answer_needs_a_letter_or_a_figure():
     assert broken(quality.missing_or_empty, ("a", "-"), ("b", "..."), ("c", "5"), ("d", "是")) == [0, 1]
 
 
+@pytest.mark.parametrize("text", ["No input", "<noinput>", "[No Output].", "`<nooutput>`", "no input required"])
+def test_a_side_that_only_says_that_there_is_none_is_empty(text: str):
+    assert broken(quality.missing_or_empty, ("What?", text), (text, "A fund."), ("Any input?", "None")) == [0, 1]
+
+
 def test_an_answer_that_repeats_its_question():
     pairs = (
         ("What is an ETF?", "what is an ETF"),
@@ -42,31 +47,39 @@ def test_an_answer_that_repeats_its_question():
     "ending",
     [
         "It is trading a security on important information that is not public, in breach of",
-        "A fund pools the money of many people. Its manager then decides which of the many shares on offer",
+        "A fund pools the money of many people who pay a small fee each year, and a manager decides which",
         "An annuity is a contract in which you pay an insurer a sum, and it pays you a regular",
+        "There are three common options for you:",
+        "A stock is reasonably safe if it meets the following criteria:",
     ],
 )
-def test_an_answer_that_stops_in_a_sentence(ending: str):
+def test_an_answer_that_stops_before_its_end(ending: str):
     assert cut_off(*WHOLE, ("What?", ending)) == {20: f"ends with {ending[-30:]!r}"}
 
 
 @pytest.mark.parametrize(
-    "ending",
+    ("question", "answer"),
     [
-        "100% on the first 3% of pay and 50% on the next 2% of pay each pay period",
-        "Buy the new fund, it is cheap. Do it today and tell all of your friends #fund #invest",
-        "There are three:\n1. the fund that pays a dividend every year\n2. the fund that grows and keeps its money",
-        "Roses are red and so is my debt\nviolets are blue and so is my bet\nthe rates are rising again in the spring",
-        "neutral",
+        ("What?", "100% on the first 3% of pay and 50% on the next 2% of pay each pay period"),
+        ("What?", "The sooner you get the house in your name the better, since the price may rise next year"),
+        ("What?", "The decrease was driven by amortization of intangible assets associated with the acquisition"),
+        ("What?", "Name:\nE-mail:\nYour country of residence:"),
+        ("What?", "neutral"),
+        ("What?", "Answer:"),
+        ("Read: profit rose in the year because of lower costs and of the sale of a plant to a firm of", ""),
     ],
 )
-def test_what_ends_without_a_full_stop_for_a_reason(ending: str):
-    assert cut_off(*WHOLE, ("What?", ending)) == {}
+def test_what_ends_without_a_full_stop_for_a_reason(question: str, answer: str):
+    answer = answer or question.removeprefix("Read: ")
+    assert cut_off(*WHOLE, (question, answer)) == {}
 
 
-def test_where_no_neighbour_ends_its_sentences_nothing_is_cut_off():
+def test_where_no_answer_ends_as_a_sentence_an_article_before_the_last_word_is_not_suspect():
     rows = [(question, answer.rstrip(".")) for question, answer in WHOLE]
-    assert cut_off(*rows) == {}
+    assert (
+        cut_off(*rows, ("What?", "An annuity is a contract in which an insurer pays you for many years a pension"))
+        == {}
+    )
 
 
 @pytest.mark.parametrize(

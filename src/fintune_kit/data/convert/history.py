@@ -18,14 +18,23 @@ History = Literal["labelled turns", "turns after three newlines", "a single ques
 
 _LABEL = re.compile(r"^[\u200b\ufeff]*(User|Assistant):[ \t]*", re.MULTILINE)
 _BREAK = re.compile(r"\n{3,}")
+MAX_REMARK_WORDS = 20
+"""A piece without a label and without a question is a remark of the user up to this length, and else a paragraph."""
+_ASKS = re.compile(
+    r"(?:and |so |ok,? |then |also,? )*(?:who|whom|whose|what|when|where|why|how|which|is|are|was|were|do|does|did|can|"
+    r"could|should|would|will|has|have|explain|describe|list|give|tell|compare|calculate|compute|name|please|summari[sz]e|"
+    r"show|find|define|identify|state|discuss|provide|write)\b",
+    re.IGNORECASE,
+)
 
 
 def parse_history(text: str) -> tuple[list[Message], History]:
     """The turns of a history that ends with the user's question, and how they were found.
 
     A label counts only at the start of a line: `Note to User:` inside a sentence is text. A text is not such a history
-    where the turns do not alternate, where one is empty or where the assistant speaks last. It is then kept as one user
-    message.
+    where the turns do not alternate, where one is empty or where the assistant speaks last. Without labels, the pieces
+    must look like a talk, because paragraphs are not turns: the user asks first, then asks or makes a short remark. A
+    text that is not a history is kept as one user message.
     """
     text = text.replace("\r\n", "\n").strip("\n")
     if not _LABEL.search(text) and not _BREAK.search(text):
@@ -60,7 +69,19 @@ def _unlabelled(text: str) -> list[Message] | None:
     turns: list[Message] = [
         {"role": "assistant" if index % 2 else "user", "content": piece} for index, piece in enumerate(pieces)
     ]
-    return turns if _alternate(turns) else None
+    said = [turn["content"] for turn in turns]
+    is_talk = (
+        _asks(said[0])
+        and all(_asks(text) or len(text.split()) <= MAX_REMARK_WORDS for text in said[2::2])
+        and not any(text.rstrip().endswith("?") for text in said[1::2])
+    )
+    return turns if is_talk and _alternate(turns) else None
+
+
+def _asks(text: str) -> bool:
+    """Whether the last sentence of a text is a question or a request."""
+    last = re.split(r"(?<=[.!?])\s+|\n", text.strip())[-1]
+    return last.rstrip("\"'”’)").endswith("?") or _ASKS.match(last) is not None
 
 
 def _alternate(turns: list[Message]) -> bool:

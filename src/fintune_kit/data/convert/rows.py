@@ -1,6 +1,8 @@
 """The rows of a file become conversations of a corpus: mapped to messages, repaired, their roles checked; or refused.
 
-The result of each file is announced in one sentence: `orders.csv: read as Alpaca: 4,990 of 5,000 rows`.
+The result of each file is announced in one sentence, with everything that was not used:
+
+    orders.csv: read as Alpaca: 4,990 of 5,000 rows; not used: column 'id'; turn field 'reasoning_content'
 """
 
 from collections import Counter
@@ -11,12 +13,14 @@ from typing import Any
 from tqdm import tqdm
 
 from fintune_kit.conversations import Conversation, Message, find_fault
-from fintune_kit.data.convert.columns import ColumnLayout, RowContent, map_row, recognise, unmapped_columns_error
+from fintune_kit.data.convert.cells import RowError, is_absent
+from fintune_kit.data.convert.columns import VALUES_DECIDE, ColumnLayout, RowContent, map_row, recognise
+from fintune_kit.data.convert.hints import unmapped_columns_error
 from fintune_kit.data.convert.repair import KINDS, Repair, repair
-from fintune_kit.data.convert.turns import RowError
 from fintune_kit.data.corpus import Corpus, Refusal, row_json
 from fintune_kit.data.read.lines import Row, as_unicode
 from fintune_kit.data.read.sources import SourceFile
+from fintune_kit.errors import UserError
 
 MAX_EXAMPLES = 3
 """Repairs of each kind that the report shows."""
@@ -26,13 +30,17 @@ MAX_EXAMPLE = 300
 
 @dataclass
 class FileLayouts:
-    """The layouts of one file's rows."""
+    """The layouts of one file's rows, and the columns and turn fields that no layout reads."""
 
     mapping: Mapping[str, str] | None
     rows_by_layout: Counter[str] = field(default_factory=Counter)
     misfits: Counter[str] = field(default_factory=Counter)
     """Why the columns of rows fit no layout, or several."""
     known: dict[tuple[str, ...], ColumnLayout | str] = field(default_factory=dict)
+    unused_columns: Counter[str] = field(default_factory=Counter)
+    """Rows in which a column holds something and no role."""
+    unused_fields: Counter[str] = field(default_factory=Counter)
+    """Turns in which a field holds something that is not read."""
 
     def layout_of(self, values: Mapping[str, Any]) -> ColumnLayout:
         """The layout of a row. It is found once for all rows with the same columns, unless it depends on the values.
@@ -40,18 +48,27 @@ class FileLayouts:
         Raises:
             RowError: no layout fits, or several do.
         """
-        columns = tuple(values)
-        if "text" in values:
+        present = tuple(name for name, value in values.items() if not is_absent(value))
+        key = (*present, "", *values) if len(present) < len(values) else present
+        if not VALUES_DECIDE.isdisjoint(name.strip().lower() for name in present):
             layout = recognise(values, self.mapping)
-        elif columns in self.known:
-            layout = self.known[columns]
+        elif key in self.known:
+            layout = self.known[key]
         else:
-            layout = self.known[columns] = recognise(values, self.mapping)
+            layout = self.known[key] = recognise(values, self.mapping)
         if isinstance(layout, str):
             self.misfits[layout] += 1
             raise RowError("unmapped", f"the columns {layout}")
         self.rows_by_layout[layout.name] += 1
+        read = layout.roles.values()
+        self.unused_columns.update(name for name in present if name not in read)
         return layout
+
+    def unused(self) -> str:
+        """The columns and turn fields that were not used, in words; empty where there are none."""
+        parts = [f"column {name!r}" for name in self.unused_columns]
+        parts += [f"turn field {name!r} ({count:,} turns)" for name, count in self.unused_fields.items()]
+        return ", ".join(parts)
 
 
 @dataclass
@@ -99,15 +116,17 @@ class Converter:
     corpus: Corpus = field(default_factory=Corpus)
     files: list[dict[str, Any]] = field(default_factory=list)
     histories: Counter[str] = field(default_factory=Counter)
+    turn_changes: Counter[str] = field(default_factory=Counter)
+    """Faults in the order of turns that were mended."""
+    misfits: dict[str, UserError] = field(default_factory=dict)
+    """For each source, the error of its first file whose columns fit no layout."""
+    sources_read: set[str] = field(default_factory=set)
+    """Sources with a file whose columns fit."""
     repairs: RepairLog = field(default_factory=RepairLog)
     rows: int = 0
 
     def convert(self, file: SourceFile) -> str:
-        """Converts the rows of a file, and says how they were read.
-
-        Raises:
-            UserError: the file has rows, and the columns of none of them fit exactly one layout.
-        """
+        """Converts the rows of a file, and says how they were read."""
         layouts = FileLayouts(self.mapping)
         for number, row in enumerate(tqdm(file.rows, desc=file.name, unit=" rows", leave=False, disable=None), start=1):
             row_id = f"{file.name}#{number}"
@@ -117,17 +136,32 @@ class Converter:
                 detail = as_unicode(f"{row.location}: {error.detail}")
                 self.corpus.unconverted.append(_refusal(row_id, row, file, rule=error.rule, detail=detail))
         self.rows += len(file.rows)
-        readable = sum(row.values is not None for row in file.rows)
-        if layouts.misfits and layouts.misfits.total() == readable:
-            columns = list(dict.fromkeys(name for row in file.rows for name in row.values or ()))
-            raise unmapped_columns_error(file.name, columns, layouts.misfits.most_common(1)[0][0])
+        if layouts.rows_by_layout:
+            self.sources_read.add(file.source.name)
+        elif layouts.misfits:
+            values = [row.values for row in file.rows if row.values]
+            misfit = unmapped_columns_error(file.name, values, layouts.misfits.most_common(1)[0][0])
+            self.misfits.setdefault(file.source.name, misfit)
+            file.fault = str(misfit).removeprefix(f"{file.name}: ")
         self.files.append(_file_record(file, layouts))
         return _announcement(file, layouts)
+
+    def check_layouts(self) -> None:
+        """Raises UserError where a source has rows, and the columns of none of them fit exactly one layout."""
+        for source, error in self.misfits.items():
+            if source not in self.sources_read:
+                raise error
 
     def _convert_row(self, row_id: str, row: Row, file: SourceFile, layouts: FileLayouts) -> None:
         if row.values is None:
             raise RowError("unreadable", row.fault or "")
-        content = map_row(layouts.layout_of(row.values), row.values, system_prompt=self.system_prompt)
+        content = map_row(
+            layouts.layout_of(row.values),
+            row.values,
+            system_prompt=self.system_prompt,
+            unused=layouts.unused_fields,
+            changes=self.turn_changes,
+        )
         if fault := find_fault(content.messages):
             raise RowError("missing_or_empty" if fault.endswith("is empty") else "roles", fault)
         if self.repairs.repair(row_id, content.messages) and (fault := find_fault(content.messages)):
@@ -142,6 +176,7 @@ class Converter:
         return {
             "files": self.files,
             "histories": dict(sorted(self.histories.items())),
+            "turns": dict(sorted(self.turn_changes.items())),
             "repair": {
                 "rows_changed": self.repairs.rows,
                 "by_kind": dict(self.repairs.rows_by_kind.most_common()),
@@ -181,6 +216,8 @@ def _file_record(file: SourceFile, layouts: FileLayouts) -> dict[str, Any]:
         "name": file.name,
         "rows": len(file.rows),
         "read_as": dict(sorted(layouts.rows_by_layout.items())),
+        "unused_columns": dict(layouts.unused_columns),
+        "unused_turn_fields": dict(layouts.unused_fields),
         "fault": file.fault,
         "notes": [f"{count} rows are {note}, the first at {first[note]}" for note, count in notes.items()],
     }
@@ -199,8 +236,9 @@ def _example(row_id: str, before: str, after: str) -> dict[str, str]:
 def _announcement(file: SourceFile, layouts: FileLayouts) -> str:
     if file.fault:
         return f"{file.name}: not read: {file.fault}"
+    if not layouts.rows_by_layout:
+        return f"{file.name}: none of {len(file.rows):,} rows could be read"
     counts = sorted(layouts.rows_by_layout.items())
     read_as = ", ".join(f"{name}: {count:,} of {len(file.rows):,} rows" for name, count in counts)
-    return (
-        f"{file.name}: read as {read_as}" if counts else f"{file.name}: none of {len(file.rows):,} rows could be read"
-    )
+    unused = layouts.unused()
+    return f"{file.name}: read as {read_as}" + (f"; not used: {unused}" if unused else "")

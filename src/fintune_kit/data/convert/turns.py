@@ -1,50 +1,73 @@
-"""Lists of turns that a dataset already holds: OpenAI `messages`, ShareGPT `conversations`, ChatML text."""
+"""Lists of turns that a dataset already holds: OpenAI `messages`, ShareGPT `conversations`, bare lists of texts.
 
-import re
+{"role": "user", "content": "What is an ETF?"}              OpenAI
+{"from": "human", "value": "What is an ETF?"}               ShareGPT
+{"role": "assistant", "content": "A fund.", "weight": 0}    context: read, and not learned
+"What is an ETF?"                                           texts alternate, and the user begins
+"""
+
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from fintune_kit.conversations import Message
+from fintune_kit.data.convert.cells import RowError, is_absent
 
 _ROLES = {
     "system": "system", "developer": "system",
-    "user": "user", "human": "user", "prompter": "user",
+    "user": "user", "human": "user", "prompter": "user", "customer": "user", "question": "user",
     "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
-    "bard": "assistant", "bing": "assistant",
+    "bard": "assistant", "bing": "assistant", "ai": "assistant", "chatbot": "assistant", "agent": "assistant",
+    "answer": "assistant",
 }  # fmt: skip
-
-_TURN = re.compile(r"<\|im_start\|>([^\n]*)\n(.*?)(?:<\|im_end\|>\s*|\Z)", re.DOTALL)
-
-
-class RowError(ValueError):
-    """One row cannot become a conversation: the rule that it breaks, and what was found in it."""
-
-    def __init__(self, rule: str, detail: str) -> None:
-        super().__init__(detail)
-        self.rule = rule
-        self.detail = detail
+_ROLE_FIELDS = ("role", "from", "speaker")
+_TEXT_FIELDS = ("content", "value", "text")
+_WEIGHT_FIELDS = ("weight", "train", "loss")
+_CALLS = ("tool_calls", "function_call")
+_READ = frozenset((*_ROLE_FIELDS, *_TEXT_FIELDS, *_WEIGHT_FIELDS, *_CALLS))
 
 
-def parse_turns(turns: Any) -> list[Message]:
-    """The messages of a list of turns in either spelling. Their content may be a text or a list of text parts.
+def parse_turns(turns: Any, unused: Counter[str] | None = None) -> list[Message]:
+    """The messages of a list of turns in any of the spellings.
+
+    Args:
+        unused: counts the fields of turns that are not read.
 
     Raises:
         RowError: it is not a list of turns, a role is unknown, or a part is not text.
     """
     if not isinstance(turns, list) or not turns:
         raise RowError("not_text", f"found {_kind(turns)}, expected a list of turns")
-    return [_parse_turn(number, turn) for number, turn in enumerate(turns, start=1)]
+    if all(isinstance(turn, str) for turn in turns):
+        return [{"role": "assistant" if index % 2 else "user", "content": turn} for index, turn in enumerate(turns)]
+    return [_parse_turn(number, turn, unused) for number, turn in enumerate(turns, start=1)]
 
 
-def _parse_turn(number: int, turn: Any) -> Message:
+def _parse_turn(number: int, turn: Any, unused: Counter[str] | None) -> Message:
     if not isinstance(turn, dict):
         raise RowError("not_text", f"turn {number} is {_kind(turn)}, expected an object with role and content")
-    role = turn.get("role", turn.get("from"))
+    role = _first(turn, _ROLE_FIELDS)
     if not isinstance(role, str) or role.strip().lower() not in _ROLES:
         raise RowError("roles", f"turn {number} has the role {str(role)[:40]!r}, expected system, user or assistant")
-    if turn.get("tool_calls"):
+    if any(turn.get(field) for field in _CALLS):
         raise RowError("roles", f"turn {number} calls a tool, expected text")
-    content = turn.get("content", turn.get("value"))
-    return {"role": _ROLES[role.strip().lower()], "content": _content(number, content)}
+    if unused is not None:
+        unused.update(field for field in turn if field not in _READ and turn[field] not in (None, "", [], {}))
+    content = _content(number, _first(turn, _TEXT_FIELDS))
+    message: Message = {"role": _ROLES[role.strip().lower()], "content": content}
+    if message["role"] == "assistant" and _is_context(turn):
+        message["weight"] = 0
+    return message
+
+
+def _first(turn: Mapping[str, Any], fields: tuple[str, ...]) -> Any:
+    """The value of the first field that is there; a null field counts as absent."""
+    return next((turn[field] for field in fields if not is_absent(turn.get(field))), None)
+
+
+def _is_context(turn: Mapping[str, Any]) -> bool:
+    weight = _first(turn, _WEIGHT_FIELDS)
+    return isinstance(weight, bool | int | float) and weight == 0
 
 
 def _content(number: int, content: Any) -> str:
@@ -61,16 +84,44 @@ def _content(number: int, content: Any) -> str:
     raise RowError("not_text", f"turn {number} has {_kind(content)} as content, expected text")
 
 
-def parse_chatml(text: str) -> list[Message]:
-    """The messages of a text that is written in ChatML already.
+def in_order(messages: list[Message], changes: Counter[str] | None = None) -> list[Message]:
+    """The messages with small faults of their order mended.
+
+    System messages at the beginning are joined, as are user messages in a row. User messages without an answer at the
+    end are left out, and so is everything after the last answer that is learned.
+
+    Args:
+        changes: counts what was mended.
 
     Raises:
-        RowError: text stands outside the turns.
+        RowError: all answers have weight 0.
     """
-    if outside := _TURN.sub("", text).strip():
-        raise RowError("roles", f"text stands outside the ChatML turns: {outside[:80]!r}")
-    turns = [{"role": role, "content": content} for role, content in _TURN.findall(text)]
-    return parse_turns(turns)
+    ordered: list[Message] = []
+    for message in messages:
+        last = ordered[-1] if ordered else None
+        joins = last is not None and last["role"] == message["role"] and message["role"] != "assistant"
+        if not joins or last is None:
+            ordered.append(message)
+            continue
+        if message["content"].strip() not in last["content"]:
+            ordered[-1] = {"role": last["role"], "content": f"{last['content']}\n\n{message['content']}"}
+        _count(changes, f"{message['role']} turns in a row joined")
+    if any(message["role"] == "assistant" for message in ordered):
+        while ordered[-1]["role"] == "user":
+            ordered.pop()
+            _count(changes, "user turns without an answer at the end left out")
+    learned = [i for i, m in enumerate(ordered) if m["role"] == "assistant" and m.get("weight") != 0]
+    if not learned and any("weight" in message for message in ordered):
+        raise RowError("roles", "every answer has weight 0, so nothing is learned")
+    if learned and any("weight" in message for message in ordered[learned[-1] + 1 :]):
+        _count(changes, "turns after the last answer with a weight left out")
+        ordered = ordered[: learned[-1] + 1]
+    return ordered
+
+
+def _count(changes: Counter[str] | None, change: str) -> None:
+    if changes is not None:
+        changes[change] += 1
 
 
 def _kind(value: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from fintune_kit.conversations import Conversation
 from fintune_kit.data.corpus import Findings
+from fintune_kit.data.rules.language import Languages
 from fintune_kit.data.rules.near_duplicates import SHORT_ANSWER_WORDS, answer_words, answers_agree, changes_of
 from fintune_kit.data.rules.prompts import Prompts
 
@@ -28,8 +29,10 @@ def exact_duplicate(conversations: Sequence[Conversation], kept: Sequence[int]) 
     return findings
 
 
-def near_duplicate(conversations: Sequence[Conversation], kept: Sequence[int], prompts: Prompts) -> Findings:
-    """Rows that say what an earlier row says, which stays."""
+def near_duplicate(
+    conversations: Sequence[Conversation], kept: Sequence[int], prompts: Prompts, languages: Languages
+) -> Findings:
+    """Rows that say what an earlier row says, which stays. Outside English, only equal words say the same."""
     answers = {index: answer_words(conversations[index]) for index in kept}
     original: dict[int, int] = {}
     findings: Findings = {}
@@ -44,6 +47,8 @@ def near_duplicate(conversations: Sequence[Conversation], kept: Sequence[int], p
             findings[index] = f"the same words as {conversations[equal].row_id}"
             continue
         for other in dict.fromkeys(original.get(other, other) for other in earlier[index]):
+            if not (languages.is_english(index) and languages.is_english(other)):
+                continue
             changes = changes_of(conversations, prompts, answers, other, index)
             if changes is not None:
                 original[index] = other
@@ -55,18 +60,30 @@ def near_duplicate(conversations: Sequence[Conversation], kept: Sequence[int], p
 
 
 def conflicting_answers(conversations: Sequence[Conversation], kept: Sequence[int], prompts: Prompts) -> Findings:
-    """Rows whose prompt another row answers with another label, figure or few words: neither is trusted."""
+    """Rows whose prompt another row answers with another label, figure or few words: neither is trusted.
+
+    An answer that the other one repeats in a sentence does not contradict it.
+    """
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
     for index in kept:
         if (key := prompts.keys[index]) and len(answer_words(conversations[index])) <= SHORT_ANSWER_WORDS:
             groups[conversations[index].system, key].append(index)
     findings = {}
     for indices in groups.values():
+        words = {index: answer_words(conversations[index]) for index in indices}
         for index in indices if len(indices) > 1 else []:
-            other = next(i for i in indices if i != index)
+            other = next((i for i in indices if i != index and not _one_holds_other(words[i], words[index])), None)
+            if other is None:
+                continue
             mine, theirs = (conversations[i].answer.strip()[:40] for i in (index, other))
             findings[index] = f"answers {mine!r} where {conversations[other].row_id} answers {theirs!r}"
     return findings
+
+
+def _one_holds_other(one: list[str], other: list[str]) -> bool:
+    """Whether the words of one answer stand in a row in the other."""
+    short, long = sorted((one, other), key=len)
+    return any(long[start : start + len(short)] == short for start in range(len(long) - len(short) + 1))
 
 
 def _earlier_neighbours(prompts: Prompts, kept: dict[int, list[str]]) -> dict[int, list[int]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Conversation
+from fintune_kit.data.convert.cells import says_nothing
 from fintune_kit.data.corpus import Findings
 
 _WORD = re.compile(r"[^\W_]+")
@@ -23,23 +24,28 @@ _REFUSAL = re.compile(
     r"(?:provide|answer|assist|help|fulfil|fulfill|complete|comply|generate|give|offer|create|discuss|process|access)\b",
     re.IGNORECASE,
 )
-_WHOLE = re.compile(r"(?:[.!?…:;\"'”’)\]}>|%*`=$€£¥0-9。！？]|[#@]\w+|https?://\S+|\b[A-Z]{2,6}|[—–-] ?[\w .]{3,40})$")
-_SENTENCE_BEFORE = re.compile(r"[a-z][.!?]\s+[A-Z][^.!?]{12,}$")
+_ENDS = re.compile(r"[.!?…。！？]['\"”’)\]]*\s*$")
 _DANGLING = re.compile(
     r"(?:[,\-–]|\b(?:a|an|and|are|as|at|because|but|by|for|from|has|have|if|in|into|is|its|may|of|on|or|our|so|such|than|"
     r"that|the|their|these|this|to|was|were|when|which|while|who|will|with|would|your))$",
     re.IGNORECASE,
 )
-_ITEM = re.compile(r"\s*(?:[-*•|#>]|\d+[.)]|[A-Za-z][.)]\s|[^\n]{0,60}:\s)")
-_SENTENCE = re.compile(r"[A-Z][^.!?:;]+\b(?:is|are|was|were|has|have|had|can|will|does|do|did|means)\b[^.!?:;]{12,}$")
+_ARTICLE_BEFORE_LAST = re.compile(r"\ban? [a-z]+$")
 LONG_ANSWER_WORDS = 12
 """Shorter answers are names, figures and titles, which end without a full stop."""
 MIN_WHOLE_SHARE = 0.9
-"""An answer without an end is suspect only where this share of the long answers of its task and origin has one."""
+"""An article before the last word is suspect only where this share of the answers of its task and origin end as a
+sentence."""
 
 
 def missing_or_empty(conversation: Conversation) -> str | None:
-    """An answer without a letter or a figure. (Missing cells are found when the row is converted.)"""
+    """A question or an answer that only says that there is none, or an answer without a letter or a figure.
+
+    (Missing cells are found when the row is converted.)
+    """
+    for name, text in (("question", conversation.question), ("answer", conversation.answer)):
+        if says_nothing(text):
+            return f"the {name} is {text.strip()[:40]!r}"
     if any(map(str.isalnum, conversation.answer)):
         return None
     return f"the answer {conversation.answer.strip()[:20]!r} holds no letter and no figure"
@@ -70,34 +76,38 @@ ONE_BY_ONE: dict[str, Callable[[Conversation], str | None]] = {
 
 
 def cut_off(conversations: Sequence[Conversation], origins: Sequence[str], kept: Sequence[int]) -> Findings:
-    """Long answers that stop in the middle of a sentence.
+    """Answers that stop before their end: at a word that needs another one, or at a colon before a list that is lost.
 
-    Either the last word needs another one. Or the last sentence has no end, although the sentences before it and the
-    other answers of the same task and origin have one.
+    A whole sentence without a full stop is not cut off, and neither is a passage that the answer takes from its prompt.
     """
-    long = [i for i in kept if conversations[i].answer.count(" ") >= LONG_ANSWER_WORDS - 1]
-    open_ended = {i for i in long if not _ends_whole(conversations[i].answer)}
-    kin: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index in long:
-        kin[conversations[index].task_type, origins[index]].append(index)
     findings = {}
-    for indices in kin.values():
-        suspects = open_ended.intersection(indices)
-        others_whole = 1 - (len(suspects) - 1) / max(1, len(indices) - 1)
-        for index in suspects:
-            ending = conversations[index].answer.rstrip()
-            is_sentence = _SENTENCE_BEFORE.search(ending) or (_SENTENCE.match(ending) and "\n" not in ending)
-            if (others_whole >= MIN_WHOLE_SHARE and is_sentence) or _DANGLING.search(ending):
-                findings[index] = f"ends with {ending[-30:]!r}"
-    return findings
+    whole: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    suspects = []
+    for index in kept:
+        answer = conversations[index].answer.rstrip()
+        if _loses_list(answer) or (_is_long(answer) and _DANGLING.search(answer)):
+            if answer not in conversations[index].prompt:
+                findings[index] = f"ends with {answer[-30:]!r}"
+        elif _is_long(answer):
+            whole[conversations[index].task_type, origins[index]].append(bool(_ENDS.search(answer)))
+            if _ARTICLE_BEFORE_LAST.search(answer):
+                suspects.append(index)
+    for index in suspects:
+        others = whole[conversations[index].task_type, origins[index]]
+        if sum(others) >= MIN_WHOLE_SHARE * (len(others) - 1):
+            findings[index] = f"ends with {conversations[index].answer.rstrip()[-30:]!r}"
+    return dict(sorted(findings.items()))
 
 
-def _ends_whole(answer: str) -> bool:
-    """Whether an answer ends as a sentence does, or as a text that needs no end: a list, a table, a poem, hashtags."""
-    lines = answer.rstrip().split("\n")
-    if _WHOLE.search(lines[-1]) or _ITEM.match(lines[-1]):
-        return True
-    return len(lines) > 1 and (lines[-1].count(" ") < 6 or not _WHOLE.search(lines[-2].rstrip() or "."))
+def _is_long(answer: str) -> bool:
+    return answer.count(" ") >= LONG_ANSWER_WORDS - 1
+
+
+def _loses_list(answer: str) -> bool:
+    """Whether an answer ends with a colon, and is not a form of which other lines end with one too."""
+    lines = answer.split("\n")
+    is_form = any(line.rstrip().endswith(":") for line in lines[:-1])
+    return answer.endswith(":") and lines[-1].count(" ") >= 2 and not is_form
 
 
 def over_length(

@@ -9,55 +9,69 @@ def _words(text: str) -> frozenset[str]:
 
 
 STRONG = _words("""
-    401k accountant accounting accrual accrued afford amortization amortize annuity apr arbitrage asset atm
-    auditing auditor backwardation bailout banking bankrupt bankruptcy bearish bitcoin blockchain bondholder
-    bookkeeping borrower borrowing broker brokerage budget budgeting bullish buyback capex cash cashflow
-    checking cheque collateral commodity consolidated contango cpi creditor creditworthiness crowdfunding crypto
-    cryptocurrency currency debit debt deductible deflation depreciation derivative devaluation diversification
-    diversified dividend dollar dow earnings ebit ebitda econometric economics economy endowment eps equity
-    escrow etf ethereum euro eurozone expense fdic fico filing finance financial financially financing fintech
-    fiscal forex freelance gaap gdp goodwill hedge hedging hyperinflation ifrs imf impairment inflation
-    insolvency insurance insured insurer invest invested investing investment investor invoice ipo ira irs
-    lender lending lessee lessor leverage leveraged levy liabilities liability libor lien liquidity loan
-    macroeconomic macroeconomics merger microfinance monetary money mortgage mutual nasdaq nyse overdraft
-    overpriced payable paypal payroll pension pensioner portfolio prepayment proceeds profit profitability
-    prospectus receivable recession refinance refinancing refund remittance rent retirement revenue roth rupee
-    salary saving savings sec securitisation securitization shareholder sofr solvency spac stablecoin
-    stagflation stockbroker stockholder subprime swap tariff tax taxable taxation taxes taxpayer ticker tranche
-    treasuries treasury underwriter underwriting usury valuation var vat volatility wage wealth xbrl yen yuan
+    401k accountant accounting accrual accrued amortization amortize annuity arbitrage atm auditor backwardation
+    bailout bankrupt bankruptcy banking bearish bitcoin bondholder bookkeeping borrower borrowing broker brokerage
+    budgeting bullish buyback capex cashflow cheque contango cpi creditor creditworthiness crowdfunding
+    cryptocurrency currency debt debtor deflation depreciation devaluation dividend dollar earnings ebit ebitda
+    econometric economics economy equities escrow etf ethereum euro eurozone fdic fico finance financial financially
+    financing fintech forex gaap gdp hedging hyperinflation ifrs imf inflation insolvency insurance insurer
+    investment investor invoice ipo irs lender lending lessee lessor libor lien liquidity loan macroeconomic
+    macroeconomics microfinance monetary mortgage nasdaq nyse overdraft payable payroll pension pensioner portfolio
+    prepayment profitability prospectus receivable recession refinance refinancing remittance retirement roth rupee
+    salary savings securitisation securitization shareholder sofr solvency spac stablecoin stagflation stockbroker
+    stockholder subprime tariff tax taxable taxation taxes taxpayer tranche treasuries underwriter underwriting usury
+    volatility wage xbrl yen yuan
 """)
 """Words that are seldom used outside finance."""
 
 WEAK = _words("""
-    account acquisition allowance amount annual audit balance bank bill billion bond bonus borrow business buy
-    buyer buying capital card charge cheap claim coin company compensation consumer contract corp corporate
-    corporation cost coupon credit customer customs deal default deficit deposit discount economic employer
-    entrepreneur estate exchange expensive export exporter fee firm forecast franchise fraud fund future gain
-    gold gross growth headquarter import inc income index industry interest inventory issuer lease loss margin
-    market maturity million net note oil option outstanding owe owner ownership paid par pay payer payment
-    payout percent percentage plc points poverty premium price principal property purchase quarter quarterly
-    rate recurring reserve retire return risk sale scam sector security segment sell seller selling settlement
-    share shop short spend spending startup statement stock subsidiary supplier supply surplus trade trader
-    trading transaction transfer trust unemployment value venture withdraw withdrawal yield
+    account acquisition afford allowance amount annual apr asset audit balance bank bill billion blockchain bond bonus
+    borrow bought budget business buy buyer buying capital card cash charge cheap checking coin collateral commodity
+    company compensation consolidated contract corporate corporation cost coupon credit crypto deal debit deductible
+    default deficit deposit derivative discount diversification diversified dow economic employer endowment equity
+    exchange expense expensive export fee filing firm fiscal forecast franchise fraud freelance fund future goodwill
+    gross growth hedge house impairment import income index industry insured interest inventory invest invested
+    investing ira issuer lease lend lent leverage leveraged levy liabilities liability loss margin market maturity
+    merger million money mutual net option outstanding overpriced owe paid par pay payer payment payout percent
+    percentage plc poverty premium price principal profit proceeds property purchase quarter quarterly rate refund
+    rent reserve retire return revenue risk sale saving scam sec sector sell seller selling settlement share
+    short spend spending startup stock subsidiary surplus swap ticker trade trader trading transaction transfer trust
+    unemployment valuation value var vat venture wealth withdraw withdrawal yield
 """)
 """Words of finance that have another meaning too: the bank of a river, a share in the work."""
 
 _PHRASES = """
-    10 k, 10 q, annual report, balance sheet, bank account, bank statement, basis point, bear market, black
-    scholes, bond trade, break even, bull market, business plan, call option, capital gain, central bank, cost
-    of, credit card, credit default, credit score, debit card, december 31, down payment, emergency fund,
-    exchange rate, executive officer, federal reserve, fiscal year, future value, gift tax, gross income, gross
-    margin, hedge fund, household spending, index fund, insider trading, interest income, interest rate, joint
-    account, legal proceeding, letter of, limit order, market capitalization, market maker, market share,
-    minimum wage, money market, my share, nest egg, net income, net sale, note payable, operating income,
-    opportunity cost, per share, poverty line, present value, price index, property tax, purchase order, put
-    option, quantitative easing, real estate, reverse stock, send money, share price, sharpe ratio, short sell,
-    standing order, stock market, stock option, stock price, stock split, stop loss, supply and, trade deficit,
-    trust fund, value at, venture capital, wire transfer, working capital, year end, yield curve
+    10 k, 10 q, adjustable rate, annual report, auto lease, balance sheet, bank account, bank fee, bank loan, bank
+    money, bank statement, basis point, bear market, black scholes, bond market, bond price, bond trade, bond yield,
+    break even, bull market, buy share, buy stock, call option, capital gain, car insurance, cash flow, central bank,
+    checking account, convert currency, cost basis, cost capital, cost debt, cost living, credit bureau, credit card,
+    credit default, credit history, credit limit, credit report, credit score, credit union, currency pair, debit
+    card, deferred revenue, direct deposit, discount cash, dollar cost, dow jone, down payment, earn money, economic
+    growth, emergency fund, equity fund, exchange rate, federal reserve, financial advice, fiscal policy, fiscal year,
+    fixed income, foreign exchange, form 1040, form 1099, form 1120, future contract, future value, gift tax, gold
+    bar, gold coin, gold price, gold silver, gross domestic, gross income, gross margin, gross profit, health
+    insurance, hedge fund, home equity, house price, household spending, housing market, income statement, index fund,
+    insider trading, interest charge, interest income, interest rate, invest money, joint account, junk bond, lease
+    buy, letter credit, limit order, low interest, make money, managing money, market cap, market capitalization,
+    market maker, market order, minimum wage, money bank, money laundering, money market, money order, mutual fund,
+    nest egg, net income, net profit, net sale, net worth, note payable, oil price, operating income, operating lease,
+    operating margin, option price, option trading, own stock, paper money, payday loan, penny stock, per share,
+    personal finance, poverty line, present value, price gold, price index, price level, price per, profit loss,
+    property tax, purchase price, purchasing power, put option, quantitative easing, quarterly report, rate return,
+    real estate, rental property, reserve requirement, return equity, return investment, revenue profit, reverse
+    stock, roth ira, save money, save retire, save retirement, saving money, savings account, self insuring, send
+    money, share buyback, share company, share outstanding, share price, sharpe ratio, short sell, short selling,
+    short stock, side income, social security, standing order, stock exchange, stock market, stock option, stock
+    price, stock split, stock trading, stop loss, student loan, supply demand, tax return, time value, trade deficit,
+    traditional ira, treasury bill, treasury bond, treasury note, treasury yield, trust fund, unemployment rate, value
+    risk, venture capital, wealth management, wire transfer, working capital, yield curve
 """
 
 PHRASES = frozenset(tuple(phrase.split()) for phrase in _PHRASES.split(","))
-"""Pairs of words that count as a strong one."""
+"""Pairs of words that count as a strong one. Words such as `of` and `and` between them do not count."""
+
+BETWEEN = _words("a an and at for in of on our the to your")
+"""Words that may stand between the two words of a phrase."""
 
 _CONTRASTS = """
     constant down flat steady unchanged up;
@@ -120,3 +134,21 @@ FUNCTION_WORDS = _words("""
 """Words that can stand beside any other."""
 
 NEGATIONS = _words("cannot neither never no nor not without")
+
+ENGLISH = _words("""
+    the of and to is are were that this it with by from be have had its which what how does did can could would should
+    not or but if than their they you your we there when who why after before about into any over my write describe
+    explain give
+""")
+"""Words that show that a text is English. None of them is a word of a language below."""
+
+OTHER_LANGUAGES = _words("""
+    der das und ist nicht ein eine einen von mit auf für dem den im zu zum zur sich auch wird sind bei nach aus wie het
+    een van zijn niet voor dat deze wordt ook naar bij uit hoe wat
+    le la les du des et dans pour que qui sur pas ce cette avec au aux sont ont quelle quel une el los las del en por
+    para como más lo qué cuál sobre su tras um uma da das não na são mais ao pelo pela qual il gli di che della dei nel
+    sono alla una
+    och att det som är på av för ett ikke og ja ei se oli mutta kuin ovat na że nie jest się od jak je ve bir bu için
+    ile olan gibi yang dan di itu dengan untuk dari pada adalah și în nu cu este
+""")
+"""Words that show that a text is in another language that is written in Latin letters."""
