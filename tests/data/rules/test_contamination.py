@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fintune_kit.data.rules.contamination import contamination, find_shared, known_benchmarks, read_excluded
+from fintune_kit.data.rules.contamination import Match, contamination, find_shared, known_benchmarks, read_excluded
 from fintune_kit.errors import MissingInputError, UserError
 from tests.data.rows import all_of, conversations
 
@@ -48,7 +48,9 @@ def test_a_row_that_holds_an_evaluation_text_is_found(held: Path, prompt: str, i
 
 
 def test_a_text_in_an_answer_is_found_too(held: Path):
-    assert found_in(held, ("Give an example.", LONG))[0] == {0: "shares mood.jsonl, text 1"}
+    assert found_in(held, ("Give an example.", SHORT))[0] == {0: f"shares mood.jsonl, text 2: {SHORT!r}"}
+    (detail,) = found_in(held, ("Give an example.", LONG))[0].values()
+    assert detail.startswith("shares mood.jsonl, text 1: 'l t has also made a commitment to redeem")
 
 
 def test_a_run_of_words_ends_with_its_row(held: Path):
@@ -78,10 +80,9 @@ def test_nothing_excluded_finds_nothing():
 
 
 def test_the_method_gives_pairs_of_a_row_and_a_text():
-    rows = [["What is an ETF?", "A fund."], [f"He said: {LONG}", "neutral"]]
-    assert set(find_shared(rows, ["Another sentence that nobody has ever written in any of the rows", LONG])) == {
-        (1, 1)
-    }
+    rows = [["What is an ETF?", "A fund."], [f"He said: {SHORT}", "neutral"]]
+    other = "Another sentence that nobody has ever written in any of the rows"
+    assert find_shared(rows, [other, SHORT]) == [Match(1, 1, SHORT)]
     assert find_shared(rows, []) == find_shared([], [LONG]) == []
 
 
@@ -113,3 +114,35 @@ def test_lost_points_inside_words_make_no_difference(tmp_path: Path):
     )
     rows = [("Text: US core CPI rose 1200 points JP Morgan says", "x"), ("US core CPI fell says JP Morgan", "x")]
     assert list(found_in(tmp_path / "points.jsonl", *rows)[0]) == [0]
+
+
+TEMPLATE = "{} Announces Timing of Second Quarter 2022 Earnings Release and Conference Call"
+MAKERS = ("Korpivaara", "Ludlow Retail", "Sintex Oy", "Baltic Cement", "Northern Rail", "Ostrava Glass")
+
+
+def test_wording_that_the_corpus_uses_all_the_time_does_not_count():
+    rows = [[TEMPLATE.format(maker), "neutral"] for maker in MAKERS]
+    assert find_shared(rows, [TEMPLATE.format("Rosendal Energy")]) == []
+    assert [match.row for match in find_shared(rows, [TEMPLATE.format("Sintex Oy")])] == [2]
+    assert len(find_shared(rows[:2], [TEMPLATE.format("Rosendal Energy")])) == 2, "three uses are not yet wording"
+
+
+def test_the_same_text_under_many_questions_is_not_wording():
+    rows = [
+        [f"{LONG}\nDoes it talk about {topic}?", "No"] for topic in ("gold", "oil", "steel", "rail", "glass", "rice")
+    ]
+    assert [match.row for match in find_shared(rows, [LONG])] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("word", ["commitment", "redeem", "shares", "2011"])
+def test_a_text_with_one_word_changed_is_found(word: str):
+    assert len(find_shared([[LONG.replace(word, "harvest"), "neutral"]], [LONG])) == 1
+    assert find_shared([[" ".join(sorted(LONG.split())), "neutral"]], [LONG]) == []
+
+
+def test_a_part_of_a_text_is_found_where_it_is_long_enough():
+    whole = "Ken Griffin plans to open a Palm Beach office and takes over the old store of a bank on the main street"
+    assert (
+        len(find_shared([["Ken Griffin plans to open a Palm Beach office and takes over a store", "x"]], [whole])) == 1
+    )
+    assert find_shared([["Ken Griffin plans to open a new office in the north of the city", "x"]], [whole]) == []

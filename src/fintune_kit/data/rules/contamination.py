@@ -1,7 +1,12 @@
 """Contamination: which training texts hold a text that is kept for evaluation, so that a score would measure memory.
 
-A row holds an excluded text where both have the same eight words in a row (Brown et al. 2020, appendix C, use 13 on web
-pages; our texts are sentences). An excluded text of fewer words must be a whole line of the row, or a whole message
+A row holds an evaluation text where it says the same in nearly the same words. Wording that the corpus uses all the
+time does not count ("... announces timing of second quarter 2022 earnings release"), only the words that are left:
+
+    six sevenths of the words that are left, and at least four of them     (a word or two differ)
+    a run with eight of them, and half of the words that are left          (a part of the text)
+
+A text of fewer than eight words, or of nearly nothing but wording, must be a whole line of the row, or a whole message
 letter by letter. URL, case, punctuation and encoding damage make no difference: see `words`.
 
 `find_shared` is the method, for this stage and for the evaluation. Known benchmarks are told by a row's upstream name
@@ -18,16 +23,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rapidfuzz.distance import LCSseq
 
 from fintune_kit.conversations import Conversation
 from fintune_kit.data.corpus import Findings
 from fintune_kit.data.read.files import format_of, read_rows
 from fintune_kit.data.read.lines import UnreadableFileError
-from fintune_kit.data.rules.words import letters_only, words_of
+from fintune_kit.data.rules.words import Words, letters_only, mix, words_of
 from fintune_kit.errors import MissingInputError, UserError
 
 RUN = 8
-"""Words in a row that two texts do not share by chance."""
+"""Words in a row that two texts do not share by chance, wording aside."""
+GRAM = 4
+"""Words in a row by which rows and texts are compared."""
+MIN_CONTEXTS = 4
+"""Words in a row that stand in this many different contexts are wording."""
+MIN_WORDS = 4
+"""Words besides wording that must agree."""
+NEARLY_ALL = 6 / 7
+HALF = 0.5
+MAX_SHOWN_WORDS = 16
 
 KNOWN_BENCHMARKS = {
     "financial_phrasebank": "Financial PhraseBank (FPB): all its sentences",
@@ -39,6 +54,7 @@ KNOWN_BENCHMARKS = {
 
 _BETWEEN = "\n\x1f"
 """Stands between the messages of a row. It belongs to no word and to no line of either message."""
+_TABLE = 1 << 22
 _SEGMENT = re.compile(r'[\n"“”]|(?<=\w):')
 
 
@@ -83,20 +99,31 @@ def read_excluded(paths: Sequence[str | Path]) -> ExcludedTexts:
     return ExcludedTexts(names, files, texts)
 
 
+@dataclass(frozen=True)
+class Match:
+    """A row that holds a text."""
+
+    row: int
+    text: int
+    words: str
+    """The first of the words that they share."""
+
+
 def contamination(
     conversations: Sequence[Conversation], kept: Sequence[int], excluded: ExcludedTexts
 ) -> tuple[Findings, dict[str, Any]]:
-    """The rows that hold an excluded text, with that text; and a summary of each file."""
+    """The rows that hold an excluded text, with that text and the shared words; and a summary of each file."""
     contents = [[message["content"] for message in conversations[index].messages] for index in kept]
     findings: Findings = {}
     rows = Counter[str]()
-    pairs = find_shared(contents, excluded.texts)
-    for row, text in sorted(pairs):
-        if kept[row] not in findings:
-            name = excluded.names[excluded.files[text]]
-            findings[kept[row]] = f"shares {name}, text {text - excluded.files.index(excluded.files[text]) + 1}"
+    matches = find_shared(contents, excluded.texts)
+    for match in matches:
+        if kept[match.row] not in findings:
+            name = excluded.names[excluded.files[match.text]]
+            number = match.text - excluded.files.index(excluded.files[match.text]) + 1
+            findings[kept[match.row]] = f"shares {name}, text {number}: {match.words!r}"
             rows[name] += 1
-    texts = Counter(excluded.names[excluded.files[text]] for text in {text for _, text in pairs})
+    texts = Counter(excluded.names[excluded.files[text]] for text in {match.text for match in matches})
     counts = Counter(excluded.names[file] for file in excluded.files)
     summary = {
         name: {"texts": counts[name], "texts_found": texts[name], "rows_refused": rows[name]} for name in excluded.names
@@ -114,8 +141,8 @@ def known_benchmarks(origins: Iterable[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def find_shared(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of a row and a text that the row holds, as indices. Each way to compare gives at most one text a row.
+def find_shared(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> list[Match]:
+    """The rows that hold a text, sorted by row and text, each pair once.
 
     Args:
         rows: for each row of training, the contents of its messages.
@@ -127,35 +154,145 @@ def find_shared(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> list[tup
     with ThreadPoolExecutor(2) as threads:  # Arrow and NumPy leave the interpreter to the other thread
         found = [threads.submit(_shared_words, joined, texts, punctuation_joins=joins) for joins in (False, True)]
         found.append(threads.submit(_shared_letters, joined, texts))
-    return [pair for pairs in found for pair in pairs.result()]
+    pairs: dict[tuple[int, int], str] = {}
+    for matches in found:
+        for match in matches.result():
+            pairs.setdefault((match.row, match.text), match.words)
+    return [Match(row, text, words) for (row, text), words in sorted(pairs.items())]
 
 
-def _shared_words(rows: Sequence[str], texts: Sequence[str], *, punctuation_joins: bool) -> list[tuple[int, int]]:
-    """Pairs that have eight words in a row in common, or all words of a shorter text as one line of the row."""
+@dataclass(frozen=True)
+class _Side:
+    """The words of all rows or of all texts, with a hash of the `GRAM` words that begin at each of them."""
+
+    words: Words
+    grams: NDArray[np.uint64]
+    complete: NDArray[np.bool_]
+    """Whether these words are all of one text."""
+
+    def contexts(self) -> NDArray[np.uint64]:
+        """For each word, a hash of the word before it and of the word after the gram that begins with it."""
+        hashes, offsets = self.words.hashes, self.words.offsets
+        before = np.roll(hashes, 1)
+        before[offsets[:-1][self.words.lengths() > 0]] = 0
+        after = np.roll(hashes, -GRAM)
+        after[np.repeat(offsets[1:], self.words.lengths()) - np.arange(len(hashes)) <= GRAM] = 0
+        return mix(before * np.uint64(3) + after)
+
+
+def _shared_words(rows: Sequence[str], texts: Sequence[str], *, punctuation_joins: bool) -> list[Match]:
+    """The matches for one way to read punctuation inside words."""
     row_words, text_words = (words_of(side, joined=punctuation_joins) for side in (rows, texts))
-    lengths, text_of, row_of = text_words.lengths(), text_words.text_indices(), row_words.text_indices()
-    pairs: list[tuple[int, int]] = []
-    may_hold_short = np.zeros(len(rows), bool)
-    both = zip(text_words.grams(RUN), row_words.grams(RUN), strict=True)
-    for size, ((text_runs, within), (row_runs, complete)) in enumerate(both, start=1):
-        wanted = within & (lengths[text_of] == size if size < RUN else lengths[text_of] >= size)
-        if not wanted.any():
-            continue
-        starts, runs = _occurrences(text_runs[wanted], among=row_runs)
-        indices, firsts = np.unique(row_of[starts[complete[starts]]], return_index=True)
-        if size < RUN:
-            may_hold_short[indices] = True
-        else:
-            found = text_of[wanted][runs[complete[starts]][firsts]]
-            pairs += zip(indices.tolist(), found.tolist(), strict=True)
+    lengths, row_of, text_of = text_words.lengths(), row_words.text_indices(), text_words.text_indices()
+    may_hold_line = np.zeros(len(rows), bool)
+    both = zip(row_words.grams(RUN - 1), text_words.grams(RUN - 1), strict=True)
+    for size, ((row_runs, row_complete), (text_runs, text_complete)) in enumerate(both, start=1):
+        wanted = np.unique(text_runs[text_complete & (lengths[text_of] == size)])
+        may_hold_line[row_of[row_complete & _is_in(row_runs, wanted)]] = True
+        if size == GRAM:
+            row_side = _Side(row_words, row_runs, row_complete)
+            text_side = _Side(text_words, text_runs, text_complete)
+    wording, pairs = _candidates(row_side, text_side)
+    found = (_compare(row_words, text_words, *pair, wording) for pair in pairs if lengths[pair[1]] >= RUN)
+    # A text that is nearly all wording is compared as short ones are: as a whole line.
+    own = np.bincount(text_of, weights=~wording, minlength=len(texts))
+    by_line = (lengths > 0) & ((lengths < RUN) | (own < MIN_WORDS))
+    first = text_side.grams[text_words.offsets[:-1][by_line & (lengths >= RUN)]]
+    may_hold_line[row_of[row_side.complete & _is_in(row_side.grams, np.unique(first))]] = True
     keys = text_words.keys().tolist()
-    short = {keys[text]: text for text in np.flatnonzero((lengths > 0) & (lengths < RUN)).tolist()}
-    candidates = np.flatnonzero(may_hold_short).tolist()
-    return pairs + _rows_with_segment(candidates, rows, short, punctuation_joins=punctuation_joins)
+    lines = {keys[text]: text for text in np.flatnonzero(by_line).tolist()}
+    candidates = np.flatnonzero(may_hold_line).tolist()
+    return [match for match in found if match] + _rows_with_segment(
+        candidates, rows, lines, punctuation_joins=punctuation_joins
+    )
 
 
-def _shared_letters(rows: Sequence[str], texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs in which a message, or the part after its first colon, has the same letters as the text.
+def _candidates(row_side: _Side, text_side: _Side) -> tuple[NDArray[np.bool_], list[tuple[int, int, int]]]:
+    """Which words of the texts are wording (bool, a word), and the pairs of a row and a text to compare.
+
+    These share `GRAM` words in a row that are not wording. With them comes the index among the words of the row where
+    the text would begin.
+    """
+    starts = np.flatnonzero(row_side.complete & _is_in(row_side.grams, np.unique(text_side.grams[text_side.complete])))
+    text_starts = np.flatnonzero(text_side.complete)
+    grams = np.concatenate([row_side.grams[starts], text_side.grams[text_starts]])
+    contexts = np.concatenate([row_side.contexts()[starts], text_side.contexts()[text_starts]])
+    order = np.lexsort((contexts, grams))
+    is_new = np.ones(len(grams), bool)
+    is_new[1:] = (grams[order][1:] != grams[order][:-1]) | (contexts[order][1:] != contexts[order][:-1])
+    values, counts = np.unique(grams[order][is_new], return_counts=True)
+    is_common = text_side.complete & _is_in(text_side.grams, values[counts >= MIN_CONTEXTS])
+    wording = np.zeros(len(is_common), bool)
+    for offset in range(GRAM):
+        wording[offset:] |= is_common[: len(is_common) - offset]
+    return wording, _pairs(row_side, text_side, starts, text_starts[~is_common[text_starts]])
+
+
+def _pairs(
+    row_side: _Side, text_side: _Side, starts: NDArray[np.int64], text_starts: NDArray[np.int64]
+) -> list[tuple[int, int, int]]:
+    """Each row and text that share a gram, once, with the index where the text would begin in the row."""
+    row_of, text_of = row_side.words.text_indices(), text_side.words.text_indices()
+    order = np.argsort(row_side.grams[starts], kind="stable")
+    ordered = row_side.grams[starts][order]
+    first = np.searchsorted(ordered, text_side.grams[text_starts], side="left")
+    last = np.searchsorted(ordered, text_side.grams[text_starts], side="right")
+    pairs: dict[tuple[int, int], int] = {}
+    for start, low, high in zip(text_starts.tolist(), first.tolist(), last.tolist(), strict=True):
+        text = int(text_of[start])
+        within = start - int(text_side.words.offsets[text])
+        for index in starts[order[low:high]].tolist():
+            row = int(row_of[index])
+            pairs.setdefault((row, text), index - within - int(row_side.words.offsets[row]))
+    return [(row, text, begin) for (row, text), begin in pairs.items()]
+
+
+def _compare(
+    row_words: Words, text_words: Words, row: int, text: int, start: int, wording: NDArray[np.bool_]
+) -> Match | None:
+    """The match of a row and a text that may begin at word `start` of the row; None where too few words agree."""
+    low, high = int(text_words.offsets[text]), int(text_words.offsets[text + 1])
+    own = ~wording[low:high]
+    slack = (high - low) // 4 + 3
+    begin, end = int(row_words.offsets[row]), int(row_words.offsets[row + 1])
+    left = begin + max(0, start - slack)
+    right = min(end, begin + start + high - low + slack)
+    there = row_words.hashes[left:right].tolist()
+    agree, longest = np.zeros(high - low, bool), 0
+    for block in LCSseq.opcodes(there, text_words.hashes[low:high].tolist()):
+        if block.tag == "equal" and block.dest_end - block.dest_start >= 3:
+            agree[block.dest_start : block.dest_end] = True
+            longest = max(longest, int(own[block.dest_start : block.dest_end].sum()))
+    shared, total = int((agree & own).sum()), int(own.sum())
+    nearly_all = shared >= MIN_WORDS and shared >= NEARLY_ALL * total
+    part = longest >= RUN and shared >= HALF * total
+    if not (agree.all() or nearly_all or part):
+        return None
+    return Match(row, text, _spelled(text_words, text, agree))
+
+
+def _spelled(words: Words, text: int, agree: NDArray[np.bool_]) -> str:
+    codes = words.of(text)[agree].tolist()
+    shown = " ".join(words.vocabulary[code] for code in codes[:MAX_SHOWN_WORDS])
+    return f"{shown} ..." if len(codes) > MAX_SHOWN_WORDS else shown
+
+
+def _is_in(values: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each value is one of the wanted ones, which are sorted."""
+    if not len(wanted):
+        return np.zeros(len(values), bool)
+    low_bits = np.uint64(_TABLE - 1)
+    table = np.zeros(_TABLE, bool)
+    table[wanted & low_bits] = True
+    likely = np.flatnonzero(table[values & low_bits])  # a search among the wanted ones takes much longer
+    found = np.zeros(len(values), bool)
+    nearest = np.minimum(np.searchsorted(wanted, values[likely]), len(wanted) - 1)
+    found[likely] = wanted[nearest] == values[likely]
+    return found
+
+
+def _shared_letters(rows: Sequence[str], texts: Sequence[str]) -> list[Match]:
+    """Matches in which a message, or the part after its first colon, has the same letters as the text.
 
     `Financial text:US gains (NYSEKNL)` holds `U.S. gains (NYSE:KNL)`, which no way to divide words shows.
     """
@@ -170,21 +307,17 @@ def _shared_letters(rows: Sequence[str], texts: Sequence[str]) -> list[tuple[int
                 if 0 < len(part) <= max_length:
                     rows_by_part.setdefault(part, []).append(row)
     found = zip(rows_by_part.values(), letters_only(list(rows_by_part)), strict=True)
-    return [(row, by_letters[letters]) for holders, letters in found if letters in by_letters and letters
-            for row in holders]  # fmt: skip
-
-
-def _occurrences(wanted: NDArray[np.uint64], *, among: NDArray[np.uint64]) -> tuple[NDArray[np.int64], ...]:
-    """The indices in `among` that hold one of the wanted values, and for each the first index in `wanted`."""
-    values, first = np.unique(wanted, return_index=True)
-    nearest = np.minimum(np.searchsorted(values, among), len(values) - 1)
-    indices = np.flatnonzero(values[nearest] == among)
-    return indices, first[nearest[indices]]
+    return [
+        Match(row, by_letters[letters], " ".join(texts[by_letters[letters]].split()[:MAX_SHOWN_WORDS]))
+        for holders, letters in found
+        if letters and letters in by_letters
+        for row in holders
+    ]
 
 
 def _rows_with_segment(
     candidates: Sequence[int], rows: Sequence[str], short: dict[int, int], *, punctuation_joins: bool
-) -> list[tuple[int, int]]:
+) -> list[Match]:
     """Rows in which a message, a line, a quotation or the part after a colon is a short text, by its key."""
     owners: list[int] = []
     segments: list[str] = []
@@ -196,4 +329,8 @@ def _rows_with_segment(
         segments.extend(sorted(parts))
         owners.extend([row] * len(parts))
     found = words_of(segments, joined=punctuation_joins).keys().tolist()
-    return [(row, short[key]) for row, key in zip(owners, found, strict=True) if key in short]
+    return [
+        Match(row, short[key], segment.strip())
+        for row, segment, key in zip(owners, segments, found, strict=True)
+        if key in short
+    ]
