@@ -3,8 +3,7 @@
     python benchmarks/data.py --data ../shared/data --out results/data-2-cores [--only stage --only near_duplicates ...]
 
 `stage` runs in a process of its own, so that peak memory is its own; its time begins when imports and tokenizer are
-loaded, which is reported apart. `relevance` needs no data but our own labelled rows. What is planted and how:
-`benchmarks/NOTES.md`.
+loaded, which is reported apart. How rows are planted, drawn and judged: `benchmarks/NOTES.md`.
 """
 
 import argparse
@@ -30,9 +29,12 @@ import pyarrow.parquet as pq
 
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Conversation
-from fintune_kit.data.rules.contamination import contamination, read_excluded
+from fintune_kit.data.rules.contamination import find_shared
 from fintune_kit.data.rules.duplicates import near_duplicate
 from fintune_kit.data.rules.finance import RELEVANT, finance_weight
+from fintune_kit.data.rules.label_errors import label_errors
+from fintune_kit.data.rules.labels import OPEN, labels_of
+from fintune_kit.data.rules.language import Languages
 from fintune_kit.data.rules.prompts import compare_prompts
 from fintune_kit.data.stage import Settings, prepare_conversations
 
@@ -40,6 +42,7 @@ REPOSITORY = Path(__file__).parents[1]
 EVALUATION_SETS = ("fpb", "tfns", "fiqa_sa_fingpt", "tfns_topic")
 FULL = "sujet_proxy_full.parquet"
 LABELS = Path(__file__).with_name("near_duplicate_labels.csv")
+RELEVANCE_LABELS = Path(__file__).with_name("relevance_labels.csv")
 VOWELS = str.maketrans("aeiouAEIOU", "eiouaEIOUA")
 Result = dict[str, Any]
 
@@ -56,8 +59,7 @@ def main() -> None:
         return
     results: Result = {"machine": machine()}
     for name in arguments.only or MEASURES:
-        needs_data = name != "relevance"
-        absent = needs_data and not (arguments.data / FULL).is_file()
+        absent = not (arguments.data / FULL).is_file()
         results[name] = {"skipped": f"{arguments.data / FULL} is absent"} if absent else MEASURES[name](arguments.data)
         print(f"{name}: {json.dumps(results[name])}", file=sys.stderr)
     text = as_table(results)
@@ -142,7 +144,7 @@ def conversations_of(data: Path) -> list[Conversation]:
 
 def near_duplicates_of(rows: Sequence[Conversation]) -> dict[int, str]:
     every = range(len(rows))
-    return near_duplicate(rows, every, compare_prompts(rows, every))
+    return near_duplicate(rows, every, compare_prompts(rows, every), Languages(rows, ["rows"] * len(rows)))
 
 
 def measure_near_duplicates(data: Path) -> Result:
@@ -235,40 +237,102 @@ def measure_pairs(data: Path) -> Result:
 
 
 def measure_contamination(data: Path) -> Result:
-    """Every text of the four evaluation sets put into a row: as it is, and damaged; how many rows are refused."""
-    files = [data / "eval" / f"{name}.jsonl" for name in EVALUATION_SETS]
-    excluded, chance, results = read_excluded(files), random.Random(2), {}  # noqa: S311 - a sample, not a secret
-    for path in files:
-        texts = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
-        for kind in ("as it is", "URL changed", "case", "punctuation"):
-            damaged = [text if kind == "as it is" else DAMAGES[kind](text, chance, ()) for text in texts]
-            planted = [_holding(text, n) for n, text in enumerate(damaged)]
-            found, _ = contamination(planted, range(len(planted)), excluded)
-            results[f"{path.stem}, {kind}"] = {"planted": len(texts), "found": len(found)}
+    """Every evaluation text put into a row among those of the stand-in, as it is and damaged; and what is found there.
+
+    `found` counts planted rows. `rows of the stand-in` are those that hold a text without having been planted.
+    """
+    rows = [[message["content"] for message in row.messages] for row in conversations_of(data)]
+    vocabulary = [word for row in rows[::50] for word in row[1].split() if word.isalpha()]
+    results: Result = {}
+    for name in EVALUATION_SETS:
+        lines = (data / "eval" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        texts = [json.loads(line)["text"] for line in lines]
+        long = [len(re.findall(r"\w+", re.sub(r"https?://\S+", "", text))) >= 8 for text in texts]
+        for kind, damage in CONTAMINATIONS.items():
+            chance = random.Random(2)  # noqa: S311 - a sample, not a secret
+            planted = [[f"Financial text:{damage(text, chance, vocabulary)}", "neutral"] for text in texts]
+            found = {m.row for m in find_shared(planted + rows, texts) if m.row < len(planted)}
+            of_long = sum(number in found for number, is_long in enumerate(long) if is_long)
+            results[f"{name}, {kind}"] = {
+                "planted": len(texts),
+                "found": len(found),
+                "of 8 words or more": f"{of_long} of {sum(long)}",
+            }
+        results[f"{name}, rows of the stand-in"] = {"found": len({match.row for match in find_shared(rows, texts)})}
     return results
 
 
-def _holding(text: str, number: int) -> Conversation:
-    messages = [{"role": "user", "content": f"Financial text:{text}"}, {"role": "assistant", "content": "neutral"}]
-    name = f"planted#{number}"
-    return Conversation(
-        row_id=name, source="planted", task_type="sentiment_analysis", conversation_id=name, messages=messages
+def _one_word(text: str, chance: random.Random, vocabulary: Sequence[str]) -> str:
+    words = text.split()
+    words[chance.randrange(len(words))] = chance.choice(vocabulary)
+    return " ".join(words)
+
+
+CONTAMINATIONS: dict[str, Callable[[str, random.Random, Sequence[str]], str]] = {
+    "as it is": lambda text, *_: text,
+    "URL changed": _other_url,
+    "case": DAMAGES["case"],
+    "punctuation": DAMAGES["punctuation"],
+    "one word changed": _one_word,
+}
+
+
+def measure_relevance(data: Path) -> Result:
+    """Precision and recall of the relevance rule on 600 rows of the stand-in's mixed origins, drawn at random.
+
+    They were judged by eye before the rule was run on them; rows that could be called either way are not counted.
+    """
+    with RELEVANCE_LABELS.open(newline="") as file:
+        judged = {int(row["row"]): row["finance"] for row in csv.DictReader(file)}
+    rows = pq.read_table(data / FULL).to_pylist()
+    counts = Counter(
+        (finance_weight(rows[number - 1]["user_prompt"], rows[number - 1]["answer"])[0] >= RELEVANT, label == "1")
+        for number, label in judged.items()
+        if label
     )
+    right = counts[True, True]
+    return {
+        "rows": {"drawn": len(judged), "judged": counts.total(), "about finance": right + counts[False, True]},
+        "precision": _share(right, right + counts[True, False]),
+        "recall": _share(right, right + counts[False, True]),
+    }
 
 
-def measure_relevance(_: Path) -> Result:
-    """Precision and recall of the relevance rule on the half of our own labelled rows that it was not set on."""
-    with (REPOSITORY / "tests" / "data" / "rules" / "finance_relevance.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    results = {}
-    for name, part in (("rows that terms were set on", rows[::2]), ("other rows", rows[1::2])):
-        said = [finance_weight(row["prompt"], row["answer"])[0] >= RELEVANT for row in part]
-        true = [row["finance"] == "1" for row in part]
-        both = sum(s and t for s, t in zip(said, true, strict=True))
-        results[name] = {
-            "rows": len(part),
-            "precision": round(both / sum(said), 3),
-            "recall": round(both / sum(true), 3),
+def _share(hits: int, total: int) -> Result:
+    """A share with its 95 % interval (Wilson)."""
+    z, p = 1.96, hits / total
+    middle, spread = p + z * z / (2 * total), z * ((p * (1 - p) + z * z / (4 * total)) / total) ** 0.5
+    low, high = ((middle + sign * spread) / (1 + z * z / total) for sign in (-1, 1))
+    return {"n": total, "share": round(p, 3), "from": round(low, 3), "to": round(high, 3)}
+
+
+def measure_label_errors(data: Path) -> Result:
+    """Of each dataset of labels, one label in twenty is changed to another: how many are found, and how many others."""
+    rows, table = conversations_of(data), pq.read_table(data / FULL, columns=["dataset", "answer"]).to_pylist()
+    origins = [row["dataset"] for row in table if row["answer"]]
+    labels = labels_of(rows, origins)
+    chance, results = random.Random(5), {}  # noqa: S311 - a sample, not a secret
+    for origin in dict.fromkeys(origins):
+        own = [index for index, name in enumerate(origins) if name == origin and labels[index] != OPEN]
+        if len(own) < 1_000:
+            continue
+        options = sorted({labels[index] for index in own})
+        flipped = set(chance.sample(own, len(own) // 20))
+        noisy = [
+            chance.choice([other for other in options if other != label]) if index in flipped else label
+            for index, label in enumerate(labels)
+        ]
+        began = time.process_time()
+        found = set(label_errors(rows, noisy, own))
+        hits = len(found & flipped)
+        results[origin] = {
+            "rows": len(own),
+            "planted": len(flipped),
+            "named": len(found),
+            "precision": round(hits / max(1, len(found)), 3),
+            "recall": round(hits / len(flipped), 3),
+            "named without planting": len(label_errors(rows, labels, own)),
+            "cpu_seconds": round((time.process_time() - began) / 2, 1),
         }
     return results
 
@@ -279,6 +343,7 @@ MEASURES: dict[str, Callable[[Path], Result]] = {
     "pairs": measure_pairs,
     "contamination": measure_contamination,
     "relevance": measure_relevance,
+    "label_errors": measure_label_errors,
 }
 
 

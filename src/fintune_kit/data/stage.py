@@ -26,7 +26,7 @@ from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Conversation, write_conversations
 from fintune_kit.data import report
 from fintune_kit.data.choose.scoring import score
-from fintune_kit.data.choose.selection import select
+from fintune_kit.data.choose.selection import Selection, select
 from fintune_kit.data.choose.split import validation_rows
 from fintune_kit.data.convert.columns import check_mapping
 from fintune_kit.data.convert.rows import Converter
@@ -36,9 +36,11 @@ from fintune_kit.data.rules import duplicates, quality
 from fintune_kit.data.rules.catalogue import RULES
 from fintune_kit.data.rules.contamination import ExcludedTexts, contamination, known_benchmarks, read_excluded
 from fintune_kit.data.rules.finance import finance_weight, not_finance
+from fintune_kit.data.rules.label_errors import label_errors
 from fintune_kit.data.rules.labels import OPEN, labels_of
 from fintune_kit.data.rules.language import Languages
 from fintune_kit.data.rules.prompts import Prompts, compare_prompts
+from fintune_kit.data.rules.support import unsupported_answer
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Recipe
 from fintune_kit.tiny import tokenizer_of
@@ -61,6 +63,10 @@ class Settings:
     """Tokens of the longest conversation that is kept."""
     finance_only: Literal["mixed", "all", "none"] = "mixed"
     """Which datasets lose their open questions that are not about finance: those that are known to be mixed, or all."""
+    label_errors: bool = True
+    """Refuse rows of closed questions whose label is probably wrong."""
+    selection: Selection = "best"
+    """How rows are chosen where more pass than are wanted."""
     system_prompt: str | None = None
     """Added to rows that have none."""
     mapping: Mapping[str, str] | None = None
@@ -78,6 +84,8 @@ def prepare(
     excluded: Sequence[str | Path] = (),
     mapping: Mapping[str, str] | None = None,
     finance_only: bool | None = None,
+    label_errors: bool = True,
+    selection: Selection = "best",
     announce: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Stage 1 of a recipe: rows of its sources become `conversations/`. Returns the report that it writes.
@@ -91,6 +99,9 @@ def prepare(
         mapping: role to column, where columns are not recognised (see `convert.columns`).
         finance_only: refuses open questions that are not about finance in all sources (True) or in none (False). None
             judges only datasets that are known to hold general questions too, if the recipe says so.
+        label_errors: refuses rows of closed questions whose label is probably wrong.
+        selection: how rows are chosen where more pass than are wanted: `random` draws them, `balanced` draws them in
+            shares of task types and labels, `best` takes the best of each share.
         announce: is told how each file was read.
 
     Raises:
@@ -106,6 +117,8 @@ def prepare(
             seed=recipe.seed if seed is None else seed,
             max_length=recipe.pack.max_length,
             finance_only=_finance_scope(finance_only, recipe),
+            label_errors=label_errors,
+            selection=selection,
             system_prompt=recipe.data.system_prompt,
             mapping=mapping,
         ),
@@ -241,7 +254,7 @@ def _apply_rules(
 ) -> Judgement:
     """Marks the rows that break a rule, one rule after another."""
     conversations = corpus.conversations
-    with tqdm(desc="rules", total=10, unit=" rules", leave=False, disable=None) as progress:
+    with tqdm(desc="rules", total=12, unit=" rules", leave=False, disable=None) as progress:
 
         def refuse(rule: str, findings: Findings) -> None:
             corpus.refuse(rule, findings)
@@ -261,6 +274,10 @@ def _apply_rules(
         prompts, languages = compare_prompts(conversations, corpus.kept()), Languages(conversations, corpus.origins)
         refuse("near_duplicate", duplicates.near_duplicate(conversations, corpus.kept(), prompts, languages))
         refuse("conflicting_answers", duplicates.conflicting_answers(conversations, corpus.kept(), prompts))
+        unsupported = unsupported_answer(conversations, corpus.origins, labels, corpus.kept())
+        refuse("unsupported_answer", unsupported)
+        if settings.label_errors:
+            refuse("label_error", label_errors(conversations, labels, corpus.kept()))
         if settings.finance_only != "none":
             every = settings.finance_only == "all"
             off_topic = not_finance(conversations, corpus.origins, labels, corpus.kept(), languages, every_origin=every)
@@ -281,19 +298,22 @@ def _choose(corpus: Corpus, labels: Sequence[str], *, sources: Sequence[Source],
     kept = corpus.kept()
     if len(kept) <= settings.examples and not any(source.count or source.weight for source in sources):
         return
-    scores = {index: _score(corpus.conversations[index], is_open=labels[index] == OPEN) for index in kept}
+    scores = dict.fromkeys(kept, 0.0)
+    if settings.selection == "best":
+        scores = {index: _score(corpus.conversations[index], is_open=labels[index] == OPEN) for index in kept}
     chosen = select(
         corpus.conversations,
         kept,
         examples=settings.examples,
-        origins=corpus.origins,
         labels=labels,
+        is_balanced=settings.selection != "random",
         scores=scores,
         sources=sources,
         seed=settings.seed,
     )
-    others = f"{settings.examples:,} others were wanted more"
-    corpus.refuse("not_selected", {i: f"score {scores[i]:.3f}: {others}" for i in set(kept).difference(chosen)})
+    said = {i: f"score {scores[i]:.3f}" if settings.selection == "best" else "drawn by the seed" for i in kept}
+    others = f"{len(chosen):,} others were chosen"
+    corpus.refuse("not_selected", {i: f"{said[i]}: {others}" for i in set(kept).difference(chosen)})
 
 
 def _score(conversation: Conversation, *, is_open: bool) -> float:

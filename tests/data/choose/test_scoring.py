@@ -35,3 +35,10 @@ def test_a_score_is_the_mean_of_its_parts_and_within_bounds():
     parts = score_parts(rows[0], is_open=True, finance_weight=16.0)
     assert tuple(parts) == PARTS
     assert scores[0] == pytest.approx(sum(parts.values()) / 5, abs=1e-6)
+
+
+@pytest.mark.parametrize("answer", ["$1,250.5 million", "-3.2%", "(12)", "operating profit fell"])
+def test_a_figure_and_a_passage_of_the_prompt_are_not_scored_by_their_length(answer: str):
+    (row,) = conversations(("Why? In 2019 operating profit fell by a tenth, since costs were high.", answer))
+    parts = score_parts(row, is_open=True, finance_weight=16)
+    assert (parts["length"], parts["whole"]) == (1.0, 1.0)

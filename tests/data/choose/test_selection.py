@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fintune_kit.data.choose.selection import select, share_out
 from fintune_kit.data.read.sources import Source
-from fintune_kit.data.rules.labels import labels_of
+from fintune_kit.data.rules.labels import OPEN, labels_of
 from tests.data.rows import conversation
 
 ROWS = [conversation(f"text {n}", "neutral" if n % 4 else "positive", row=n, task="mood") for n in range(400)] + [
@@ -24,8 +24,8 @@ def choose(examples: int, *, scores: list[float] = SCORES, seed: int = 1, **opti
         ROWS,
         range(440),
         examples=examples,
-        origins=ORIGINS,
         labels=labels_of(ROWS, ORIGINS),
+        is_balanced=options.get("is_balanced", True),
         scores=dict(enumerate(scores)),
         sources=options.get("sources", SOURCES),
         seed=seed,
@@ -73,3 +73,20 @@ def test_places_are_filled_as_far_as_the_sizes_allow(total: int, strata: list[tu
     filled = share_out(total, sizes=sizes, weights={number: weight for number, (_, weight) in enumerate(strata)})
     assert sum(filled.values()) == min(total, sum(sizes.values()))
     assert all(0 <= filled[number] <= size for number, size in sizes.items())
+
+
+def test_open_answers_of_all_datasets_compete_with_each_other():
+    rows = [conversation(f"q {n}", f"a {n}", row=n) for n in range(20)]
+    scores = {n: float(n < 10) for n in range(20)}
+    chosen = select(
+        rows, range(20), examples=10, labels=[OPEN] * 20, is_balanced=True, scores=scores, sources=SOURCES, seed=1
+    )
+    assert chosen == list(range(10))
+
+
+def test_a_random_choice_knows_no_labels():
+    chosen = choose(220, scores=[0.0] * 440, is_balanced=False)
+    taken = Counter(ROWS[p].task_type for p in chosen)
+    assert len(chosen) == 220
+    assert taken["mood"] > 190
+    assert chosen != choose(220, scores=[0.0] * 440, is_balanced=False, seed=2)

@@ -2,8 +2,9 @@
 
 The score is the mean of five parts between 0 and 1, each simple enough to check by eye:
 
-    length     an open answer of 12 to 250 words counts in full; one of a word or two, or of a thousand, does not. For a
-               closed question the prompt counts: 8 to 80 words are enough to judge by
+    length     an open answer of 12 to 250 words counts in full; one of a word or two, or of a thousand, does not. An
+               answer that is a figure or stands in its prompt counts in full. For a closed question the prompt counts:
+               8 to 80 words are enough to judge by
     finance    how many terms of finance the row uses (see `finance`); 1 for closed questions
     whole      an open answer ends as a sentence, and begins with a capital letter, a figure or a list mark
     grounded   the figures of an answer are in the prompt, where the prompt has figures; a computed one counts half
@@ -17,6 +18,9 @@ from fintune_kit.conversations import Conversation
 
 PARTS = ("length", "finance", "whole", "grounded", "clean")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
+_BARE_FIGURE = re.compile(
+    r"[-(]?[$€£¥₹]?\s?-?\d[\d.,]*\)?\s?%?(?: (?:thousand|million|billion|trillion|percent|years?|days?))?\.?"
+)
 _NOISE = re.compile(r"https?://\S+|[@#]\w+|www\.\S+")
 _SHOUT = re.compile(r"\b[A-Z]{5,}\b")
 MAX_CHARACTERS = 2_000
@@ -34,12 +38,22 @@ def score_parts(conversation: Conversation, *, is_open: bool, finance_weight: fl
     prompt, answer = conversation.prompt[-MAX_CHARACTERS:], conversation.answer[:MAX_CHARACTERS]
     words = conversation.answer.count(" ") + 1 if is_open else prompt.count(" ") + 1
     return {
-        "length": _within(words, 12, 250) if is_open else _within(words, 8, 80),
+        "length": _length(conversation, words) if is_open else _within(words, 8, 80),
         "finance": min(1.0, finance_weight / 16) if is_open else 1.0,
-        "whole": _whole(conversation.answer) if is_open else 1.0,
+        "whole": _whole(conversation.answer) if is_open and not _is_taken(conversation) else 1.0,
         "grounded": _grounded(prompt, answer),
         "clean": _clean(answer if is_open else prompt, words),
     }
+
+
+def _length(conversation: Conversation, words: int) -> float:
+    return 1.0 if _is_taken(conversation) else _within(words, 12, 250)
+
+
+def _is_taken(conversation: Conversation) -> bool:
+    """Whether an answer is a figure, or stands in its prompt: how long it is says nothing about it."""
+    answer = conversation.answer.strip()
+    return _BARE_FIGURE.fullmatch(answer) is not None or answer.rstrip(".").lower() in conversation.prompt.lower()
 
 
 def _within(words: int, low: int, high: int) -> float:

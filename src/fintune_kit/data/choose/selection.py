@@ -1,27 +1,28 @@
 """Which N of the conversations that pass are chosen.
 
-The N are shared out over strata: a task type and its label, or the upstream dataset where answers are open. A large
-stratum gives more rows than a small one, in proportion to the square root of its size. While others still have rows, no
-task gives more than `MAX_TASK_SHARE`, and no label more than `MAX_LABEL_SHARE` of its task. Within a stratum the best
-score comes first, and the seed decides between equal scores.
+Balanced, the N are shared out over strata: a task type and its label. All open answers of a task type are one stratum,
+whatever dataset they come from, so that they compete with each other. A large stratum gives more rows than a small one,
+in proportion to the square root of its size. While others still have rows, no task gives more than `MAX_TASK_SHARE`,
+and no label more than `MAX_LABEL_SHARE` of its task. Within a stratum the best score comes first, and the seed decides
+between equal scores. Otherwise all rows of a source are one stratum.
 """
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from fintune_kit.conversations import Conversation
 from fintune_kit.data.choose.split import order_key
 from fintune_kit.data.read.sources import Source
-from fintune_kit.data.rules.labels import OPEN
 
 MAX_TASK_SHARE = 0.35
 """Of the chosen conversations."""
 MAX_LABEL_SHARE = 0.5
 """Of a task's chosen conversations."""
 
+Selection = Literal["random", "balanced", "best"]
 K = TypeVar("K", bound=Hashable)
 
 
@@ -31,9 +32,8 @@ class Stratum:
 
     source: str
     """Empty where the sources are pooled."""
-    task_type: str
-    kind: str
-    """The label; for open answers, the upstream dataset."""
+    task_type: str = ""
+    label: str = ""
 
 
 def select(
@@ -41,8 +41,8 @@ def select(
     kept: Sequence[int],
     *,
     examples: int,
-    origins: Sequence[str],
     labels: Sequence[str],
+    is_balanced: bool,
     scores: Mapping[int, float],
     sources: Sequence[Source],
     seed: int,
@@ -51,9 +51,9 @@ def select(
     has_marks = any(source.count is not None or source.weight is not None for source in sources)
     strata: dict[Stratum, list[int]] = defaultdict(list)
     for index in kept:
-        conversation = conversations[index]
-        kind = origins[index] if labels[index] == OPEN else labels[index]
-        strata[Stratum(conversation.source if has_marks else "", conversation.task_type, kind)].append(index)
+        source = conversations[index].source if has_marks else ""
+        stratum = Stratum(source, conversations[index].task_type, labels[index]) if is_balanced else Stratum(source)
+        strata[stratum].append(index)
     sizes: Counter[str] = Counter()
     for stratum, indices in strata.items():
         sizes[stratum.source] += len(indices)

@@ -14,11 +14,13 @@ RULES = {
     "refusal": "an assistant's refusal instead of an answer",
     "over_length": "more tokens than fit; never cut",
     "exact_duplicate": "the same messages as an earlier row",
-    "near_duplicate": "what an earlier row says, but for URL, case, punctuation, encoding or a word",
-    "conflicting_answers": "a prompt that other rows answer otherwise",
+    "near_duplicate": "what an earlier row says, with another URL, case, punctuation, encoding or word",
+    "conflicting_answers": "a prompt that other rows answer differently",
+    "unsupported_answer": "an answer with figures or names that its context does not hold",
+    "label_error": "a label that is probably wrong",
     "not_finance": "an open question that is not about finance",
-    "contamination": "a text that is held out for evaluation",
-    "not_selected": "passes, but others of its kind were better",
+    "contamination": "a text that is kept for evaluation",
+    "not_selected": "passes, and others were chosen",
 }
 
 

@@ -1,0 +1,45 @@
+"""An answer from a context has its figures and names from there."""
+
+import pytest
+
+from fintune_kit.conversations import Conversation
+from fintune_kit.data.rules.labels import OPEN
+from fintune_kit.data.rules.support import missing_from, unsupported_answer
+from tests.data.rows import all_of, conversation
+
+CONTEXT = "The maker reported that its revenue in Norway was $33.1 million in 2019, or 5 per cent more than before."
+
+
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        ("Revenue was $33.10 million in 2019.", []),
+        ("Revenue was $26.3 million.", ["26.3"]),
+        ("It rose by 12.5%, from 0.", []),
+        ("It was reported in Norway.", []),
+        ("It was sold to Ludlow Retail in that year.", ["Ludlow", "Retail"]),
+        ("It was sold to Ludlow in that year.", []),
+        ("Ludlow. Retail. These begin sentences.", []),
+    ],
+)
+def test_figures_and_names_that_the_context_does_not_hold(answer: str, missing: list[str]):
+    assert missing_from(CONTEXT, answer) == missing
+
+
+def rows(supported: int, unsupported: int) -> list[Conversation]:
+    context = "The report says what follows: " + "and so on it goes with many words that are of no use here, " * 3
+    answers = [str(n) for n in range(supported)] + [f"9{n}" for n in range(1000, 1000 + unsupported)]
+    return [conversation(f"{context}{n}", answer, row=n) for n, answer in enumerate(answers)]
+
+
+def refused(made: list[Conversation]) -> list[int]:
+    return list(unsupported_answer(made, ["reports"] * len(made), [OPEN] * len(made), all_of(made)))
+
+
+def test_the_few_unsupported_answers_of_an_extractive_dataset_are_refused():
+    assert refused(rows(95, 5)) == [95, 96, 97, 98, 99]
+
+
+def test_where_answers_are_computed_or_the_rows_are_few_none_is_refused():
+    assert refused(rows(60, 40)) == []
+    assert refused(rows(40, 2)) == []
