@@ -190,16 +190,17 @@ def test_a_kernel_that_was_saved_and_never_run_is_not_waited_for(loopback, push)
     assert sources(loopback) == [("kit-01-data", [])]
 
 
-def manifest(text, **inputs):
-    return json.dumps({"text": text, "inputs": inputs}).encode()
+def manifest(text, inputs=None):
+    """Of a stage with one file, as `write_manifest` leaves it."""
+    return json.dumps({"inputs": inputs or {}, "files": {"rows.parquet": text}}).encode()
 
 
 @pytest.fixture
 def made(loopback):
     """Three kernels that are done, each made from the output of the one before."""
     conversations = manifest("rows")
-    packed = manifest("packs", conversations=sha(conversations))
-    trained = manifest("run", packed=sha(packed))
+    packed = manifest("packs", {"conversations/rows.parquet": "rows"})
+    trained = manifest("run", {"packed": sha(packed)})
     loopback.versions |= {
         "alice/kit-01-data": [Session(files={"conversations/manifest.json": conversations})],
         "alice/kit-02-pack": [Session(files={"packed/manifest.json": packed})],
@@ -215,7 +216,7 @@ def test_what_was_made_from_the_newest_inputs_is_left_alone(loopback, push, made
 
 def test_what_was_made_from_other_inputs_runs_again(loopback, push, made, said):
     conversations = manifest("other rows")
-    packed = manifest("other packs", conversations=sha(conversations))
+    packed = manifest("other packs", {"conversations/rows.parquet": "other rows"})
     made["alice/kit-01-data"].append(Session(files={"conversations/manifest.json": conversations}))
     loopback.coming = [Session(files={"packed/manifest.json": packed}), Session(files=TRAINED)]
     push(wait=True)

@@ -109,18 +109,23 @@ def run_identity(kaggle: Kaggle, version: Version) -> Mapping[str, Any]:
 def made_from_another(kaggle: Kaggle, version: Version, inputs: Sequence[Version]) -> str | None:
     """The stage among `inputs` that a version was made from in another state, or None.
 
-    A stage's manifest names its inputs by the SHA-256 of their manifests, and so does a run's plan.
+    A manifest names its inputs by SHA-256: a stage by its manifest (`packed`), or its files (`packed/a.arrow`).
     """
-    made_from: dict[str, Any] = {}
+    made_from = dict(run_identity(kaggle, version))
     for stage in version.kernel.writes:
-        if file := version.file(f"{stage}/{MANIFEST}"):
-            manifest = read_document(kaggle.read(file), name=f"{stage}/{MANIFEST} of {version.source}")
-            made_from |= manifest.get("inputs", {})
-    if not version.is_finished:
-        made_from |= run_identity(kaggle, version)
+        if manifest := _read_manifest(kaggle, version, stage):
+            made_from |= read_document(manifest, name=f"{stage}/{MANIFEST} of {version.source}").get("inputs", {})
     for source in inputs:
         for stage in source.kernel.writes:
-            file = source.file(f"{stage}/{MANIFEST}")
-            if file and stage in made_from and hashlib.sha256(kaggle.read(file)).hexdigest() != made_from[stage]:
-                return stage
+            if content := _read_manifest(kaggle, source, stage):
+                files = read_document(content, name=f"{stage}/{MANIFEST} of {source.source}").get("files", {})
+                today = {stage: hashlib.sha256(content).hexdigest()}
+                today |= {f"{stage}/{name}": digest for name, digest in files.items()}
+                if any(made_from.get(name, digest) != digest for name, digest in today.items()):
+                    return stage
     return None
+
+
+def _read_manifest(kaggle: Kaggle, version: Version, stage: str) -> bytes | None:
+    file = version.file(f"{stage}/{MANIFEST}")
+    return kaggle.read(file) if file else None
