@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from fintune_kit.hardware import (
@@ -53,6 +57,26 @@ def test_this_machine_is_described_and_passes_its_own_check():
     check_machine(machine)
     assert machine.cpu_cores >= 1
     assert machine.name
+
+
+def test_without_pytorch_the_cpu_is_named_and_doctor_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    machine = find_machine()
+    assert (machine.kind, machine.cards, machine.dtype) == ("cpu", (), "float32")
+    assert machine.dtype_reason == "PyTorch is not installed, so no card can be seen"
+    assert machine.name.startswith("CPU (")
+    assert doctor()[-1].what == "PyTorch"
+    assert "fintune-kit[all]" in doctor()[-1].remedy
+
+
+@pytest.mark.parametrize("room", ["fintune_kit.train", "fintune_kit.train.model"])
+def test_no_library_fetches_compiled_code_from_the_hub(room, tmp_path):
+    """bitsandbytes does on a CPU with bfloat16, where the package `kernels` is installed."""
+    (tmp_path / "kernels.py").write_text("def get_kernel(*_a, **_k): raise SystemExit('code was fetched')")
+    code = f"import {room}, importlib.util; assert importlib.util.find_spec('kernels') is None; import kernels"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "ModuleNotFoundError: import of kernels halted" in done.stderr
 
 
 def test_two_cards_are_counted():

@@ -1,5 +1,7 @@
+import json
+
 from fintune_kit.recipes import p100, smoke
-from fintune_kit.tiny import base_of, build_tokenizer, tiny_base, tokenizer_of
+from fintune_kit.tiny import SIZES, base_of, build_tokenizer, tiny_base, tokenizer_of
 from fintune_kit.workspace import Workspace, sha256_of
 
 
@@ -21,6 +23,17 @@ def test_the_tiny_base_is_the_same_for_the_same_seed(tmp_path):
     assert sha256_of(one) == sha256_of(two)
     assert sha256_of(one / "tokenizer.json") == sha256_of(other / "tokenizer.json")
     assert sha256_of(one / "model.safetensors") != sha256_of(other / "model.safetensors")
+
+
+def test_its_sizes_are_known_without_making_it(tmp_path):
+    config = json.loads((tiny_base(Workspace(tmp_path), seed=1) / "config.json").read_text())
+    assert {name: config[name] for name in SIZES} == SIZES
+
+
+def test_another_seed_makes_it_anew(tmp_path):
+    workspace = Workspace(tmp_path)
+    before = sha256_of(tiny_base(workspace, seed=1) / "model.safetensors")
+    assert sha256_of(tiny_base(workspace, seed=2) / "model.safetensors") != before
 
 
 def test_it_is_made_once(tmp_path):

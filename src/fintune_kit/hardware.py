@@ -1,15 +1,20 @@
-"""What this machine can do, and why: cards, memory, the compute dtype with its reason, kernels present or not.
+"""What this machine can do, and why: its cards, their memory, the compute dtype, whether its kernels are there.
 
-A card can be visible and still unusable: PyTorch builds leave old architectures out, and the first kernel dies. So
-`find_machine` reads what is there, and `check_machine` runs one real operation on it before anything large is loaded.
+A card can be visible and still unusable: PyTorch builds leave old architectures out, and the first operation fails. So
+`find_machine` reads what is there, and `check_machine` runs one real operation before anything large is loaded.
+PyTorch is imported inside functions; without it there are no cards, and `find_machine` says so.
 """
 
 import importlib.util
+import logging
 import os
+import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from fintune_kit.errors import UserError
+
+NO_TORCH = "PyTorch is not installed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +29,14 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The accelerators that this process can see, and how to compute on them."""
+    """The cards that this process can see, and how to compute on them."""
 
     kind: Literal["cpu", "cuda"]
     cards: tuple[Card, ...]
     dtype: Literal["float32", "float16", "bfloat16"]
-    """Of the frozen weights and of autocast; adapters and optimizer are float32 everywhere."""
+    """Of the frozen weights and of autocast. Adapter and optimizer are float32 everywhere."""
     dtype_reason: str
+    """Why this dtype, for logs and for the user."""
     cpu_cores: int
 
     @property
@@ -53,12 +59,15 @@ class Finding:
 
 
 def choose_dtype(capability: tuple[int, int] | None) -> tuple[Literal["float32", "float16", "bfloat16"], str]:
-    """The compute dtype of a card (None: no card) and the reason; the only place where precision is decided.
+    """The compute dtype of a card and the reason. Precision is decided here and nowhere else.
 
-    `torch.cuda.is_bf16_supported` is not asked: by default it counts emulation, which a T4 passes and pays for.
+    `torch.cuda.is_bf16_supported` is not asked: it counts emulation too, which a T4 has and which is slow there.
+
+    Args:
+        capability: of the card; None where there is none.
     """
     if capability is None:
-        return "float32", "a CPU has no loss scaling and little to gain from half precision"
+        return "float32", "on a CPU half precision gains little and needs loss scaling"
     major, minor = capability
     if major >= 8:
         return "bfloat16", f"sm_{major}{minor} has bfloat16 in hardware"
@@ -66,26 +75,42 @@ def choose_dtype(capability: tuple[int, int] | None) -> tuple[Literal["float32",
 
 
 def find_machine() -> Machine:
-    """What this process can see. Runs no kernel; see `check_machine`."""
-    import torch
-
-    cards = (
-        tuple(_card(torch, index) for index in range(torch.cuda.device_count())) if torch.cuda.is_available() else ()
-    )
+    """What this process can see. Runs nothing on it; see `check_machine`. Without PyTorch this is the CPU alone."""
+    has_torch = importlib.util.find_spec("torch") is not None
+    cards = _find_cards() if has_torch else ()
     dtype, reason = choose_dtype(cards[0].capability if cards else None)
     return Machine(
         kind="cuda" if cards else "cpu",
         cards=cards,
         dtype=dtype,
-        dtype_reason=reason,
+        dtype_reason=reason if has_torch else f"{NO_TORCH}, so no card can be seen",
         cpu_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )
+
+
+def _find_cards() -> tuple[Card, ...]:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found = [torch.cuda.get_device_properties(index) for index in range(count)]
+    return tuple(
+        Card(name=card.name, capability=(card.major, card.minor), memory_bytes=card.total_memory) for card in found
+    )
+
+
+def forbid_hub_kernels() -> None:
+    """Keeps bitsandbytes and transformers from fetching compiled code from the Hub, and from asking for it.
+
+    They do so when they are imported and the package `kernels` is installed. Called before either is imported.
+    """
+    sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def has_kernels_for(capability: tuple[int, int], architectures: list[str]) -> bool:
     """Whether a build for `architectures` (as `torch.cuda.get_arch_list()` gives them) runs on a card.
 
-    Binary code runs on its own major version from its minor version up: an L4 (8, 9) runs sm_86 code.
+    Binary code runs on cards of its own major version and the same or a later minor version: an L4 (8, 9) runs sm_86.
     """
     built = [name.removeprefix("sm_").rstrip("af") for name in architectures if name.startswith("sm_")]
     return any(int(sm[:-1]) == capability[0] and int(sm[-1]) <= capability[1] for sm in built)
@@ -95,7 +120,7 @@ def check_machine(machine: Machine) -> None:
     """Runs one real operation on each card.
 
     Raises:
-        UserError: this PyTorch has no kernels for the card, or the card fails; the remedy is named.
+        UserError: this PyTorch has no kernels for the card, or the card fails.
     """
     import torch
 
@@ -125,16 +150,20 @@ def missing_kernels(card: Card, torch_version: str, architectures: list[str]) ->
 
 def doctor() -> list[Finding]:
     """What this machine can run, and what to do about the rest."""
+    forbid_hub_kernels()
     machine = find_machine()
     findings = [
         Finding(
             what="accelerator",
             fine=bool(machine.cards),
             detail=machine.name,
-            remedy="" if machine.cards else "the smoke recipe runs here; real recipes need a card (Kaggle: GPU T4 x2)",
+            remedy="" if machine.cards else "recipe smoke runs here, others need a card (on Kaggle: GPU T4 x2)",
         ),
         Finding(what="precision", fine=True, detail=f"{machine.dtype}: {machine.dtype_reason}"),
     ]
+    if importlib.util.find_spec("torch") is None:
+        install = "pip install 'fintune-kit[all]'; `plan`, `recipe` and `kaggle` work without it"
+        return [*findings, Finding(what="PyTorch", fine=False, detail="not installed", remedy=install)]
     try:
         check_machine(machine)
         if machine.cards:
@@ -162,10 +191,3 @@ def _check_quantization(machine: Machine) -> Finding:
         remedy = "reinstall bitsandbytes for this CUDA version (`python -m bitsandbytes` says which it looks for)"
         return Finding(what="bitsandbytes", fine=False, detail=f"an NF4 layer failed: {error}", remedy=remedy)
     return Finding(what="bitsandbytes", fine=True, detail="an NF4 layer ran")
-
-
-def _card(torch: Any, index: int) -> Card:
-    properties = torch.cuda.get_device_properties(index)
-    return Card(
-        name=properties.name, capability=(properties.major, properties.minor), memory_bytes=properties.total_memory
-    )

@@ -1,43 +1,56 @@
 """A base model and a tokenizer small enough for two CPU cores, made in process from the bundled sample and a seed.
 
-They stand in for Qwen2.5 in the smoke recipe, in every part that matters: the same architecture (grouped-query
-attention, tied embeddings), the same pre-tokenization rule, control tokens and chat template; only the sizes are small.
-No weights are committed or downloaded.
+They stand in for Qwen2.5 in the smoke recipe. Architecture (grouped-query attention, tied embeddings), the rule that
+splits text, control tokens and chat template are the same; only the sizes are small. No weights are committed or
+downloaded. PyTorch and transformers are imported inside functions: the planner needs only the sizes.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
-
-import torch
-from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+from typing import TYPE_CHECKING, Any
 
 from fintune_kit.qwen import CONTROL_TOKENS, SPLIT_RULE
 from fintune_kit.recipes import Recipe
 from fintune_kit.workspace import (
     MANIFEST,
     Workspace,
+    read_manifest,
     replacing_folder,
     sample_folder,
     sha256_of,
     write_manifest,
 )
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
+
+VOCABULARY = 2048
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+}
+"""Of the tiny base, under the names of a transformers config."""
+
 
 def tiny_base(workspace: Workspace, *, seed: int) -> Path:
-    """The folder of the tiny base in a workspace, made there if it is missing.
+    """The folder of the tiny base in a workspace. It is made there where it is missing, or has another seed.
 
     Returns:
         A folder with `model.safetensors`, `config.json` and the tokenizer's files.
     """
     folder = workspace.folder("base")
-    if (folder / MANIFEST).is_file():
+    if (folder / MANIFEST).is_file() and read_manifest(folder, stage="base").get("seed") == seed:
         return folder
     sample = sample_folder() / "sujet_sample.csv"
-    tokenizer = build_tokenizer(sample_texts(sample), vocab_size=2048)
+    tokenizer = build_tokenizer(sample_texts(sample), vocab_size=VOCABULARY)
     model = build_model(tokenizer, seed=seed)
     with replacing_folder(folder) as partial:
         tokenizer.save_pretrained(partial)
@@ -53,8 +66,10 @@ def tiny_base(workspace: Workspace, *, seed: int) -> Path:
     return folder
 
 
-def _save_weights(model: Qwen2ForCausalLM, folder: Path) -> None:
-    """As `save_pretrained` would, without a progress bar for four megabytes; the tied head is not written twice."""
+def _save_weights(model: "Qwen2ForCausalLM", folder: Path) -> None:
+    """Writes what `save_pretrained` would, without its progress bar. The tied head is not written twice."""
+    from safetensors.torch import save_file
+
     weights = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.save_pretrained(folder)
@@ -67,8 +82,11 @@ def sample_texts(path: Path) -> Iterator[str]:
             yield from (row["system_prompt"], row["user_prompt"], row["answer"])
 
 
-def build_tokenizer(texts: Iterator[str], *, vocab_size: int) -> PreTrainedTokenizerBase:
+def build_tokenizer(texts: Iterable[str], *, vocab_size: int) -> "PreTrainedTokenizerBase":
     """A byte-level BPE tokenizer with Qwen's rules, trained on `texts`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.NFC()
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -89,7 +107,7 @@ def build_tokenizer(texts: Iterator[str], *, vocab_size: int) -> PreTrainedToken
     tokenizer = Qwen2Tokenizer(
         tokenizer_object=core,
         eos_token="<|im_end|>",  # noqa: S106 - a token of the vocabulary, no secret
-        pad_token="<|endoftext|>",  # noqa: S106 - never the end token: a masked pad would unteach stopping
+        pad_token="<|endoftext|>",  # noqa: S106 - not the end token: with its labels masked, no turn would end
         unk_token=None,
         model_max_length=32768,
     )
@@ -98,29 +116,30 @@ def build_tokenizer(texts: Iterator[str], *, vocab_size: int) -> PreTrainedToken
 
 
 def build_model(
-    tokenizer: PreTrainedTokenizerBase, *, seed: int, dtype: torch.dtype = torch.float32
-) -> Qwen2ForCausalLM:
-    """A random Qwen2 with every part of the real one: grouped-query attention, SwiGLU, RMSNorm, tied embeddings."""
+    tokenizer: "PreTrainedTokenizerBase", *, seed: int, dtype: "torch.dtype | None" = None
+) -> "Qwen2ForCausalLM":
+    """A random Qwen2 with every part of the real one: grouped-query attention, SwiGLU, RMSNorm, tied embeddings.
+
+    Args:
+        dtype: of its weights; None is float32.
+    """
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
     config = Qwen2Config(
-        vocab_size=-(-len(tokenizer) // 64) * 64,  # padded, as Qwen pads its own
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SIZES | {"vocab_size": -(-len(tokenizer) // 64) * 64},  # padded, as Qwen pads its own
         max_position_embeddings=4096,
-        initializer_range=0.1,  # so that a frozen random base tells tokens apart, and an adapter can learn from it
-        tie_word_embeddings=True,
+        initializer_range=0.1,  # large enough that the random layers tell tokens apart
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Qwen2ForCausalLM(config).to(dtype)
+        return Qwen2ForCausalLM(config).to(dtype or torch.float32)
 
 
 def base_of(recipe: Recipe, workspace: Workspace) -> str | Path:
-    """Where a recipe's base model is: its hub id or folder, or the tiny base in the workspace, made if missing."""
+    """Where a recipe's base model is: its hub id or folder, or the tiny base, which is made in the workspace."""
     return tiny_base(workspace, seed=recipe.seed) if recipe.base == "tiny" else recipe.base
 
 

@@ -9,7 +9,7 @@ from fintune_kit.kaggle.requirements import find_pins, requirements_of, requirem
 
 
 def test_pins_are_ours_and_the_images_own_libraries_are_ranges(chain):
-    assert requirements_of(chain.root) == ["numpy>=1.26", "trl==1.16.0", "torch>=2.7.1"]
+    assert requirements_of(chain.root) == ["numpy>=1.26", "torch>=2.7.1", "trl==1.16.0"]
 
 
 def test_every_dependency_of_ours_is_pinned_or_the_images_own(repository):

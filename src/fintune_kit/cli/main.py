@@ -33,6 +33,18 @@ VERBS = {
 
 GROUPS = ("recipe", "transactions", "kaggle")
 """Verbs that have verbs of their own."""
+EXTRAS = {
+    "data": "train,bank",
+    "pack": "train",
+    "train": "train",
+    "evaluate": "evaluate,bank",
+    "ask": "evaluate,bank",
+    "export": "evaluate,bank",
+    "push": "evaluate,bank",
+    "transactions": "bank",
+    "kaggle": "kaggle",
+}
+"""What a verb needs beside the command line itself."""
 
 
 def build_app() -> App:
@@ -60,6 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error))
     except CycloptsError as error:
         return _refuse(_sentence(error))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("fintune_kit"):
+            raise
+        extras = EXTRAS.get(given[0], "all")
+        return _refuse(
+            f"{given[0]} needs the package {error.name.partition('.')[0]}: pip install 'fintune-kit[{extras}]'"
+        )
     return 0
 
 

@@ -2,14 +2,15 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags
 from fintune_kit.plan.shapes import ModelShape, find_shape
-from fintune_kit.recipes import Recipe
-from fintune_kit.workspace import Workspace, find_workspace, merged, read_manifest
+from fintune_kit.tiny import SIZES
+from fintune_kit.workspace import find_workspace, merged, read_manifest
 
 
 def plan(
@@ -34,10 +35,9 @@ def plan(
     from fintune_kit.plan.plan import make_plan, stock_hours
 
     asked = recipe.load()
-    workspace = find_workspace(asked.name)
-    chosen = merged(asked, workspace.made_with())
+    chosen = merged(asked, find_workspace(asked.name).made_with())
     counts = PackCounts.of_manifest(read_manifest(packed, stage="packed")) if packed else typical_counts(chosen)
-    shape = shape_of(chosen, workspace)
+    shape = shape_of(chosen.base)
     card = find_device(device) if device else device_of(find_machine())
     made = make_plan(chosen, shape=shape, counts=counts, device=card)
     low, high = stock_hours(chosen, shape=shape, device=card)
@@ -50,11 +50,12 @@ def plan(
     )
 
 
-def shape_of(recipe: Recipe, workspace: Workspace) -> ModelShape:
+def shape_of(base: str) -> ModelShape:
     """The sizes of the recipe's base. Only a model without an entry in the planner's table needs transformers."""
-    if recipe.base != "tiny" and (found := find_shape(recipe.base)):
+    if base == "tiny":
+        return ModelShape.of(SimpleNamespace(**SIZES))
+    if found := find_shape(base):
         return found
-    from fintune_kit.tiny import base_of
     from fintune_kit.train.model import load_config
 
-    return ModelShape.of(load_config(base_of(recipe, workspace)))
+    return ModelShape.of(load_config(base))

@@ -13,10 +13,14 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from fintune_kit.errors import MissingInputError
 
 PINS = "requirements.txt"
 TPU_PINS = "requirements-tpu.txt"
+EXTRAS = ("train", "evaluate", "bank")
+"""The extras of this package that the notebooks need."""
 IMAGES_OWN = frozenset(("jinja2", "matplotlib", "numpy", "pyarrow", "scikit-learn", "scipy", "torch", "tqdm"))
 """Asked for as ranges, so that Kaggle's image may keep its own: the rest of the image was built against them."""
 
@@ -24,13 +28,16 @@ IMAGES_OWN = frozenset(("jinja2", "matplotlib", "numpy", "pyarrow", "scikit-lear
 def requirements_of(checkout: Path) -> list[str]:
     """The packages that a session needs, by the files of a checkout."""
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return _choose(project["dependencies"], folder=checkout)
+    extras = project.get("optional-dependencies", {})
+    declared = [*project["dependencies"], *(spec for extra in EXTRAS for spec in extras.get(extra, ()))]
+    return _choose(declared, folder=checkout)
 
 
 def requirements_of_this_release() -> list[str]:
     """The packages that a session needs, by the release that is installed here."""
-    declared = importlib.metadata.requires("fintune-kit") or []
-    return _choose([spec for spec in declared if "extra ==" not in spec], folder=find_pins())
+    declared = map(Requirement, importlib.metadata.requires("fintune-kit") or [])
+    chosen = [r for r in declared if r.marker is None or any(r.marker.evaluate({"extra": extra}) for extra in EXTRAS)]
+    return _choose([f"{r.name}{r.specifier}" for r in chosen], folder=find_pins())
 
 
 def tpu_packages_of(folder: Path) -> dict[str, list[str]]:
@@ -69,8 +76,10 @@ def find_pins() -> Path:
 
 
 def _choose(declared: Iterable[str], *, folder: Path) -> list[str]:
+    """One requirement for each package, by name. Our own name stands for an extra that holds another one."""
     pins = _pins(folder)
-    return [spec if (name := _name(spec)) in IMAGES_OWN else pins.get(name, spec) for spec in declared]
+    specs = {_name(spec): spec for spec in declared if _name(spec) != "fintune-kit"}
+    return [spec if name in IMAGES_OWN else pins.get(name, spec) for name, spec in sorted(specs.items())]
 
 
 def _pins(folder: Path) -> dict[str, str]:

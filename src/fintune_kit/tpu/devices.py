@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
-
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Finding
 
@@ -100,6 +98,8 @@ def check_libtpu() -> None:
         found = importlib.metadata.version("libtpu")
     except importlib.metadata.PackageNotFoundError:
         return
+    from packaging.version import Version
+
     if Version(found) < Version(LIBTPU):
         raise UserError(
             f"libtpu {found} is installed; expected {LIBTPU} or newer, which JAX needs: pip install --no-deps -r "
