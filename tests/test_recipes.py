@@ -63,6 +63,8 @@ def test_a_recipe_cannot_be_changed_only_replaced():
         (lambda: LoraRecipe(target_modules=("q_proj", "w_proj")), "lora.target_modules"),
         (lambda: Recipe(name="../elsewhere"), "name"),
         (lambda: replace(p100(), base=" "), "base"),
+        (lambda: replace(p100(), base="Qwen/Qwen3.5-4B"), "base .* carry a state through a pack"),
+        (lambda: replace(p100(), base="/models/qwen3-next-80b"), "base .* carry a state through a pack"),
         (lambda: replace(p100().data, examples=0), "data.examples"),
         (lambda: replace(p100().pack, max_length=1), "pack.max_length"),
         (lambda: replace(p100(), seed=-1), "seed"),

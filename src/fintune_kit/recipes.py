@@ -11,6 +11,7 @@ changes what is learned. `load_recipe` is the only function that reads a recipe'
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from fintune_kit.recipe_values import (
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a Qwen block that an adapter may be put on."""
+_HYBRID = re.compile(r"Qwen3(\.[5-9]|-Next)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +199,13 @@ class Recipe:
         plain = bool(self.name.strip(". ")) and not set(self.name) & set("/\\\0\n")
         _require(plain, "name", self.name, "a word that can be a folder's name")
         _require(bool(self.base.strip()), "base", self.base, "a hub id, a folder or `tiny`")
+        _require(
+            not _HYBRID.search(self.base),
+            "base",
+            self.base,
+            "a dense Qwen2.5 or Qwen3 (the linear-attention layers of hybrid models carry a state through a pack, so "
+            "its examples would see one another)",
+        )
         _require(self.tokenizer is None or bool(self.tokenizer.strip()), "tokenizer", self.tokenizer, "a hub id")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "from 0 to 2**32 - 1")
 
@@ -253,6 +262,38 @@ def tpu_v5e8() -> Recipe:
     )
 
 
+def finance() -> Recipe:
+    """The data, model and adapter of p100, with steps of few mixed examples: many updates instead of few large ones."""
+    return replace(
+        p100(),
+        name="finance",
+        pack=PackRecipe(mix=True),
+        train=TrainRecipe(examples_per_step=32),
+    )
+
+
+def t4() -> Recipe:
+    """The recipe finance on Qwen2.5-1.5B (Apache-2.0), for one free T4 and about an hour."""
+    return replace(finance(), name="t4", base="Qwen/Qwen2.5-1.5B-Instruct")
+
+
+def laptop() -> Recipe:
+    """Qwen2.5-0.5B (Apache-2.0) on a CPU, in about 20 minutes: the bundled sample and 400 generated transactions."""
+    return Recipe(
+        name="laptop",
+        base="Qwen/Qwen2.5-0.5B-Instruct",
+        data=DataRecipe(sources=("sample",), transactions=400, examples=800, validation_share=0.1),
+        pack=PackRecipe(max_length=512, mix=True),
+        lora=LoraRecipe(rank=16, alpha=32),
+        train=TrainRecipe(examples_per_step=8, quantization="none", optimizer="adamw_torch", epochs=2, validations=4),
+    )
+
+
+def qwen3_4b() -> Recipe:
+    """The recipe finance on Qwen3-4B-Instruct-2507, which is under Apache-2.0 and fits a card of 16 GB."""
+    return replace(finance(), name="qwen3_4b", base="Qwen/Qwen3-4B-Instruct-2507")
+
+
 def smoke() -> Recipe:
     """The same path in minutes on two CPU cores: the bundled sample and a tiny Qwen2 that is made in process."""
     return Recipe(
@@ -265,7 +306,15 @@ def smoke() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"p100": p100, "tpu_v5e8": tpu_v5e8, "smoke": smoke}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "finance": finance,
+    "p100": p100,
+    "laptop": laptop,
+    "t4": t4,
+    "qwen3_4b": qwen3_4b,
+    "tpu_v5e8": tpu_v5e8,
+    "smoke": smoke,
+}
 DEFAULT = "p100"
 
 

@@ -82,8 +82,8 @@ def encoder():
     return ChatEncoder(fresh_tokenizer())
 
 
-def qwen3_like(tokenizer, *, think_tokens):
-    tokenizer.chat_template = template("qwen3.jinja")
+def qwen3_like(tokenizer, *, think_tokens, name="qwen3.jinja"):
+    tokenizer.chat_template = template(name)
     if think_tokens:
         tokenizer.add_tokens(["<think>", "</think>"])
     return tokenizer
@@ -131,13 +131,25 @@ def test_tokens_equal_the_template_of_qwen3(think_tokens):
     )
 
 
-@pytest.mark.parametrize("family", ["qwen2.5", "qwen3", "qwen3 with think tokens"])
+def test_tokens_equal_the_template_of_qwen3_instruct_2507():
+    """The base of recipe qwen3_4b: it never thinks, and has no system message of its own."""
+    encoder = ChatEncoder(qwen3_like(fresh_tokenizer(), think_tokens=True, name="qwen3_instruct_2507.jinja"))
+    assert_parity(encoder, conversations(seed=4, count=200))
+    assert pieces(encoder, [HELLO, ANSWER]) == [
+        ("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", False),
+        ("Hi there<|im_end|>", True),
+        ("\n", False),
+    ]
+
+
+@pytest.mark.parametrize("family", ["qwen2.5", "qwen3", "qwen3 with think tokens", "qwen3 instruct 2507"])
 def test_tokens_equal_the_template_with_the_published_tokenizer(qwen_tokenizer, family):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(qwen_tokenizer)
     if family != "qwen2.5":
-        qwen3_like(tokenizer, think_tokens=family != "qwen3")
+        name = "qwen3_instruct_2507.jinja" if family.endswith("2507") else "qwen3.jinja"
+        qwen3_like(tokenizer, think_tokens=family != "qwen3", name=name)
     encoder = ChatEncoder(tokenizer)
     assert_parity(encoder, conversations(seed=3, count=400))
     assert (encoder.pad_id, encoder.end_id) == (151643, 151645)

@@ -58,7 +58,7 @@ def test_a_file_and_a_flag_and_the_environment_together(capsys, tmp_path, monkey
         (["--set", "epochs=1"], "--set sets epochs, which a recipe does not have; did you mean train.epochs?"),
         (["--set", "seed=1", "--seed", "2"], "seed is 2 by --seed and 1 by --set; expected one value"),
         (["--data.sources", ""], "recipe value data.sources is ('',), expected no empty source"),
-        (["--recipe", "p1OO"], "there is no recipe 'p1OO'; expected one of p100"),
+        (["--recipe", "p1OO"], "there is no recipe 'p1OO'; expected one of finance, p100, "),
         (["--recipe", "nowhere.toml"], "nowhere.toml is missing; expected a recipe in TOML"),
     ],
 )

@@ -1,6 +1,23 @@
+import json
+
+import pytest
 import torch
 
-from fintune_kit.train.model import load_base
+from fintune_kit.errors import UserError
+from fintune_kit.train.model import load_base, load_config
+
+
+@pytest.mark.parametrize("kind", ["qwen3_5", "qwen3_5_text", "qwen3_next"])
+def test_a_hybrid_model_is_refused_with_the_reason(tmp_path, kind):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(UserError, match=f"is a {kind} model, whose linear-attention layers carry a state .*; expected"):
+        load_config(tmp_path)
+
+
+def test_another_dense_model_is_refused_without_that_reason(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(UserError, match="is a llama model; expected one of qwen2, qwen3"):
+        load_config(tmp_path)
 
 
 def test_evaluating_a_4_bit_model_on_a_cpu_leaves_its_weights_as_they_are(make_model, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.loss import enable_packs
 
 SUPPORTED = ("qwen2", "qwen3")
+HYBRID = ", whose linear-attention layers carry a state through a pack: its examples would see one another"
 
 
 def load_config(source: str | Path) -> Any:
@@ -35,9 +36,10 @@ def load_config(source: str | Path) -> Any:
             f"config.json: set FINTUNE_MODEL to one, or turn the internet on"
         ) from error
     if config.model_type not in SUPPORTED:
+        layers = getattr(getattr(config, "text_config", config), "layer_types", None) or ()
         raise UserError(
-            f"{str(source)!r} is a {config.model_type} model; expected one of {', '.join(SUPPORTED)}: "
-            f"name another with FINTUNE_MODEL"
+            f"{str(source)!r} is a {config.model_type} model{HYBRID if 'linear_attention' in layers else ''}; expected "
+            f"one of {', '.join(SUPPORTED)}: name another with FINTUNE_MODEL"
         )
     return config
 
