@@ -35,9 +35,8 @@ def requirements_of(checkout: Path) -> list[str]:
 
 def requirements_of_this_release() -> list[str]:
     """The packages that a session needs, by the release that is installed here."""
-    declared = map(Requirement, importlib.metadata.requires("fintune-kit") or [])
-    chosen = [r for r in declared if r.marker is None or any(r.marker.evaluate({"extra": extra}) for extra in EXTRAS)]
-    return _choose([f"{r.name}{r.specifier}" for r in chosen], folder=find_pins())
+    declared = importlib.metadata.requires("fintune-kit") or []
+    return _choose([spec.partition(";")[0].strip() for spec in declared if _is_ours(spec)], folder=find_pins())
 
 
 def tpu_packages_of(folder: Path) -> dict[str, list[str]]:
@@ -73,6 +72,12 @@ def find_pins() -> Path:
         if (folder / PINS).is_file():
             return folder
     raise MissingInputError(f"{PINS} was not found beside {package}; install the package again")
+
+
+def _is_ours(spec: str) -> bool:
+    """Whether a line of our metadata is of the base or of one of the extras that the notebooks need."""
+    marker = Requirement(spec).marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in EXTRAS)
 
 
 def _choose(declared: Iterable[str], *, folder: Path) -> list[str]:
