@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fintune_kit.pack import mask
 from fintune_kit.tpu.attention import attend, block_of, make_kernels, tree_mask
+from fintune_kit.train import attention
 
 ENDS = [512] * 100 + [228] * 128 + [300] * 72 + [384] * 84 + [512] * 128
 """A prefix of 100 tokens with four branches, the last of which begins where a block of 128 does."""
@@ -23,7 +23,7 @@ def test_the_kernel_runs_where_it_can():
 def test_the_mask_is_the_one_of_the_pack():
     pytest.importorskip("jax", reason="JAX is not installed: `make test-tpu` runs these tests in .venv-tpu")
     ends = np.array([[9, 9, 9, 6, 6, 6, 9, 9, 9], [1, 3, 3, 9, 9, 9, 9, 9, 9]], np.int32)
-    assert np.asarray(tree_mask(ends)).tolist() == mask.tree_mask(torch.tensor(ends))[:, 0].tolist()
+    assert np.asarray(tree_mask(ends)).tolist() == attention.tree_mask(torch.tensor(ends))[:, 0].tolist()
 
 
 def test_blocks_in_which_nobody_sees_anybody_are_skipped():
@@ -51,7 +51,7 @@ def test_attention_and_its_gradients_are_those_of_pytorch(by_blocks):
         query.transpose(1, 2),
         key.repeat_interleave(2, dim=2).transpose(1, 2),
         value.repeat_interleave(2, dim=2).transpose(1, 2),
-        attn_mask=mask.tree_mask(torch.tensor(ends)),
+        attn_mask=attention.tree_mask(torch.tensor(ends)),
     ).transpose(1, 2)
     (expected * torch.tensor(slope)).sum().backward()
 

@@ -39,12 +39,10 @@ def data(
     if source and "data.transactions" not in recipe.load().asked:  # the user's rows alone
         also.append(Change(name="data.transactions", value=0, origin="--source"))
     chosen, workspace = recipe.open(stage="conversations", also=also)
-    folder = out or workspace.folder("conversations")
-    report = prepare(chosen, workspace, out=folder, excluded=hold_out, mapping=mapping)
-    if out is None:
-        workspace.keep(chosen, stage="conversations")
+    report = prepare(chosen, workspace, out=out, excluded=hold_out, mapping=mapping)
     for step in report["funnel"]:
         print(f"{step['left']:>9,} left  {-step['refused']:>9,}  {step['says']}")
+    folder = out or workspace.folder("conversations")
     print(f"{folder}: {report['train']:,} conversations to train on, {report['validation']:,} held out")
 
 

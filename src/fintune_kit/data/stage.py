@@ -108,7 +108,7 @@ def prepare(
         UserError: a source or an excluded file cannot be found or read, no layout or several fit its columns, or no row
             passes. Nothing is written then.
     """
-    return prepare_conversations(
+    report = prepare_conversations(
         sources=tuple(sources) if sources else recipe_sources(recipe, workspace),
         out=out or workspace.folder("conversations"),
         settings=Settings(
@@ -126,6 +126,13 @@ def prepare(
         excluded=excluded,
         announce=announce,
     )
+    if out is None:
+        given = {"data.examples": examples, "seed": seed} | (
+            {"data.sources": sources, "data.transactions": 0} if sources else {}
+        )
+        given = {name: value for name, value in given.items() if value is not None}
+        workspace.keep(recipe.changed(given, origin="prepare"), stage="conversations")
+    return report
 
 
 def _finance_scope(asked: bool | None, recipe: Recipe) -> Literal["mixed", "all", "none"]:

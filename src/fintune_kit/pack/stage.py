@@ -63,7 +63,14 @@ def pack(
         seed=recipe.seed,
     )
     if out is None:
-        workspace.keep(recipe, stage="packed")
+        given = {
+            "tokenizer": None if tokenizer is None else str(tokenizer),
+            "pack.max_length": max_length,
+            "pack.share_prefixes": share_prefixes,
+            "pack.mix": mix,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        workspace.keep(recipe.changed(given, origin="pack"), stage="packed")
     return manifest
 
 

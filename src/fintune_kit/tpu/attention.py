@@ -29,7 +29,7 @@ def block_of(*, length: int, head_dim: int, platform: str) -> int | None:
 
 
 def tree_mask(subtree_end: Any) -> Any:
-    """Who sees whom: bool `[B, L, L]`, True where query (row) attends to key (column), as `pack.mask` has it.
+    """Who sees whom: bool `[B, L, L]`, True where query (row) attends to key (column), as `train.attention` has it.
 
     A query sees a key exactly when `key <= query < subtree_end[key]`.
     """
