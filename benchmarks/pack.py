@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 MAX_LENGTH = 2048
 COPIES = {"proxy": 33_456, "proxy_full": 83_836, "100k": 100_000, "177k": 177_597}
+ROLES = ("system", "user", "assistant")
 VOWELS = str.maketrans("aeiouAEIOU", "eiouaEIOUA")
 Result = dict[str, Any]
 
@@ -54,7 +55,8 @@ def main() -> None:
 def measure(data: Path, work: Path, *, repeat: int) -> Result:
     """Every job, the two sides in turn, so that a busy machine is busy for both."""
     jobs = [
-        *["trl-packs:proxy", "tree:proxy", "trl-packs:proxy_full", "tree:proxy_full", "trl-packs:100k", "tree:100k"],
+        *["trl-packs:proxy", "tree:proxy", "mixed:proxy", "trl-packs:proxy_full", "tree:proxy_full"],
+        *["trl-packs:100k", "tree:100k", "mixed:100k"],
         *["trl-1:proxy", "whole:proxy", "trl-2:proxy", "whole:proxy", "whole:100k", "whole:177k"],
     ]
     start(data, work, "prepare")
@@ -96,12 +98,13 @@ def run_job(job: str, *, data: Path, work: Path) -> Result:
         "prepare": prepare,
         "trl-packs": trl_packs,
         "tree": tree,
+        "mixed": tree,
         "whole": whole,
         "trl-1": trl_whole,
         "trl-2": trl_whole,
     }
-    processes = {"processes": 2 if kind == "trl-2" else None} if kind.startswith("trl-") and kind != "trl-packs" else {}
-    result = run[kind](name, data=data, work=work, **processes)
+    options: dict[str, Result] = {"mixed": {"mix": True}, "trl-1": {"processes": None}, "trl-2": {"processes": 2}}
+    result = run[kind](name, data=data, work=work, **options.get(kind, {}))
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {**result, "peak_mb": round(own / 1024), "peak_of_a_child_mb": round(children / 1024)}
 
@@ -111,27 +114,36 @@ def prepare(_: str, *, data: Path, work: Path) -> Result:
 
     Beyond the rows that there are, copies with every vowel moved on by one: no two texts equal, hardly a word known.
     """
+    from fintune_kit.conversations import Conversation, write_conversations
     from fintune_kit.workspace import write_manifest
 
     rows = {name: read_rows(data / f"sujet_{name}.parquet") for name in ("proxy", "proxy_full")}
     full = rows["proxy_full"]
-    altered = [[system, user.translate(VOWELS), answer.translate(VOWELS)] for system, user, answer in full]
-    again = [[system, user.translate(VOWELS), answer.translate(VOWELS)] for system, user, answer in altered]
+    altered = [[task, system, user.translate(VOWELS), answer.translate(VOWELS)] for task, system, user, answer in full]
+    again = [[task, system, user.translate(VOWELS), answer.translate(VOWELS)] for task, system, user, answer in altered]
     for name, count in COPIES.items():
         chosen = rows["proxy"] if name == "proxy" else [*full, *altered, *again][:count]
-        roles = ("system", "user", "assistant")
-        messages = [[{"role": r, "content": c} for r, c in zip(roles, row, strict=True)] for row in chosen]
+        conversations = [
+            Conversation(
+                row_id=f"{name}#{number}",
+                messages=[{"role": r, "content": c} for r, c in zip(ROLES, texts, strict=True)],
+                task_type=task,
+                source=name,
+                conversation_id=f"{name}#{number}",
+            )
+            for number, (task, *texts) in enumerate(chosen)
+        ]
         folder = work / name
         folder.mkdir()
-        table = pa.table({"messages": messages, "row_id": [f"{name}#{number}" for number in range(len(chosen))]})
-        pq.write_table(table, folder / "train.parquet")
-        pq.write_table(table.slice(0, 0), folder / "validation.parquet")
+        write_conversations(folder / "train.parquet", conversations)
+        write_conversations(folder / "validation.parquet", [])
         write_manifest(folder, stage="conversations", inputs={}, counts={})
     return {"seconds": 0.0, "cpu_seconds": 0.0}
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    table = pq.read_table(path, columns=["system_prompt", "user_prompt", "answer"])
+    """Task type, system prompt, question and answer of each row that has an answer."""
+    table = pq.read_table(path, columns=["task_type", "system_prompt", "user_prompt", "answer"])
     return [list(row.values()) for row in table.to_pylist() if (row["answer"] or "").strip()]
 
 
@@ -154,20 +166,28 @@ def whole(name: str, *, data: Path, work: Path) -> Result:
     return {**times, "open_ms": 1000 * (time.perf_counter() - begin), **manifest["counts"]["train"]}
 
 
-def tree(name: str, *, data: Path, work: Path) -> Result:
+def tree(name: str, *, data: Path, work: Path, mix: bool = False) -> Result:
     """From tokens in memory: arranging the tree, writing the columns, saving them."""
     import datasets  # noqa: F401
 
-    from fintune_kit.pack.store import _write_split
+    from fintune_kit.pack.mix import compose
+    from fintune_kit.pack.store import write_split
     from fintune_kit.pack.tree import arrange
 
-    encoder, examples = encode(name, data=data, work=work)
+    encoder, examples, strata = encode(name, data=data, work=work)
     watch = Stopwatch()
-    arrangement = arrange(examples, max_length=MAX_LENGTH, seed=0)
+    arrangement = arrange(examples, max_length=MAX_LENGTH, strata=strata, mix=mix, seed=0)
     arranged = watch.read()["seconds"]
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        _write_split(
-            Path(folder), "train", examples=examples, arrangement=arrangement, max_length=MAX_LENGTH, encoder=encoder
+        write_split(
+            Path(folder),
+            "train",
+            examples=examples,
+            arrangement=arrangement,
+            composition=compose(arrangement.packs(), strata, names=sorted(set(strata))),
+            max_length=MAX_LENGTH,
+            pad_id=encoder.pad_id,
+            fingerprint=encoder.fingerprint,
         )
     times = watch.read()
     written = int((examples.lengths()[arrangement.members] - arrangement.shared).sum())
@@ -182,15 +202,21 @@ def tree(name: str, *, data: Path, work: Path) -> Result:
     }
 
 
-def encode(name: str, *, data: Path, work: Path) -> tuple[Any, Any]:
-    """The encoder and the examples of up to `MAX_LENGTH` tokens."""
+def encode(name: str, *, data: Path, work: Path) -> tuple[Any, Any, list[tuple[str, str]]]:
+    """The encoder, the examples of up to `MAX_LENGTH` tokens, and the task type and label of each."""
+    import numpy as np
+
     from fintune_kit.chat.encoder import ChatEncoder
-    from fintune_kit.pack.store import _read_examples, _Refused
+    from fintune_kit.conversations import closed_instructions, read_conversations
 
     encoder = ChatEncoder.load(data / "qwen2.5-tokenizer")
-    source = work / name / "train.parquet"
-    examples, _ = _read_examples(source, split="train", encoder=encoder, max_length=MAX_LENGTH, refused=_Refused())
-    return encoder, examples
+    conversations = read_conversations(work / name, "train")
+    examples = next(encoder.encode_batches([[conversation.messages for conversation in conversations]]))
+    fits = np.flatnonzero(examples.lengths() <= MAX_LENGTH)
+    kept = [conversations[index] for index in fits]
+    closed = closed_instructions(kept)
+    strata = [(c.task_type, c.answer if (c.task_type, c.system) in closed else "") for c in kept]
+    return encoder, examples.take(fits), strata
 
 
 def big_tree_tokens(examples: Any) -> int:
@@ -208,7 +234,7 @@ def trl_packs(name: str, *, data: Path, work: Path) -> Result:
     import numpy as np
     from trl import pack_dataset
 
-    _, examples = encode(name, data=data, work=work)
+    _, examples, _ = encode(name, data=data, work=work)
     labels = np.where(examples.supervised, examples.tokens, -100).astype(np.int32)
     offsets = pa.array(examples.offsets.astype(np.int32))
     columns = {"input_ids": examples.tokens, "labels": labels}
@@ -268,6 +294,13 @@ def as_table(found: Result) -> str:
             f"{ours['big_tree_packs']:,.0f} |"
         )
 
+    def mixed(name: str) -> str:
+        ours = found[f"mixed:{name}"]
+        share = ours["packs"] / found[f"trl-packs:{name}"]["packs"]
+        return (
+            f"| mixed packs, {name} | | {ours['packs']:,} ({share:.3f}), arranged in {ours['arrange_seconds']:.1f} s |"
+        )
+
     def seconds(job: str) -> str:
         return f"{found[job]['seconds']:.1f} s ({found[job]['cpu_seconds']:.1f})"
 
@@ -277,6 +310,7 @@ def as_table(found: Result) -> str:
     host, last = found["machine"], found["whole:177k"]
     rows = [
         *[packs(name) for name in ("proxy", "proxy_full", "100k")],
+        *[mixed(name) for name in ("proxy", "100k")],
         f"| fill, proxy | {found['trl-packs:proxy']['fill']:.4f} | {found['tree:proxy']['fill']:.4f} |",
         f"| packing alone, 100k (ours: with writing) | {seconds('trl-packs:100k')} | {seconds('tree:100k')} |",
         f"| conversations to packs on disk, proxy | {seconds('trl-1:proxy')}; num_proc=2: {seconds('trl-2:proxy')} "

@@ -14,7 +14,6 @@ Both arms of a comparison get the same positions, so the same time; trees hold m
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -71,7 +70,8 @@ def measure(given: argparse.Namespace) -> Result:
     values |= {name: Path(values[name]).name for name in ("base", "conversations", "sets")}  # no path of this machine
     record: Result = {**values, "versions": versions(), "threads": os.environ.get("OMP_NUM_THREADS")}
     with tempfile.TemporaryDirectory() as work:
-        adapter, train_rows = None, []
+        adapter: Path | None = None
+        train_rows: list[Any] = []
         if given.layout != "none":
             adapter, trained, train_rows = train(given, Path(work))
             record |= trained
@@ -261,4 +261,4 @@ def table_of(runs: list[Result]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

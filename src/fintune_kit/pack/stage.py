@@ -32,6 +32,8 @@ from fintune_kit.recipes import Recipe
 from fintune_kit.tiny import tokenizer_of
 from fintune_kit.workspace import Workspace, check_files, read_manifest, replacing_folder, sha256_of, write_manifest
 
+_INPUTS = tuple(f"conversations/{split}.parquet" for split in SPLITS)
+
 
 def pack(
     recipe: Recipe,
@@ -108,48 +110,37 @@ def pack_conversations(
         )
     strata = _strata_of(splits)
     names = sorted({stratum for of_split in strata.values() for stratum in of_split})
+    train = splits["train"].examples
+    options: dict[str, Any] = {"max_length": max_length, "share_prefixes": share_prefixes}
+    arrangements = {
+        "train": arrange(train, strata=strata["train"], mix=mix, seed=seed, **options),
+        "validation": _task_by_task(splits["validation"], **options),
+    }
     with replacing_folder(out) as folder:
-        counts = {}
-        for split, read in splits.items():
-            if split == "train":
-                arrangement = arrange(
-                    read.examples,
-                    max_length=max_length,
-                    share_prefixes=share_prefixes,
-                    strata=strata[split],
-                    mix=mix,
-                    seed=seed,
-                )
-            else:
-                arrangement = _task_by_task(read, max_length=max_length, share_prefixes=share_prefixes)
+        for split, arrangement in arrangements.items():
             write_split(
                 folder,
                 split,
-                examples=read.examples,
+                examples=splits[split].examples,
                 arrangement=arrangement,
                 composition=compose(arrangement.packs(), strata[split], names=names),
                 max_length=max_length,
                 pad_id=encoder.pad_id,
                 fingerprint=encoder.fingerprint,
             )
-            counts[split] = _count(read, arrangement, max_length=max_length)
         refused.write(folder / "refused.parquet")
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         write_manifest(
             folder,
             stage="packed",
-            inputs={
-                f"conversations/{split}.parquet": sha256_of(conversations / f"{split}.parquet") for split in SPLITS
-            },
-            counts=counts,
-            max_length=max_length,
-            share_prefixes=share_prefixes,
+            inputs={name: sha256_of(conversations / name.split("/")[1]) for name in _INPUTS},
+            counts={s: _count(splits[s], made, max_length=max_length) for s, made in arrangements.items()},
+            **options,
             mix=mix,
             seed=seed,
             strata=names,
             tokenizer={"fingerprint": encoder.fingerprint, "pad_id": encoder.pad_id, "end_id": encoder.end_id},
-            sizes={
-                p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()
-            },
+            sizes={path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
         )
     return read_manifest(out, stage="packed")
 
