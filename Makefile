@@ -36,6 +36,8 @@ test: lint types unit
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/jupyter nbconvert --log-level ERROR --to python --output-dir build/notebooks notebooks/*.ipynb
+	$(BIN)/vulture
 
 types: install
 	$(BIN)/mypy

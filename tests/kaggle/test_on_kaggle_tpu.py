@@ -28,8 +28,8 @@ from fintune_kit.kaggle.manifest import read_chain
 from fintune_kit.kaggle.requirements import tpu_packages_of
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.recipes import smoke
+from fintune_kit.train.artifacts import FILES
 from fintune_kit.train.callbacks import read_log
-from fintune_kit.train.outcome import ARTIFACTS
 from tests.kaggle.conftest import pretend_installed
 from tests.kaggle.fake_sessions import FakeKaggle, Session, make_model, make_writable
 from tests.kaggle.rows import write_easy_rows
@@ -120,7 +120,7 @@ def test_a_session_asks_for_the_tpu_and_half_an_hour_less_than_its_nine(run):
 
 def test_the_kernel_wrote_what_its_manifest_says(run):
     assert all((run.finished.output / stage / "manifest.json").is_file() for stage in ("run", "adapter"))
-    assert {path.name for path in (run.finished.output / "adapter").iterdir()} >= set(ARTIFACTS)
+    assert {path.name for path in (run.finished.output / "adapter").iterdir()} >= set(FILES)
 
 
 def test_training_stopped_by_its_budget_goes_on_from_its_mounted_output(run):

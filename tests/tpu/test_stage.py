@@ -16,9 +16,9 @@ import jax
 from fintune_kit.errors import UserError
 from fintune_kit.pack.store import open_packed
 from fintune_kit.tpu.stage import learning_rates, train_on_tpu
+from fintune_kit.train.artifacts import FILES
 from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.model import load_adapter, load_base
-from fintune_kit.train.outcome import ARTIFACTS
 from fintune_kit.train.stage import train
 from fintune_kit.train.validation import mean_loss
 from fintune_kit.workspace import sha256_of
@@ -101,7 +101,7 @@ def test_the_adapter_gives_the_same_loss_in_pytorch(world, on_eight, on_torch):
 
 
 def test_the_artifacts_are_those_of_the_pytorch_path(on_eight, on_torch):
-    assert set(ARTIFACTS) <= {path.name for path in (on_eight / "adapter").iterdir()}
+    assert set(FILES) <= {path.name for path in (on_eight / "adapter").iterdir()}
     ours, theirs = (json.loads((out / "adapter" / "adapter_config.json").read_text()) for out in (on_eight, on_torch))
     assert sorted(ours.pop("target_modules")) == sorted(theirs.pop("target_modules"))
     assert ours == theirs

@@ -24,7 +24,8 @@ from fintune_kit.conversations import Conversation, write_conversations
 from fintune_kit.errors import UserError
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.tiny import build_tokenizer
-from fintune_kit.train.outcome import ARTIFACTS, Outcome
+from fintune_kit.train.artifacts import FILES
+from fintune_kit.train.outcome import Outcome
 from fintune_kit.train.stage import train
 from fintune_kit.workspace import newest_checkpoint, sha256_of, write_manifest
 from tests.train.two_processes import STEPS, recipe, short_run
@@ -104,7 +105,7 @@ def whole(world, tmp_path_factory) -> Path:
 
 
 def test_a_finished_run_leaves_its_artifacts_its_log_and_its_plan(whole):
-    assert set(ARTIFACTS) <= {path.name for path in (whole / "adapter").iterdir()}
+    assert set(FILES) <= {path.name for path in (whole / "adapter").iterdir()}
     config = json.loads((whole / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "base", "a path of this machine would leave it"
     plan = json.loads((whole / "run" / "plan.json").read_text())

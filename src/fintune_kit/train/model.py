@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from fintune_kit.errors import UserError
@@ -158,11 +158,6 @@ def check_dtypes(model: nn.Module, *, dtype: str, quantization: str) -> dict[tup
     )
     assert set(found) <= allowed, f"parameters are {sorted(found)}, the plan allows {sorted(allowed)}"
     return found
-
-
-def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """The adapter's matrices by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _keep_weights_as_packed(model: nn.Module) -> None:

@@ -11,14 +11,11 @@ from typing import Any
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import Recipe
-from fintune_kit.train.artifacts import FILES, save_tokenizer
+from fintune_kit.train.artifacts import save_tokenizer
 from fintune_kit.train.base_id import base_id
 from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.run_folder import finish_run
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
-
-ARTIFACTS = FILES
-"""What a finished `adapter/` holds, besides its manifest and model card."""
 
 
 @dataclass(frozen=True, kw_only=True)

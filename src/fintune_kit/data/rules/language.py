@@ -39,7 +39,6 @@ class Languages:
     """
 
     def __init__(self, conversations: Sequence[Conversation], origins: Sequence[str]) -> None:
-        self._conversations = conversations
         self._origins = origins
         self._first: dict[str, list[int]] = defaultdict(list)
         for index, origin in enumerate(origins):

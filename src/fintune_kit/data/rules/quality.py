@@ -7,7 +7,7 @@ two give findings for the whole corpus.
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Conversation
@@ -65,14 +65,6 @@ def refusal(conversation: Conversation) -> str | None:
     """An answer that begins with the boilerplate of an assistant that does not answer."""
     found = _REFUSAL.search(conversation.answer[:200].replace("’", "'").lstrip())
     return f"says {found[0][:60]!r}" if found else None
-
-
-ONE_BY_ONE: dict[str, Callable[[Conversation], str | None]] = {
-    "missing_or_empty": missing_or_empty,
-    "answer_equals_prompt": answer_equals_prompt,
-    "refusal": refusal,
-}
-"""The rules that need nothing but one conversation."""
 
 
 def cut_off(conversations: Sequence[Conversation], origins: Sequence[str], kept: Sequence[int]) -> Findings:
