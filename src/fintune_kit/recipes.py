@@ -315,11 +315,11 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "tpu_v5e8": tpu_v5e8,
     "smoke": smoke,
 }
-DEFAULT = "p100"
+DEFAULT = "finance"
 
 
 def load_recipe(name: str | None = None, *, changes: Sequence[Change] = ()) -> Recipe:
-    """The recipe called `name`, else `FINTUNE_RECIPE`, else p100, with the values that were asked for.
+    """The recipe called `name`, else `FINTUNE_RECIPE`, else finance, with the values that were asked for.
 
     Values come from `changes`, `FINTUNE_SET` (`train.learning_rate=1e-4 seed=1`), `FINTUNE_SOURCE`, `FINTUNE_MODEL`
     and `FINTUNE_TOKENIZER`. None of these goes before another: where two disagree, the user has to decide.
@@ -354,7 +354,7 @@ def named_recipe(name: str) -> Recipe:
 
 
 def read_recipe(path: Path, *, inside: tuple[Path, ...] = ()) -> Recipe:
-    """The recipe in a TOML file: the values that it holds, on top of the recipe that it extends (else p100).
+    """The recipe in a TOML file: the values that it holds, on top of the recipe that it extends (else finance).
 
         extends = "p100"              a named recipe, or another file beside this one
 

@@ -55,10 +55,14 @@ def test_a_kernel_is_built_without_the_large_packages(tmp_path):
 @pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize(
     ("arguments", "extras"),
-    [(["data"], "train,bank"), (["pack"], "train"), (["transactions", "import", "a.csv", "--out", "b.csv"], "bank")],
+    [
+        (["data"], "train,bank"),
+        (["pack"], "train"),
+        (["transactions", "generate", "--count", "3", "--out", "b"], "bank"),
+    ],
 )
 def test_a_verb_whose_packages_are_missing_says_what_to_install(arguments, extras, tmp_path):
-    done = run(*arguments, blocked=("numpy", "datasets", "tokenizers"), cwd=tmp_path)
+    done = run(*arguments, blocked=("numpy", "datasets", "tokenizers", "faker"), cwd=tmp_path)
     assert done.returncode == 2
     assert re.fullmatch(
         rf"error: {arguments[0]} needs the package \w+: pip install 'fintune-kit\[{extras}\]'\n", done.stderr

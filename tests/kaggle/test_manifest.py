@@ -37,7 +37,7 @@ def test_our_own_manifest_has_another_way_to_train(repository):
     assert (tpu.ref, tpu.accelerator) == ("alice/fintune-kit-03-train-tpu-v5e8", "TpuV5E8")
     assert (tpu.optional, tpu.internet, tpu.docker_image) == (True, True, None)
     assert (tpu.after, tpu.writes) == (("02_pack",), ("run", "adapter"))
-    assert tpu.environment == {"FINTUNE_RECIPE": "tpu_v5e8"}
+    assert tpu.environment == {}, "it trains on the packs that are attached, with their recipe"
     assert [kernel.name for kernel in chain.kernels][2:] == ["03_train_p100", "03_train_tpu_v5e8", "04_evaluate"]
     assert chain.choose(["04_evaluate"], after="03_train_tpu_v5e8")[0].after == ("01_data", "02_pack", tpu.name)
 
