@@ -11,7 +11,6 @@ from fintune_kit.recipes import (
     LoraRecipe,
     Recipe,
     TrainRecipe,
-    finance,
     load_recipe,
     p100,
     parsed_changes,
@@ -76,10 +75,12 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_field(make, field):
         make()
 
 
-def test_the_recipe_is_chosen_by_name_then_environment_then_finance(monkeypatch):
-    assert load_recipe().name == "finance"
+def test_the_recipe_is_chosen_by_name_then_environment_then_p100(monkeypatch):
+    assert load_recipe().name == "p100"
+    assert load_recipe(default="finance").name == "finance"
     monkeypatch.setenv("FINTUNE_RECIPE", "smoke")
     assert load_recipe().name == "smoke"
+    assert load_recipe(default="finance").name == "smoke", "the environment goes before a notebook's own choice"
     assert load_recipe("p100").name == "p100"
 
 
@@ -137,10 +138,10 @@ def test_a_file_extends_a_recipe_and_takes_its_own_name(tmp_path):
     assert recipe.asked == {"name", "train.learning_rate", "data.sources"}
 
 
-def test_a_file_extends_a_file_beside_it_and_finance_where_it_says_nothing(tmp_path):
+def test_a_file_extends_a_file_beside_it_and_p100_where_it_says_nothing(tmp_path):
     (tmp_path / "first.toml").write_text("seed = 5")
     (tmp_path / "second.toml").write_text('extends = "first.toml"\nname = "other"\ntokenizer = "none"')
-    assert read_recipe(tmp_path / "second.toml") == replace(finance(), name="other", seed=5)
+    assert read_recipe(tmp_path / "second.toml") == replace(p100(), name="other", seed=5)
 
 
 @pytest.mark.parametrize(

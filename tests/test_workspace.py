@@ -189,13 +189,13 @@ def test_a_new_workspace_takes_the_recipe_that_was_asked_for_and_only_a_stage_le
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("name", "differs"), [(None, ""), ("p100", ": train.learning_rate is 0.0001, not 0.0002")])
-def test_the_recipe_of_the_workspace_rules_and_one_line_says_where_it_differs(root, capsys, name, differs):
+@pytest.mark.parametrize("name", [None, "p100"])
+def test_the_recipe_of_the_workspace_rules_and_one_line_says_where_it_differs(root, capsys, name):
     made = through_stage_2(root)
     recipe, _ = open_workspace(load_recipe(name), stage="run")
     assert recipe == made
     assert recipe.train.learning_rate == 1e-4
-    assert capsys.readouterr().err == f"{root}/recipe.toml: recipe p100{differs}\n"
+    assert capsys.readouterr().err == f"{root}/recipe.toml: recipe p100: train.learning_rate is 0.0001, not 0.0002\n"
 
 
 def test_a_later_stage_may_change_what_no_stage_depends_on_yet(root, capsys):
@@ -255,7 +255,7 @@ def test_another_recipe_is_refused_where_a_stage_was_made_with_other_values(root
 
 def test_another_recipe_with_the_same_rows_and_packs_may_train_on_them(root, tmp_path):
     through_stage_2(root)
-    (tmp_path / "mine.toml").write_text('extends = "p100"\n[lora]\nrank = 8\n')
+    (tmp_path / "mine.toml").write_text("[lora]\nrank = 8\n")
     recipe, _ = open_workspace(load_recipe(str(tmp_path / "mine.toml")), stage="run")
     assert (recipe.name, recipe.lora.rank, recipe.train.learning_rate) == ("mine", 8, 2e-4)
 
@@ -283,12 +283,12 @@ def test_on_kaggle_the_recipe_of_the_last_attached_stage_rules(tmp_path, monkeyp
     for kernel, stage, recipe in (("z-data", "conversations", first), ("a-pack", "packed", second)):
         finish(tmp_path / "input" / kernel / stage, stage=stage)
         (tmp_path / "input" / kernel / "recipe.toml").write_text(recipe.as_toml())
-    recipe, workspace = open_workspace(load_recipe("p100"), stage="run")
+    recipe, workspace = open_workspace(load_recipe(), stage="run")
     assert recipe.train.epochs == 3
     assert "train.epochs is 3, not 1" in capsys.readouterr().err
     assert workspace.root == tmp_path / "working"
     with pytest.raises(UserError, match=r"conversations was made with data\.examples=50000"):
-        open_workspace(load_recipe("p100").with_values(data={"examples": 5}), stage="run")
+        open_workspace(load_recipe().with_values(data={"examples": 5}), stage="run")
     assert workspace.keep(recipe, stage="run") == tmp_path / "working" / "recipe.toml"
 
 

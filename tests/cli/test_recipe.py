@@ -75,8 +75,8 @@ def test_a_good_file_is_checked_and_compared(capsys, tmp_path):
     assert main(["recipe", "check", str(tmp_path / "mine.toml")]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"{tmp_path}/mine.toml: recipe mine is whole",
-        "  seed = 5 (finance: 20240405)",
-        "  train.learning_rate = 0.0001 (finance: 0.0002)",
+        "  seed = 5 (p100: 20240405)",
+        "  train.learning_rate = 0.0001 (p100: 0.0002)",
     ]
 
 

@@ -28,7 +28,7 @@ def show(*, recipe: RecipeFlags = UNCHANGED) -> None:
 
 @recipe.command
 def check(file: Path, /) -> None:
-    """Read a recipe file and list where it differs from the usual one.
+    """Read a recipe file and list where it differs from p100.
 
     Args:
         file: A recipe in TOML.
