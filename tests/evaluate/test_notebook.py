@@ -26,9 +26,9 @@ def run(
 
     def execute(**changes: Any) -> tuple[str, dict[str, Any]]:
         world: World = make_world(tmp_path, encoder, **changes)
-        write_json(world.base / MANIFEST, {"stage": "base"})  # the tiny base of this workspace
+        write_json(world.base / MANIFEST, {"stage": "base", "seed": world.recipe.seed})  # as `tiny_base` leaves it
         monkeypatch.setenv("FINTUNE_WORKSPACE", str(tmp_path))
-        monkeypatch.setattr(recipes, "load_recipe", lambda: no_transactions(world))
+        monkeypatch.setattr(recipes, "load_recipe", lambda **_: no_transactions(world))
         names: dict[str, Any] = {"display": lambda figure: check_figure(figure)}
         for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
             if cell["cell_type"] == "code":

@@ -105,7 +105,7 @@ def test_a_tpu_kernel_carries_its_packages_and_the_budget_of_a_session_of_nine_h
         "requirements": ["jax==0.10.2", "libtpu==0.0.42.1", "numpy>=2.1"],
         "constraints": ["numpy==2.4.6"],
     }
-    assert tpu["requirements"] == train["requirements"] == ["numpy>=1.26", "trl==1.16.0", "torch>=2.7.1"]
+    assert tpu["requirements"] == train["requirements"] == ["numpy>=1.26", "torch>=2.7.1", "trl==1.16.0"]
     assert "tpu_packages" not in {*pack, *train}
     budgets = [session["environment"]["FINTUNE_TIME_BUDGET"] for session in (pack, train, tpu)]
     assert budgets == ["11h30m", "11h30m", "8h30m"]

@@ -20,6 +20,7 @@ import base64
 import hashlib
 import importlib
 import io
+import lzma
 import os
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def install(wheel: bytes, found_in: str) -> None:
 '''
 
 _EMBED = """
-install(base64.b64decode("{payload}"), found_in="this cell")
+install(lzma.decompress(base64.b64decode("{payload}")), found_in="this cell")
 """
 
 _DATASET = """

@@ -1,6 +1,6 @@
 """How the library gets into a kernel. A push carries one notebook and no other file, so there are three methods.
 
-    embed      the wheel as base64 in the first cell: one upload, and each version carries its own library   (default)
+    embed      the wheel in the first cell, compressed, as base64: one upload, each version with its own library   (default)
     dataset    the wheel in a private dataset that the kernel attaches
     git        `pip install` of one commit of a public repository; needs internet
 
@@ -9,8 +9,11 @@ The project's own build backend makes the wheel in this process, without network
 
 import base64
 import hashlib
+import io
+import lzma
 import re
 import subprocess
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,8 +41,8 @@ class Delivery:
 
     @property
     def payload(self) -> str:
-        """The wheel as base64 text."""
-        return base64.b64encode(self.wheel).decode("ascii")
+        """The wheel, compressed as a whole, as base64 text. This takes two thirds of what a zip's own compression does."""
+        return base64.b64encode(lzma.compress(self.wheel)).decode("ascii")
 
 
 def deliver(chain: Chain, *, method: Method) -> Delivery:
@@ -61,7 +64,7 @@ def deliver(chain: Chain, *, method: Method) -> Delivery:
 
 
 def build_wheel(root: Path) -> tuple[str, bytes]:
-    """The file name and the bytes of this checkout's `py3-none-any` wheel.
+    """The file name and the bytes of this checkout's `py3-none-any` wheel, its files not compressed.
 
     Raises:
         MissingInputError: `root` is not a checkout, or the build backend is not installed.
@@ -78,7 +81,15 @@ def build_wheel(root: Path) -> tuple[str, bytes]:
         ) from error
     with TemporaryDirectory() as folder:
         (made,) = WheelBuilder(str(root)).build(directory=folder, versions=["standard"])
-        return Path(made).name, Path(made).read_bytes()
+        return Path(made).name, _uncompressed(Path(made))
+
+
+def _uncompressed(wheel: Path) -> bytes:
+    into = io.BytesIO()
+    with zipfile.ZipFile(wheel) as packed, zipfile.ZipFile(into, "w") as plain:
+        for entry in packed.infolist():
+            plain.writestr(entry, packed.read(entry), compress_type=zipfile.ZIP_STORED)
+    return into.getvalue()
 
 
 def dataset_metadata(chain: Chain) -> dict[str, object]:

@@ -124,7 +124,9 @@ def test_a_column_that_names_the_account_holder_throughout_is_not_the_counterpar
     assert [t.description for t in read(tmp_path, text).transactions] == ["Bäcker Brot", "Kino Film"]
 
 
-DAYS = st.lists(st.dates(datetime.date(2023, 1, 1), datetime.date(2024, 12, 31)), min_size=1, max_size=12)
+DAYS = st.lists(st.dates(datetime.date(2023, 1, 1), datetime.date(2024, 12, 31)), min_size=1, max_size=12).map(
+    sorted
+)  # statements are in order
 FORMS = {
     "dmy": "%d/%m/%Y",
     "mdy": "%m/%d/%Y",
