@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fintune_kit.cli.main import main
+from fintune_kit.workspace import write_manifest
 from tests.kaggle.conftest import (  # noqa: F401 - fixtures of the small checkout
     checkout,
     loopback,
@@ -116,6 +117,28 @@ def test_status_follows_the_log_of_the_running_session(kaggle, loopback):  # noq
     first, second, line, *_ = out.splitlines()
     assert (first, second) == ("step 1", "step 2")
     assert line.startswith("01_data  v1   complete, no conversations")
+
+
+def test_packs_are_published_and_trained_on(kaggle, loopback, tpu_chain, checkout):  # noqa: F811
+    sources = {"sujet-ai/Sujet-Finance-Instruct-177k": ""}
+    for stage, inputs in (("conversations", sources), ("packed", {})):
+        (checkout / "ws" / stage).mkdir(parents=True)
+        write_manifest(checkout / "ws" / stage, stage=stage, inputs=inputs, counts={})
+    (checkout / "ws" / "recipe.toml").write_text("[data]\n")
+    code, out, err = kaggle("publish-packs", "ws")
+    assert (code, out) == (2, "")
+    assert "Alpaca CC BY-NC 4.0" in err
+    assert "add --sources-are-public" in err
+    assert loopback.bodies("CreateDataset") == []
+    loopback.datasets["alice/fintune-kit-packs"] = ["READY"]
+    code, out, _ = kaggle("publish-packs", "ws", "--sources-are-public")
+    assert code == 0
+    assert out.endswith("`fintune-kit kaggle push 03_train_p100 --packs alice/fintune-kit-packs`\n")
+    code, out, _ = kaggle("push", "03_train", "--packs", "alice/fintune-kit-packs")
+    assert code == 0
+    (sent,) = loopback.bodies("SaveKernel")
+    assert sent["datasetDataSources"] == ["alice/fintune-kit-packs"]
+    assert sent.get("kernelDataSources", []) == []
 
 
 def test_ctrl_c_ends_a_wait_with_a_sentence(kaggle, loopback, monkeypatch, capsys):  # noqa: F811

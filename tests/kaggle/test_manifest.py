@@ -164,6 +164,27 @@ def test_a_kernel_that_replaces_nothing_is_a_sentence(tpu_chain, names, after):
         tpu_chain.choose(names, after=after)
 
 
+# A dataset of packs in place of the first two kernels
+
+
+@pytest.mark.parametrize("names", [["03_train"], ["03_train_tpu"]])
+def test_a_dataset_of_packs_replaces_the_kernels_that_write_them(tpu_chain, names):
+    (kernel,) = tpu_chain.choose(names, packs="bob/fintune-kit-packs")
+    assert (kernel.after, kernel.dataset_sources) == ((), ("bob/fintune-kit-packs",))
+
+
+def test_all_with_a_dataset_of_packs_leaves_the_first_two_out(tpu_chain):
+    train, evaluate = tpu_chain.choose([], packs="bob/fintune-kit-packs")
+    assert (train.name, train.after, train.dataset_sources) == ("03_train", (), ("bob/fintune-kit-packs",))
+    assert (evaluate.after, evaluate.dataset_sources) == (("03_train",), ("bob/fintune-kit-packs",))
+
+
+@pytest.mark.parametrize("names", [["01_data"], ["02_pack", "03_train"]])
+def test_a_dataset_of_packs_beside_what_it_replaces_is_a_sentence(tpu_chain, names):
+    with pytest.raises(UserError, match=rf"replaces 01_data and 02_pack, but {names[0]} was named"):
+        tpu_chain.choose(names, packs="bob/fintune-kit-packs")
+
+
 def test_a_missing_manifest_says_where_to_run(tmp_path):
     with pytest.raises(MissingInputError, match=r"run this at the top of the checkout"):
         read_chain(tmp_path)

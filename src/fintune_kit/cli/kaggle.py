@@ -14,7 +14,7 @@ from fintune_kit.cli.flags import FLAGS
 from fintune_kit.errors import UserError
 from fintune_kit.kaggle.delivery import Delivery, Method, deliver
 from fintune_kit.kaggle.kernels import build_kernels
-from fintune_kit.kaggle.manifest import FILE, Chain, Kernel, read_chain
+from fintune_kit.kaggle.manifest import FILE, Chain, Kernel, check_dataset_slug, read_chain
 
 kaggle = App(
     name="kaggle",
@@ -42,13 +42,15 @@ class Building:
     after: str | None = None
     """A notebook whose output is read in place of another that writes the same stages, as in: push 04_evaluate --after
     03_train_tpu_v5e8."""
+    packs: str | None = None
+    """A dataset of packs, OWNER/SLUG, that is read in place of 01_data and 02_pack."""
     force_accelerator: bool = False
     """Ask for an accelerator that is retired or unknown."""
 
     def prepare(self, notebooks: tuple[str, ...]) -> tuple[Chain, tuple[Kernel, ...], Delivery]:
         """The chain, the chosen kernels, and the library for them."""
         chain = read_chain(self.manifest, owner=self.owner)
-        return chain, chain.choose(notebooks, after=self.after), deliver(chain, method=self.deliver)
+        return chain, chain.choose(notebooks, after=self.after, packs=self.packs), deliver(chain, method=self.deliver)
 
 
 AS_DEFAULT = Building()
@@ -142,6 +144,46 @@ def fetch(
 
     kernels = _all_or(notebook, read_chain(manifest, owner=owner))
     fetch_chain(Kaggle(), kernels, out=out, named=bool(notebook))
+
+
+@kaggle.command
+def publish_packs(
+    workspace: Path = Path("runs/kaggle"),
+    *,
+    slug: str = "fintune-kit-packs",
+    licence: Annotated[str, Parameter(name="--license")] = "other",
+    sources_are_public: bool = False,
+    manifest: Manifest = Path(FILE),
+    owner: Owner = None,
+) -> None:
+    """Upload conversations and packs as a public dataset, so that others skip 01 and 02: push 03_train_p100 --packs.
+
+    Args:
+        workspace: The folder that holds recipe.toml, conversations/ and packed/.
+        slug: The name of the dataset.
+        licence: Kaggle's name of a licence. With `other`, the description names the licence of each source.
+        sources_are_public: You know that each source is public, and that its licence allows this.
+    """
+    from fintune_kit.kaggle.client import Kaggle
+    from fintune_kit.kaggle.packs import public_sources, write_packs_dataset
+    from fintune_kit.kaggle.waiting import wait_for_dataset
+    from fintune_kit.publish.licences import source_licences
+
+    owner = read_chain(manifest, owner=owner).owner
+    ref = f"{owner}/{check_dataset_slug(slug, where='--slug is')}"
+    sources = [f"{source.source}: {source.words}" for source in source_licences(public_sources(workspace))]
+    if not sources_are_public:
+        raise UserError(
+            f"the packs hold text of {'; '.join(sources) or 'invented people'}; expected your word that others may "
+            f"have it: add --sources-are-public"
+        )
+    description = "\n".join(["Conversations and packs of fintune-kit.", "", *(f"- {source}" for source in sources)])
+    folder = Path("build/kaggle/packs")
+    write_packs_dataset(workspace, folder, ref=ref, licence=licence, description=description)
+    client = Kaggle()
+    client.publish_dataset(folder, ref, public=True)
+    wait_for_dataset(client, ref, sleep=time.sleep)
+    print(f"kaggle.com/datasets/{ref}: train on it with `fintune-kit kaggle push 03_train_p100 --packs {ref}`")
 
 
 @contextlib.contextmanager

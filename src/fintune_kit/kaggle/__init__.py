@@ -4,15 +4,9 @@ A kernel is a notebook that runs on Kaggle's machines. It reads the outputs of o
 its own. This room turns `kaggle-metadata.json` into kernels and talks to Kaggle. It knows the names of the stages, and
 it imports nothing that computes: pushing needs this package, Kaggle's client, and no more.
 
-    at home
-        manifest   kaggle-metadata.json, read and checked
-        delivery   how the library gets into a kernel
-        cells      the generated first and last cell
-        kernels    the build folders; `rules` checks them
-        client     every call to Kaggle; `replies` reads its answers
-        chain      push, wait, go on
-        overview   status
-        fetch      outputs brought home
-    on Kaggle's machine
-        session/   packages, inputs, the card and the size of the output
+    build     manifest -> delivery, requirements, cells -> kernels, checked by rules and accelerators
+    talk      client: every call goes through the door; replies, documents and download judge what comes back
+    push      chain: look (history, decide) -> push -> wait (waiting) -> judge the end (judge) -> again, or the next
+    others    overview: status    fetch: outputs brought home    packs: a public dataset
+    session/  what runs on Kaggle's machine, before and after the notebook
 """

@@ -21,7 +21,14 @@ from fintune_kit.kaggle.judge import require_progress
 from fintune_kit.kaggle.kernels import WHEEL_FOLDER, build_kernels
 from fintune_kit.kaggle.manifest import Chain, Kernel
 from fintune_kit.kaggle.replies import PushReply, find_push_fault, has_no_free_session
-from fintune_kit.kaggle.waiting import MINUTES_BETWEEN_LINES, POLL_SECONDS, ask_patiently, output_of, wait_for
+from fintune_kit.kaggle.waiting import (
+    MINUTES_BETWEEN_LINES,
+    POLL_SECONDS,
+    ask_patiently,
+    output_of,
+    wait_for,
+    wait_for_dataset,
+)
 
 MAX_SESSIONS = 12
 """Sessions of one kernel in one command."""
@@ -29,7 +36,6 @@ MAX_MINUTES_WITHOUT_A_FREE_SESSION = 13 * 60
 """No session lasts longer, so by then each of them has ended."""
 MINUTES_UNTIL_A_PUSH_IS_LOST = 3
 MAX_LOST_PUSHES = 3
-MAX_POLLS_OF_A_DATASET = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,18 +234,9 @@ class _Push:
     def _publish_wheel(self, ref: str) -> None:
         """Uploads the wheel and waits until it can be attached."""
         self._kaggle.publish_dataset(self._options.out / WHEEL_FOLDER, ref)
-        for _ in range(MAX_POLLS_OF_A_DATASET):
-            status = self._kaggle.dataset_status(ref)
-            if status == "ready":
-                self._options.say(f"{ref}: {self._options.delivery.name} is ready")
-                self._wheel_is_published = True
-                return
-            if status in ("failed", "deleted"):
-                break
-            self._options.sleep(POLL_SECONDS / 4)
-        raise UserError(
-            f"the dataset {ref} is {status or 'not there'}, expected ready; look at it on kaggle.com, then push again"
-        )
+        wait_for_dataset(self._kaggle, ref, sleep=self._options.sleep)
+        self._options.say(f"{ref}: {self._options.delivery.name} is ready")
+        self._wheel_is_published = True
 
     def _pause(self, error: UserError | None = None) -> None:
         self._options.sleep(POLL_SECONDS)

@@ -244,18 +244,22 @@ class Kaggle:
                 if quota is not None
             ]
 
-    def publish_dataset(self, folder: Path, ref: str) -> None:
-        """Uploads a folder as a private dataset; as a new version where the dataset exists.
+    def publish_dataset(self, folder: Path, ref: str, *, public: bool = False) -> None:
+        """Uploads a folder with its sub-folders as a dataset; as a new version where the dataset exists.
+
+        Args:
+            public: everybody may see a dataset that is made. One that exists stays as it is.
 
         Raises:
             UserError: Kaggle refused it.
         """
         exists = self.dataset_status(ref) is not None
         with at_the_door(ref):
+            # Sub-folders travel as archives, which Kaggle unpacks; by default the client leaves them out.
             reply = (
-                self._api.dataset_create_version(str(folder), "fintune-kit kaggle push", quiet=True)
+                self._api.dataset_create_version(str(folder), "fintune-kit", quiet=True, dir_mode="zip")
                 if exists
-                else self._api.dataset_create_new(str(folder), quiet=True)
+                else self._api.dataset_create_new(str(folder), public=public, quiet=True, dir_mode="zip")
             )
             refused = "" if str(reply.status).lower() == "ok" and not reply.error else str(reply.error or reply.status)
         if refused:

@@ -19,6 +19,8 @@ from fintune_kit.errors import MissingInputError, UserError
 FILE = "kaggle-metadata.json"
 PLACEHOLDER = "your-kaggle-name"
 WHEEL_DATASET = "fintune-kit-wheel"
+PACK_STAGES = ("conversations", "packed")
+"""The stages that a dataset of packs holds."""
 SETTINGS = ("FINTUNE_", "HF_HUB_")
 """The beginnings of the variables that `environment` may set."""
 _SECRETS = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")
@@ -119,7 +121,7 @@ class Chain:
         known = ", ".join(kernel.name for kernel in self.kernels)
         raise UserError(f"there is no notebook {name!r} in {FILE}; expected one of {known}")
 
-    def choose(self, names: Sequence[str], *, after: str | None = None) -> tuple[Kernel, ...]:
+    def choose(self, names: Sequence[str], *, after: str | None = None, packs: str | None = None) -> tuple[Kernel, ...]:
         """The named kernels in the order of the chain. Where none is named: all kernels except the optional ones.
 
         An optional kernel that is named replaces the kernels that write the same stages and are not named. So the
@@ -127,9 +129,10 @@ class Chain:
 
         Args:
             after: a kernel that replaces others in this way without being chosen itself.
+            packs: a dataset (`owner/slug`) that replaces the kernels which write conversations and packs.
 
         Raises:
-            UserError: there is no such notebook, or `after` replaces none.
+            UserError: there is no such notebook, or `after` or `packs` replaces none.
         """
         wanted = {self.kernel(name).name for name in names}
         kernels = tuple(k for k in self.kernels if (k.name in wanted if wanted else not k.optional))
@@ -143,7 +146,7 @@ class Chain:
                 )
         for optional in [kernel for kernel in kernels if kernel.optional]:
             kernels = self._reading(optional, kernels, keep=wanted)
-        return kernels
+        return kernels if packs is None else self._reading_packs(packs, kernels, wanted=wanted)
 
     def _reading(
         self, replacement: Kernel, kernels: Sequence[Kernel], *, keep: Collection[str] = ()
@@ -167,6 +170,24 @@ class Chain:
             return replace(kernel, after=tuple(after), environment={**kernel.environment, **recipe})
 
         return tuple(redirect(kernel) for kernel in kernels)
+
+    def _reading_packs(self, packs: str, kernels: Sequence[Kernel], *, wanted: set[str]) -> tuple[Kernel, ...]:
+        """The kernels, where each attaches a dataset in place of the kernels that write conversations and packs."""
+        replaced = {kernel.name for kernel in self.kernels if set(kernel.writes) <= set(PACK_STAGES)}
+        left = tuple(kernel for kernel in kernels if kernel.name not in replaced)
+        if wanted & replaced or not any(replaced & set(kernel.after) for kernel in left):
+            named = ", ".join(sorted(wanted & replaced)) or ", ".join(kernel.name for kernel in kernels)
+            raise UserError(
+                f"--packs {packs} replaces {' and '.join(sorted(replaced))}, but {named} was named; name the notebooks "
+                f"that read packs, as 03_train_p100"
+            )
+
+        def redirect(kernel: Kernel) -> Kernel:
+            after = tuple(name for name in kernel.after if name not in replaced)
+            datasets = kernel.dataset_sources if after == kernel.after else (*kernel.dataset_sources, packs)
+            return replace(kernel, after=after, dataset_sources=datasets)
+
+        return tuple(redirect(kernel) for kernel in left)
 
 
 def find_owner_fault(owner: str) -> str | None:
@@ -234,11 +255,21 @@ def read_chain(path: Path, *, owner: str | None = None) -> Chain:
 
 
 def _wheel_dataset(content: Mapping[str, Any]) -> str:
-    slug = content.get("wheel_dataset", WHEEL_DATASET)
+    return check_dataset_slug(content.get("wheel_dataset", WHEEL_DATASET), where=f"{FILE} has wheel_dataset")
+
+
+def check_dataset_slug(slug: Any, *, where: str) -> str:
+    """The slug, if Kaggle takes it as the name of a dataset.
+
+    Args:
+        where: the beginning of the sentence of an error.
+
+    Raises:
+        UserError: it has another form.
+    """
     if not isinstance(slug, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", slug):
         raise UserError(
-            f"{FILE} has wheel_dataset {slug!r}; expected 6 to 50 lower-case letters, digits and hyphens, as in "
-            f"{WHEEL_DATASET}"
+            f"{where} {slug!r}; expected 6 to 50 lower-case letters, digits and hyphens, as in {WHEEL_DATASET}"
         )
     return slug
 

@@ -20,6 +20,7 @@ MAX_SILENCES = 30
 """Calls in a row, a minute apart, that may find Kaggle out of reach."""
 MAX_REFUSALS = 10
 """Calls in a row, a minute apart, that Kaggle may refuse, as when it does not show a new version yet."""
+MAX_POLLS_OF_A_DATASET = 60
 MINUTES_UNTIL_AN_OUTPUT_IS_LISTED = 5
 MINUTES_BETWEEN_LINES = 10
 MAX_RUNNING_MINUTES = 13 * 60
@@ -100,6 +101,25 @@ def output_of(kaggle: Kaggle, kernel: Kernel, *, version: int, pause: Callable[[
             break
         pause(None)
     return Version(kernel=kernel, number=version, files=files, log=log)
+
+
+def wait_for_dataset(kaggle: Kaggle, ref: str, *, sleep: Callable[[float], None]) -> None:
+    """Waits until a dataset can be attached. Kaggle makes it after it has answered.
+
+    Raises:
+        UserError: it failed, or it takes longer than a quarter of an hour.
+    """
+    status = None
+    for _ in range(MAX_POLLS_OF_A_DATASET):
+        status = kaggle.dataset_status(ref)
+        if status == "ready":
+            return
+        if status in ("failed", "deleted"):
+            break
+        sleep(POLL_SECONDS / 4)
+    raise UserError(
+        f"the dataset {ref} is {status or 'not there'}, expected ready; look at it on kaggle.com, then run it again"
+    )
 
 
 def _require_version(kaggle: Kaggle, kernel: Kernel, version: int) -> None:
