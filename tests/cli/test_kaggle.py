@@ -1,6 +1,7 @@
 """`fintune-kit kaggle ...` as a user types it, and what is answered to mistakes."""
 
 import json
+import re
 
 import pytest
 
@@ -98,6 +99,10 @@ def test_push_after_a_run_that_is_not_pushed_again(kaggle, loopback, tpu_chain):
         (["status", "05_x"], "there is no notebook '05_x'"),
         (["status", "--follow"], "no session of 01_data, 02_pack, 03_train is running"),
         (["fetch", "01_data"], "has never been pushed"),
+        (["push", "03_train", "--packs", "packs"], "dataset_sources has 'packs'; expected owner/slug"),
+        (["push", "01_data", "--packs", "bob/packs"], "replaces 01_data and 02_pack, but 01_data was named"),
+        (["publish-packs", "ws", "--slug", "My Packs"], "--slug is 'My Packs'; expected 6 to 50 lower-case letters"),
+        (["publish-packs", "ws"], "ws/conversations is missing"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(kaggle, loopback, arguments, sentence):  # noqa: F811
@@ -117,6 +122,23 @@ def test_status_follows_the_log_of_the_running_session(kaggle, loopback):  # noq
     first, second, line, *_ = out.splitlines()
     assert (first, second) == ("step 1", "step 2")
     assert line.startswith("01_data  v1   complete, no conversations")
+
+
+def test_status_names_the_hours_that_the_plan_needs_beside_the_quota(kaggle, loopback, tpu_chain):  # noqa: F811
+    code, out, _ = kaggle("status")
+    assert code == 0
+    gpu, tpu = (line for line in out.splitlines() if " quota: " in line)
+    hours = r"\(the plan needs \d+\.\d to \d+\.\d h\), reset"
+    assert re.search(rf"^GPU quota: 29.0 of 30.0 h left this week {hours}", gpu)
+    assert re.search(rf"^TPU quota: 19.0 of 20.0 h left this week {hours}", tpu)
+    assert gpu.partition("needs")[2] != tpu.partition("needs")[2].strip(), "each card has its own hours"
+
+
+def test_a_recipe_that_is_not_ours_has_no_hours(kaggle, loopback, checkout, manifest):  # noqa: F811
+    manifest["environment"] = {"FINTUNE_RECIPE": "my_own.toml"}
+    (checkout / "kaggle-metadata.json").write_text(json.dumps(manifest))
+    code, out, _ = kaggle("status")
+    assert (code, "the plan needs" in out, "GPU quota: " in out) == (0, False, True)
 
 
 def test_packs_are_published_and_trained_on(kaggle, loopback, tpu_chain, checkout):  # noqa: F811

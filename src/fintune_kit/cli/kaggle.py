@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +11,12 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fintune_kit.cli.flags import FLAGS
+from fintune_kit.cli.plan import planned_hours
 from fintune_kit.errors import UserError
 from fintune_kit.kaggle.delivery import Delivery, Method, deliver
 from fintune_kit.kaggle.kernels import build_kernels
 from fintune_kit.kaggle.manifest import FILE, Chain, Kernel, check_dataset_slug, read_chain
+from fintune_kit.recipes import DEFAULT, RECIPES, named_recipe
 
 kaggle = App(
     name="kaggle",
@@ -120,13 +122,14 @@ def status(*notebook: str, follow: bool = False, manifest: Manifest = Path(FILE)
     from fintune_kit.kaggle.client import Kaggle
     from fintune_kit.kaggle.overview import describe_chain, find_running, follow_log
 
-    client, kernels = Kaggle(), _all_or(notebook, read_chain(manifest, owner=owner))
+    chain, client = read_chain(manifest, owner=owner), Kaggle()
+    kernels = _all_or(notebook, chain)
     if follow:
         running = find_running(client, kernels)
         with _interruptible():
             follow_log(client, running, show=partial(print, end="", flush=True), sleep=time.sleep)
         kernels = (running,)
-    print(describe_chain(client, kernels))
+    print(describe_chain(client, kernels, needed=_planned(chain)))
 
 
 @kaggle.command
@@ -184,6 +187,25 @@ def publish_packs(
     client.publish_dataset(folder, ref, public=True)
     wait_for_dataset(client, ref, sleep=time.sleep)
     print(f"kaggle.com/datasets/{ref}: train on it with `fintune-kit kaggle push 03_train_p100 --packs {ref}`")
+
+
+PLANNED_AS = {"NvidiaTeslaT4": ("GPU", "t4x2"), "TpuV5E8": ("TPU", "v5e8")}
+"""For a machine shape: the quota that it uses, and its name in the planner."""
+
+
+def _planned(chain: Chain) -> dict[str, tuple[float, float]]:
+    """The hours that training takes by the planner, for each quota, with the recipe that the manifest sets."""
+    found = {}
+    for kernel in chain.kernels:
+        quota, device = PLANNED_AS.get(kernel.accelerator or "", ("", ""))
+        name = kernel.environment.get("FINTUNE_RECIPE") or DEFAULT
+        if quota and "run" in kernel.writes and name in RECIPES:
+            recipe = named_recipe(name)
+            if base := kernel.environment.get("FINTUNE_MODEL"):
+                recipe = replace(recipe, base=base)
+            if hours := planned_hours(recipe, device=device):
+                found[quota] = hours
+    return found
 
 
 @contextlib.contextmanager

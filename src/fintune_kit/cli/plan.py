@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags
 from fintune_kit.plan.shapes import ModelShape, find_shape
+from fintune_kit.recipes import Recipe
 from fintune_kit.tiny import SIZES
 from fintune_kit.workspace import find_workspace, merged, read_manifest
 
@@ -48,6 +49,23 @@ def plan(
         f"{made.describe()}\nstock trainer    {low:.2f} to {high:.2f} h, estimated: ordinary packs, dense attention, "
         "every block checkpointed"
     )
+
+
+def planned_hours(recipe: Recipe, *, device: str) -> tuple[float, float] | None:
+    """The hours that training takes with typical packs, at least and at most; None where the base is not in the table.
+
+    Args:
+        device: a name that the planner knows, as t4x2.
+    """
+    import fintune_kit.tpu  # noqa: F401 - from here on the planner knows a TPU
+    from fintune_kit.plan.counts import typical_counts
+    from fintune_kit.plan.engines import find_device
+    from fintune_kit.plan.plan import make_plan
+
+    shape = find_shape(recipe.base)
+    if shape is None:
+        return None
+    return make_plan(recipe, shape=shape, counts=typical_counts(recipe), device=find_device(device)).hours
 
 
 def shape_of(base: str) -> ModelShape:
