@@ -1,7 +1,10 @@
 """The generated first cell, run as Kaggle would: in a bare Python, with nothing of ours on its path."""
 
+import base64
 import json
+import lzma
 import os
+import re
 import subprocess
 import sys
 from typing import get_args
@@ -58,7 +61,8 @@ def test_the_embedded_library_is_installed_outside_the_output_and_begins_the_ses
 
 
 def test_a_changed_wheel_is_not_installed(run, tmp_path):
-    done, _ = run(change=lambda source: source.replace('b64decode("UEs', 'b64decode("UEt'))
+    another = base64.b64encode(lzma.compress(b"another wheel")).decode()
+    done, _ = run(change=lambda source: re.sub(r'b64decode\("[^"]+"\)', f'b64decode("{another}")', source))
     assert done.returncode == 1
     assert "the wheel in this cell has SHA-256" in done.stderr
     assert not (tmp_path / "kaggle" / "temp").exists()

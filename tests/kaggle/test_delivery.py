@@ -1,13 +1,16 @@
 """The library as a wheel, a dataset or a commit."""
 
+import base64
 import hashlib
 import io
 import json
+import lzma
 import subprocess
 import zipfile
 from dataclasses import replace
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from fintune_kit.errors import UserError
 from fintune_kit.kaggle.delivery import build_wheel, dataset_metadata, deliver
@@ -23,15 +26,31 @@ def test_the_wheel_is_the_same_bytes_each_time(chain):
 
 def test_our_own_wheel_holds_the_sample_and_fits_into_a_notebook(repository):
     delivery = deliver(read_chain(repository, owner="alice"), method="embed")
-    wheel = delivery.wheel
-    names = zipfile.ZipFile(io.BytesIO(wheel)).namelist()
+    names = zipfile.ZipFile(io.BytesIO(delivery.wheel)).namelist()
     assert {
         "fintune_kit/sample/sujet_sample.csv",
         "fintune_kit/pins/requirements.txt",
         "fintune_kit/pins/requirements-tpu.txt",
         "fintune_kit/kaggle/session/begin.py",
     } <= set(names)
-    assert len(delivery.payload) < 700_000, "it would not leave room for the notebook in the 1 MB that Kaggle takes"
+    assert len(delivery.payload) < 700_000, "it would not leave room for the notebook"
+
+
+def test_what_is_embedded_is_the_wheel(chain):
+    delivery = deliver(chain, method="embed")
+    assert lzma.decompress(base64.b64decode(delivery.payload)) == delivery.wheel
+
+
+def test_the_wheel_is_stored_uncompressed_and_as_the_build_backend_made_it(chain, tmp_path):
+    _, wheel = build_wheel(chain.root)
+    ours = zipfile.ZipFile(io.BytesIO(wheel))
+    (made,) = WheelBuilder(str(chain.root)).build(directory=str(tmp_path), versions=["standard"])
+    theirs = zipfile.ZipFile(made)
+    assert [(e.filename, e.CRC, e.date_time, e.external_attr) for e in ours.infolist()] == [
+        (e.filename, e.CRC, e.date_time, e.external_attr) for e in theirs.infolist()
+    ]
+    assert {entry.compress_type for entry in ours.infolist()} == {zipfile.ZIP_STORED}
+    assert {entry.compress_type for entry in theirs.infolist()} == {zipfile.ZIP_DEFLATED}
 
 
 def test_embedded_is_the_default_and_checked_by_its_hash(chain):
