@@ -1,5 +1,10 @@
 import json
 import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +20,7 @@ from fintune_kit.workspace import (
     time_budget,
     write_json,
     write_manifest,
+    write_text,
 )
 
 
@@ -55,11 +61,85 @@ def test_a_folder_that_failed_leaves_the_old_one_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["packed"]
 
 
-def test_a_run_killed_between_the_two_renames_finds_its_old_folder_again(tmp_path):
+def test_a_folder_that_was_killed_between_its_two_renames_is_read_and_then_replaced(tmp_path):
     finish(tmp_path / "packed", "old")
     (tmp_path / "packed").rename(tmp_path / "packed.previous")
-    assert Workspace(tmp_path).existing("packed") == tmp_path / "packed"
+    assert (Workspace(tmp_path).existing("packed") / "rows.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["packed.previous"], "a reader renames nothing"
+    finish(tmp_path / "packed", "new")
+    assert (Workspace(tmp_path).existing("packed") / "rows.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["packed"]
+
+
+def test_a_writer_that_fails_after_a_kill_brings_the_old_folder_back(tmp_path):
+    finish(tmp_path / "packed", "old")
+    (tmp_path / "packed").rename(tmp_path / "packed.previous")
+    with pytest.raises(ZeroDivisionError), replacing_folder(tmp_path / "packed"):
+        raise ZeroDivisionError
     assert (tmp_path / "packed" / "rows.txt").read_text() == "old"
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from fintune_kit.workspace import replacing_folder
+with replacing_folder(Path(sys.argv[1])) as folder:
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_writer(folder):
+    """A process that is writing a stage; its file of standard input ends it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "writing\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def test_a_stage_has_one_writer(tmp_path):
+    with another_writer(tmp_path / "packed") as process:
+        with (
+            pytest.raises(UserError, match=rf"packed is being written by process {process.pid} on \S+; expected one"),
+            replacing_folder(tmp_path / "packed"),
+        ):
+            pytest.fail("two write it")
+        assert (tmp_path / "packed.partial").is_dir(), "what the other one has written is still there"
+        finish(tmp_path / "conversations", stage="conversations")
+
+
+def test_the_lock_of_a_killed_writer_is_free(tmp_path):
+    with another_writer(tmp_path / "packed") as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert (tmp_path / ".packed.lock").exists(), "it had no time to clean up"
+        finish(tmp_path / "packed", "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["packed"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    finish(tmp_path / "large-disk" / "packed", "old")
+    (tmp_path / "workspace").mkdir()
+    link = tmp_path / "workspace" / "packed"
+    link.symlink_to(tmp_path / "large-disk" / "packed")
+    finish(link, "new")
+    assert link.is_symlink()
+    assert (tmp_path / "large-disk" / "packed" / "rows.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_folder_without_a_name_of_its_own_is_not_replaced(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"the folder to write is '\.'; expected one of its own"):
+        finish(Path(name))
 
 
 def test_what_is_not_ours_is_not_replaced(tmp_path):
@@ -155,7 +235,15 @@ def test_a_budget_on_kaggle_counts_from_the_first_cell_of_the_session(monkeypatc
 def test_json_is_written_whole(tmp_path):
     write_json(tmp_path / "a.json", {"ä": 1})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ä": 1}
-    assert not (tmp_path / "a.json.partial").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_text_that_could_not_be_written_leaves_the_old_one_and_nothing_else(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "a.txt", "new \ud800")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 @pytest.fixture

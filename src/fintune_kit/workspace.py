@@ -13,6 +13,7 @@ depends on cannot be changed any more; one that only later stages depend on can.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -32,8 +33,6 @@ from typing import Any
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.recipe_values import differences, values_of
 from fintune_kit.recipes import Recipe, read_recipe
-
-log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +101,11 @@ class Workspace:
             MissingInputError: it is nowhere, or unfinished.
         """
         own = self.folder(stage)
-        _restore_interrupted_swap(own)
-        if (own / MANIFEST).is_file():
-            read_manifest(own, stage=stage)
-            return own
+        previous = own.with_name(own.name + ".previous")  # a writer was killed, or is, between its two renames
+        for folder in (own, previous):
+            if (folder / MANIFEST).is_file():
+                read_manifest(folder, stage=stage)
+                return folder
         attached = attached_folders(stage, holding=MANIFEST)
         if len(attached) > 1:
             raise UserError(f"several attached inputs hold {stage}/: {', '.join(map(str, attached))}; attach only one")
@@ -321,14 +321,66 @@ def read_json(path: Path) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes text aside, flushes it to the disk and renames it."""
+    """Writes text aside, flushes it to the disk and renames it. Two processes never write the same file aside."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Holds the lock of a stage's folder: it has one writer at a time.
+
+    .packed.lock    beside packed/; says who writes it. The system lets go of it when that process dies.
+
+    Raises:
+        UserError: another process holds it, or the folder has no name of its own.
+    """
+    if not target.name:
+        raise UserError(f"the folder to write is {str(target)!r}; expected one of its own, as in runs/mine")
+    path = target.with_name(f".{target.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _lock(path, target)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            path.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _lock(path: Path, target: Path) -> int | None:
+    """The locked file; None where the file system knows no locks."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+            os.close(handle)
+            raise UserError(
+                f"{target} is being written by {holder}; expected one writer: wait until it ends, or name another "
+                f"folder with --out or FINTUNE_WORKSPACE"
+            ) from None
+        except OSError as error:
+            os.close(handle)
+            log.warning("%s cannot be locked (%s): start nothing else that writes it", target, error.strerror)
+            return None
+        # A writer that ends deletes its lock. Whoever had opened it before that holds a file that locks nothing.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                os.ftruncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+                return handle
+        os.close(handle)
 
 
 @contextmanager
@@ -337,29 +389,38 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
     packed.partial/   written by the block; removed if it raises
     packed.previous/  the old folder, for the instant between the two renames
+
+    A link to a folder stays a link: the folder that it leads to is replaced.
+
+    Raises:
+        UserError: another process writes it, or it holds files that are not ours.
     """
-    partial, previous = target.with_name(target.name + ".partial"), target.with_name(target.name + ".previous")
-    _restore_interrupted_swap(target)
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target} is a file; expected a folder to write to: name another with --out")
-    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
-        raise UserError(
-            f"{target} holds files but no {MANIFEST}, so they are not ours to replace; name an empty folder with --out"
-        )
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    except BaseException:
+    target = target.resolve() if target.is_symlink() else target
+    with writing(target):
+        partial, previous = target.with_name(target.name + ".partial"), target.with_name(target.name + ".previous")
+        _restore_interrupted_swap(target)
+        if target.exists() and not target.is_dir():
+            raise UserError(f"{target} is a file; expected a folder to write to: name another with --out")
+        if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+            raise UserError(
+                f"{target} holds files but no {MANIFEST}, so they are not ours to replace; name an empty folder with "
+                f"--out"
+            )
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if target.exists():
-        target.rename(previous)
-    partial.rename(target)
-    shutil.rmtree(previous, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        if target.exists():
+            target.rename(previous)
+        partial.rename(target)
+        shutil.rmtree(previous, ignore_errors=True)
 
 
 def _restore_interrupted_swap(target: Path) -> None:
+    """Only a writer renames, and only with the lock: a swap that another process is in the middle of looks the same."""
     previous = target.with_name(target.name + ".previous")
     if previous.is_dir() and not target.exists():
         previous.rename(target)
