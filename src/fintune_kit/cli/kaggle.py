@@ -1,8 +1,7 @@
 """`fintune-kit kaggle build|push|status|fetch [NOTEBOOK ...]`: the notebooks as a chain of Kaggle kernels."""
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -107,8 +106,7 @@ def push(
         say=partial(print, flush=True),
         sleep=time.sleep,
     )
-    with _interruptible():
-        push_chain(Kaggle(), chain, kernels, options=options)
+    push_chain(Kaggle(), chain, kernels, options=options)
 
 
 @kaggle.command
@@ -126,8 +124,7 @@ def status(*notebook: str, follow: bool = False, manifest: Manifest = Path(FILE)
     kernels = _all_or(notebook, chain)
     if follow:
         running = find_running(client, kernels)
-        with _interruptible():
-            follow_log(client, running, show=partial(print, end="", flush=True), sleep=time.sleep)
+        follow_log(client, running, show=partial(print, end="", flush=True), sleep=time.sleep)
         kernels = (running,)
     print(describe_chain(client, kernels, needed=_planned(chain)))
 
@@ -206,15 +203,6 @@ def _planned(chain: Chain) -> dict[str, tuple[float, float]]:
             if hours := planned_hours(recipe, device=device):
                 found[quota] = hours
     return found
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends a wait with the exit code of the shell, and without a traceback."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
 
 
 def _all_or(names: Sequence[str], chain: Chain) -> tuple[Kernel, ...]:

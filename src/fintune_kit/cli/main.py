@@ -3,7 +3,8 @@
 A verb is a typed function in the file of its name: its parameters are the flags, its docstring is the help. A file is
 imported when its verb is called, so `--help` is fast and a verb needs only the packages that it uses.
 
-Exit code 0 is success, 2 a user's mistake (one sentence on stderr), 1 anything else.
+Exit code 0 is success, 2 a mistake or a fault of the machine that the user can mend (one sentence on stderr), and 1
+anything else. `faults` says what signals give.
 """
 
 import sys
@@ -12,8 +13,15 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from fintune_kit import __version__
+from fintune_kit.cli.faults import (
+    STOPPED,
+    TERMINATED,
+    TerminatedError,
+    catching_sigterm,
+    describe_fault,
+    leave_quietly,
+)
 from fintune_kit.cli.flags import FLAGS
-from fintune_kit.errors import UserError
 
 VERBS = {
     "data": "Turn rows of any dataset into conversations/.",
@@ -55,6 +63,7 @@ def build_app() -> App:
         version=__version__,
         help_format="markdown",
         default_parameter=FLAGS,
+        suppress_keyboard_interrupt=False,
     )
     for verb, summary in VERBS.items():
         app.command(f"fintune_kit.cli.{verb}:{verb}", name=verb, help=summary)
@@ -67,19 +76,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or given in ([group] for group in GROUPS):
         return _refuse(f"no verb was given; expected one: see `{' '.join(('fintune-kit', *given, '--help'))}`")
     try:
-        build_app()(given, exit_on_error=False, print_error=False, result_action="return_value")
-    except UserError as error:
-        return _refuse(str(error))
-    except CycloptsError as error:
-        return _refuse(_sentence(error))
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("fintune_kit"):
+        with catching_sigterm():
+            build_app()(given, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        return _stop(by_a_signal=isinstance(stop, TerminatedError))
+    except BrokenPipeError:
+        return leave_quietly()
+    except Exception as error:
+        sentence = _sentence_about(error, given)
+        if sentence is None:
             raise
-        extras = EXTRAS.get(given[0], "all")
-        return _refuse(
-            f"{given[0]} needs the package {error.name.partition('.')[0]}: pip install 'fintune-kit[{extras}]'"
-        )
+        return _refuse(sentence)
     return 0
+
+
+def _sentence_about(error: Exception, given: Sequence[str]) -> str | None:
+    """A sentence about a mistake, a missing package or a fault of the machine; None about a fault of ours."""
+    if isinstance(error, CycloptsError):
+        return _sentence(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("fintune_kit"):
+        extras = EXTRAS.get(given[0], "all")
+        return f"{given[0]} needs the package {error.name.partition('.')[0]}: pip install 'fintune-kit[{extras}]'"
+    return describe_fault(error, arguments=given)
+
+
+def _stop(*, by_a_signal: bool) -> int:
+    signal = "SIGTERM" if by_a_signal else "Ctrl-C"
+    print(
+        f"stopped by {signal}; what was finished before stays, and the same command goes on from there",
+        file=sys.stderr,
+    )
+    return TERMINATED if by_a_signal else STOPPED
 
 
 def _refuse(sentence: str) -> int:

@@ -1,0 +1,98 @@
+"""Faults of the machine around a command: each becomes one sentence and an exit code, with no traceback.
+
+Ctrl-C, SIGTERM                                            130, 143
+the reader of the output is gone, as in `... | head`       141, and no sentence
+full disk, no permission, no network, a name too long      2
+anything else                                              a fault of ours: Python shows it, and exits with 1
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from fintune_kit.errors import UserError
+
+STOPPED, TERMINATED, NOBODY_READS = 130, 143, 141
+"""128 and the number of the signal, as shells count."""
+FULL_BYTES = 1 << 20
+"""With less free space than this, a fault is put down to the full disk. Not every library says so itself."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NETWORK = ("httpcore", "httpx", "requests", "urllib3")
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM came. Whatever cleans up after Ctrl-C cleans up after this too."""
+
+
+@contextlib.contextmanager
+def catching_sigterm() -> Iterator[None]:
+    """SIGTERM raises `TerminatedError` in this block, so unfinished folders are removed as after Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python gives signals to the main thread only
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def leave_quietly() -> int:
+    """Nobody reads the output any more: lets Python close it without a complaint, and returns the exit code."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return NOBODY_READS
+
+
+def describe_fault(error: Exception, *, arguments: Sequence[str]) -> str | None:
+    """A sentence about a fault of the machine; None where the error is not known to be one.
+
+    Args:
+        arguments: of the command. The disks of the paths among them are looked at.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    named = str(error.filename) if isinstance(error, OSError) and error.filename else ""
+    if full := _full_disk(error, [named, *arguments]):
+        return f"the disk of {full} is full: free some space, and run the same command again"
+    if type(error).__module__.partition(".")[0] in _NETWORK or isinstance(error, ConnectionError | TimeoutError):
+        return f"the network cannot be reached ({_first_line(error)}): check it and run the same command again"
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in _REFUSED:
+        return (
+            f"{named or 'a file'} cannot be read or written here ({error.strerror}): check whose it is, or name "
+            f"another folder with --out or FINTUNE_WORKSPACE"
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        return f"the name {named[:60]}... is too long for this disk ({len(named)} characters): name a shorter one"
+    if named and error.errno:
+        return f"{named} cannot be used ({error.strerror}): check the path and run the same command again"
+    return f"{_first_line(error)}: correct that and run the same command again"
+
+
+def _full_disk(error: Exception, paths: Sequence[str]) -> str | None:
+    """The path on a full disk, or None."""
+    for text in paths:
+        path = Path(text)
+        with contextlib.suppress(OSError, ValueError):
+            existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+            if shutil.disk_usage(existing).free < FULL_BYTES:
+                return str(existing)
+    return str(paths[0] or "the output") if isinstance(error, OSError) and error.errno in _FULL else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
