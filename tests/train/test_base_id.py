@@ -50,6 +50,13 @@ def test_a_config_alone_names_no_model(tmp_path: Path) -> None:
     assert base_id(model(tmp_path / "qwen")) == "qwen"
 
 
+def test_a_link_gives_a_model_without_a_known_name_its_own(tmp_path: Path) -> None:
+    mount = model(tmp_path / "input" / "my-qwen" / "transformers" / "small" / "1")
+    assert base_id(mount) == "small"
+    (tmp_path / "my-qwen-small").symlink_to(mount)
+    assert base_id(tmp_path / "my-qwen-small") == "my-qwen-small"
+
+
 def test_a_hub_id_stays_as_it_is() -> None:
     assert base_id("Qwen/Qwen2.5-3B-Instruct") == "Qwen/Qwen2.5-3B-Instruct"
     assert is_hub_id("Qwen/Qwen2.5-3B-Instruct")

@@ -43,7 +43,7 @@ def base_id(base: str | Path) -> str:
     folder = Path(base).expanduser()
     if not folder.is_dir():
         return str(base)
-    return _from_cache(folder.resolve()) or _from_names(folder.resolve()) or _own_name(folder.resolve())
+    return _from_cache(folder.resolve()) or _from_names(folder.resolve()) or _own_name(folder.absolute())
 
 
 def is_hub_id(name: str) -> bool:
@@ -87,5 +87,8 @@ def _as_published(name: str) -> str:
 
 
 def _own_name(folder: Path) -> str:
-    """The folder's name. Kaggle calls the folders of a model's versions by number, so the one above is taken there."""
+    """The folder's name, or the name of the link to it.
+
+    Kaggle calls the folders of a model's versions by number, so the one above is taken there.
+    """
     return folder.parent.name if folder.name.isdigit() else folder.name
