@@ -62,11 +62,13 @@ def test_a_fault_of_ours_keeps_its_traceback(failing):
 def test_a_full_disk_is_seen_by_its_free_bytes_where_the_error_does_not_say_it(monkeypatch, tmp_path):
     error = RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")
     arguments = ["train", "--out", str(tmp_path / "new" / "run")]
-    free = {"bytes": FULL_BYTES}
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free["bytes"]))
+    disk = SimpleNamespace(free=FULL_BYTES, total=10 * FULL_BYTES)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: disk)
     assert describe_fault(error, arguments=arguments) is None
-    free["bytes"] -= 1
+    disk.free -= 1
     assert "is full: free some space" in describe_fault(error, arguments=arguments)
+    disk.total = disk.free = 0
+    assert describe_fault(error, arguments=arguments) is None, "a file system without a size, as /proc, is not full"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """`fintune-kit data`: rows of any dataset into conversations."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from fintune_kit.cli.flags import Folder
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Change
@@ -11,7 +11,7 @@ from fintune_kit.recipes import Change
 def data(
     *,
     source: tuple[str, ...] = (),
-    out: Path | None = None,
+    out: Folder | None = None,
     examples: int | None = None,
     hold_out: tuple[str, ...] = (),
     map: tuple[str, ...] = (),  # noqa: A002 - the flag's name

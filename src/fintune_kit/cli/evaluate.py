@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fintune_kit.cli.flags import Count
+from fintune_kit.cli.flags import Count, Folder
 from fintune_kit.cli.opening import DEFAULT_CHOICE, RecipeChoice, folder_of
 from fintune_kit.workspace import MANIFEST, Workspace
 
@@ -14,7 +14,7 @@ def evaluate(
     adapter: Path | None = None,
     conversations: Path | None = None,
     packed: Path | None = None,
-    out: Path | None = None,
+    out: Folder | None = None,
     run: Path | None = None,
     runs: tuple[Path, ...] = (),
     most_generated: Count = 100,

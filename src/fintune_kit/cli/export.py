@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
+from fintune_kit.cli.flags import Folder
 from fintune_kit.cli.opening import DEFAULT_CHOICE, RecipeChoice
 
 
 def export(
     *,
-    out: Path,
+    out: Folder,
     adapter: Path | None = None,
     form: Literal["safetensors", "f16", "q8_0", "q4_k_m", "q5_k_m"] = "safetensors",
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16",

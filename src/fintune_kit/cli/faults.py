@@ -89,7 +89,8 @@ def _full_disk(error: Exception, paths: Sequence[str]) -> str | None:
         path = Path(text)
         with contextlib.suppress(OSError, ValueError):
             existing = next(p for p in (path, *path.absolute().parents) if p.exists())
-            if shutil.disk_usage(existing).free < FULL_BYTES:
+            disk = shutil.disk_usage(existing)
+            if disk.free < FULL_BYTES and disk.total:  # /proc has neither
                 return str(existing)
     return str(paths[0] or "the output") if isinstance(error, OSError) and error.errno in _FULL else None
 

@@ -1,5 +1,6 @@
 """How flags look and what several verbs have in common; imports nothing of the package, so `--help` is fast."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
@@ -15,3 +16,12 @@ FLAGS = Parameter(negative=(), show_default=shown_default)
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """A whole number of 1 or more."""
+
+
+def _require_name(_type: Any, folder: Path | None) -> None:
+    if folder is not None and not folder.name:
+        raise ValueError("Expected a folder of its own, as in runs/mine")
+
+
+Folder = Annotated[Path, Parameter(validator=_require_name)]
+"""A folder that is written whole and takes the place of an older one. It cannot be the current folder."""

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from fintune_kit.cli.flags import Count
+from fintune_kit.cli.flags import Count, Folder
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags
 from fintune_kit.recipes import Change
 
@@ -11,7 +11,7 @@ from fintune_kit.recipes import Change
 def pack(
     *,
     conversations: Path | None = None,
-    out: Path | None = None,
+    out: Folder | None = None,
     max_length: Count | None = None,
     no_share_prefixes: bool = False,
     recipe: RecipeFlags = UNCHANGED,
