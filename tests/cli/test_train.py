@@ -1,6 +1,11 @@
 """Training from the command line: durations, and the recipe's way into the processes that train."""
 
 import json
+import os
+import select
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -9,7 +14,7 @@ from fintune_kit.errors import UserError
 from fintune_kit.recipes import load_recipe, read_recipe
 from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.launch import run_training
-from fintune_kit.workspace import open_workspace, parse_duration
+from fintune_kit.workspace import open_workspace, parse_duration, writing
 
 
 @pytest.mark.parametrize(
@@ -70,6 +75,41 @@ def test_several_processes_are_given_the_file_and_each_flag(packed, monkeypatch)
     assert given[:6] == ["--recipe", f"{packed}/recipe.toml", "--out", str(packed), "--packed", f"{packed}/packed"]
     assert given[6:] == ["--time-budget", "1h", "--steps", "3", "--fresh", "--report-to", "none"]
     assert read_recipe(packed / "recipe.toml").train.learning_rate == 1e-4
+
+
+def test_a_run_has_one_writer(packed, capsys):
+    with writing(packed / "run"):
+        assert main(["train", "--steps", "1"]) == 2
+    assert "run is being written by process" in capsys.readouterr().err
+    assert not (packed / "run").exists()
+
+
+LAUNCHER = """
+import subprocess, sys
+from fintune_kit.train.launch import end_with_parent
+wait = "import signal; signal.pause()"
+worker = subprocess.Popen([sys.executable, "-c", wait], pass_fds=[int(sys.argv[1])], preexec_fn=end_with_parent)
+print(worker.pid, flush=True)
+worker.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_a_worker_ends_with_a_launcher_that_was_killed():
+    reader, writer = os.pipe()  # it ends when nobody holds its writing end: when no worker is left
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, str(writer)], stdout=subprocess.PIPE, pass_fds=[writer]
+    )
+    os.close(writer)
+    worker = int(launcher.stdout.readline())
+    launcher.kill()
+    launcher.wait()
+    launcher.stdout.close()
+    ended, _, _ = select.select([reader], [], [], 60)
+    if not ended:
+        os.kill(worker, signal.SIGKILL)
+    os.close(reader)
+    assert ended, "the worker goes on without its launcher"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from fintune_kit.errors import UserError
 from fintune_kit.kaggle.delivery import Delivery, Method, deliver
 from fintune_kit.kaggle.kernels import build_kernels
 from fintune_kit.kaggle.manifest import FILE, Chain, Kernel, check_dataset_slug, read_chain
-from fintune_kit.recipes import DEFAULT, RECIPES, named_recipe
+from fintune_kit.recipes import RECIPES, named_recipe
 
 kaggle = App(
     name="kaggle",
@@ -190,12 +190,16 @@ PLANNED_AS = {"NvidiaTeslaT4": ("GPU", "t4x2"), "TpuV5E8": ("TPU", "v5e8")}
 """For a machine shape: the quota that it uses, and its name in the planner."""
 
 
+NOTEBOOKS_TAKE = "finance"
+"""The recipe of the notebooks where the manifest names none."""
+
+
 def _planned(chain: Chain) -> dict[str, tuple[float, float]]:
     """The hours that training takes by the planner, for each quota, with the recipe that the manifest sets."""
     found = {}
     for kernel in chain.kernels:
         quota, device = PLANNED_AS.get(kernel.accelerator or "", ("", ""))
-        name = kernel.environment.get("FINTUNE_RECIPE") or DEFAULT
+        name = kernel.environment.get("FINTUNE_RECIPE") or NOTEBOOKS_TAKE
         if quota and "run" in kernel.writes and name in RECIPES:
             recipe = named_recipe(name)
             if base := kernel.environment.get("FINTUNE_MODEL"):

@@ -1,6 +1,7 @@
 """`fintune-kit train`: packs into an adapter."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from fintune_kit.cli.flags import Count
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags, folder_of
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Recipe, read_recipe
-from fintune_kit.workspace import Workspace, find_workspace, parse_duration
+from fintune_kit.workspace import Workspace, find_workspace, parse_duration, writing
 
 
 def train(
@@ -45,11 +46,7 @@ def train(
     from fintune_kit.tiny import base_of
     from fintune_kit.tpu.devices import is_tpu_machine
 
-    if worker:  # the launcher has settled the recipe and left it in a file
-        chosen = read_recipe(Path(str(recipe.recipe)))
-        workspace = find_workspace(chosen.name)
-    else:
-        chosen, workspace = recipe.open(stage="run", fresh=fresh, out=out)
+    chosen, workspace = _open(recipe, worker=worker, fresh=fresh, out=out)
     seconds = None if time_budget is None else parse_duration(time_budget)
     on_tpu = tpu or is_tpu_machine()
     if on_tpu and processes:
@@ -65,20 +62,38 @@ def train(
         flags = {"packed": packs, "time-budget": time_budget, "steps": steps, "fresh": fresh, "report-to": report_to}
         launch(chosen, workspace, flags, base=base, home=home, processes=processes, cards=cards)
         return
-    if not worker:
-        home.keep(chosen, stage="run", fresh=fresh)
-    outcome = _train_function(tpu=on_tpu)(
-        chosen,
-        packed=packs,
-        base=base,
-        run=home.folder("run"),
-        adapter=home.folder("adapter"),
-        budget_seconds=seconds,
-        stop_after=steps,
-        fresh=fresh,
-        report_to=report_to,
-    )
+    with _only_writer(home, worker=worker):
+        if not worker:
+            home.keep(chosen, stage="run", fresh=fresh)
+        outcome = _train_function(tpu=on_tpu)(
+            chosen,
+            packed=packs,
+            base=base,
+            run=home.folder("run"),
+            adapter=home.folder("adapter"),
+            budget_seconds=seconds,
+            stop_after=steps,
+            fresh=fresh,
+            report_to=report_to,
+        )
     print(outcome.describe())
+
+
+def _open(recipe: RecipeFlags, *, worker: bool, fresh: bool, out: Path | None) -> tuple[Recipe, Workspace]:
+    """The recipe and the workspace. For a worker, the launcher has settled the recipe and left it in a file."""
+    if not worker:
+        return recipe.open(stage="run", fresh=fresh, out=out)
+    chosen = read_recipe(Path(str(recipe.recipe)))
+    return chosen, find_workspace(chosen.name)
+
+
+def _only_writer(home: Workspace, *, worker: bool) -> AbstractContextManager[None]:
+    """The lock of the run. A worker ends with its launcher, and the first of several workers holds the lock for all."""
+    from fintune_kit.train.launch import end_with_parent, is_first_worker
+
+    if worker:
+        end_with_parent()
+    return writing(home.folder("run")) if is_first_worker() else nullcontext()
 
 
 def _train_function(*, tpu: bool) -> Any:

@@ -9,16 +9,24 @@ leaves the lines that are there and goes on after them.
 
 import json
 import math
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
+from torch import distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fintune_kit.plan.devices import GIB
 from fintune_kit.train.guards import NonFiniteGuard, decide_together
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -98,7 +106,10 @@ class StepLog(TrainerCallback):
 
 
 class Clock(TrainerCallback):
-    """Saves by wall-clock minutes, and stops a run while there is still time to save it."""
+    """Saves by wall-clock minutes, and stops a run while there is still time to save it.
+
+    Ctrl-C and SIGTERM stop it too (`catching_signals`).
+    """
 
     def __init__(
         self, *, minutes_between_checkpoints: float, budget_seconds: float | None = None, stop_after: int | None = None
@@ -116,6 +127,7 @@ class Clock(TrainerCallback):
         self._step_started = 0.0
         self._longest_step = 0.0
         self._save_seconds = 30.0
+        self._stopped_by: int | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -133,7 +145,8 @@ class Clock(TrainerCallback):
         # One more step, a save before it ends, and as much again for the measurements after the last step.
         needed = self._longest_step + 2 * self._save_seconds
         out_of_time = self._deadline is not None and now + needed > self._deadline
-        stop = out_of_time or (self._stop_after is not None and state.global_step >= self._stop_after)
+        stop = out_of_time or self._stopped_by is not None
+        stop |= self._stop_after is not None and state.global_step >= self._stop_after
         save, stop = decide_together(stop or now - self._last_save >= self._between, stop)
         if save:
             control.should_save = True
@@ -142,6 +155,32 @@ class Clock(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._last_save = time.monotonic()
+
+    @contextmanager
+    def catching_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM let the step of this block end and save it; then they do what they would have done.
+
+        A second signal of the same kind does so at once. With several processes it does not, because their launcher
+        repeats each signal.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python gives signals to the main thread only
+            return
+        before = {number: signal.signal(number, self._note_signal) for number in _STOPPING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._stopped_by is not None:
+            signal.raise_signal(self._stopped_by)
+
+    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._stopped_by is None:
+            self._stopped_by = number
+            print("stopping after this step, with a checkpoint", file=sys.stderr, flush=True)
+        elif number == self._stopped_by and not (dist.is_available() and dist.is_initialized()):
+            raise KeyboardInterrupt
 
     def note_save(self, seconds: float) -> None:
         """Told by the trainer how long the last save took: the budget keeps that much."""

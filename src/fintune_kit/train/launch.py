@@ -4,7 +4,9 @@ The notebook and the command line start training the same way. A process that en
 that is killed leaves what its checkpoints hold, and progress is read from `run/log.jsonl`, the only record there is.
 """
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ from fintune_kit.train.callbacks import read_log
 from fintune_kit.workspace import Workspace
 
 POLL_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
+"""From Linux's sys/prctl.h."""
 Watcher = Callable[[list[dict[str, Any]]], None]
 
 
@@ -59,6 +63,7 @@ def run_training(
             stdout=stream,
             stderr=subprocess.STDOUT,
             env=_environment(workspace, processes=processes, cards=cards),
+            preexec_fn=end_with_parent,
         )
         try:
             _watch(process, run / "log.jsonl", watch)
@@ -100,6 +105,20 @@ def _environment(workspace: Workspace, *, processes: int, cards: int) -> dict[st
     if processes > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return environment
+
+
+def end_with_parent() -> None:
+    """Lets Linux kill this process when its parent ends, so that no training goes on unseen. Elsewhere it does nothing.
+
+    `torch.distributed.run` passes a signal on to its workers, unless it is killed itself.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def is_first_worker() -> bool:
+    """Whether this is the first of the processes that train together, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _watch(process: subprocess.Popen, log: Path, watch: Watcher | None) -> None:

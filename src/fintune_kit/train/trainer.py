@@ -172,6 +172,11 @@ class PackTrainer(SFTTrainer):
         )
         self._norm = torch.zeros(())
 
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        """Trains as the base class does. A signal stops it after the step that runs, with a checkpoint."""
+        with self._clock.catching_signals():
+            return super().train(*arguments, **options)
+
     def load_adapter_of(self, checkpoint: Path) -> None:
         """Puts the adapter of a checkpoint into the model, without training on."""
         self._load_from_checkpoint(str(checkpoint))
