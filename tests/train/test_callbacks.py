@@ -47,15 +47,18 @@ def test_a_signal_lets_the_step_end_and_save_and_then_does_what_it_would_have_do
 
 
 def test_a_second_ctrl_c_stops_at_once(clock, heard):
+    sent = []
+
     def three_signals():
         with clock.catching_signals():
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGTERM)  # a launcher adds this one
-            signal.raise_signal(signal.SIGINT)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):  # a launcher adds the one in the middle
+                sent.append(number)
+                signal.raise_signal(number)
             pytest.fail("it went on")
 
     with pytest.raises(KeyboardInterrupt):
         three_signals()
+    assert len(sent) == 3
     assert heard == []
     signal.raise_signal(signal.SIGTERM)
     assert heard == [signal.SIGTERM], "the handlers are back"
