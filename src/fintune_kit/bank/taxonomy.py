@@ -62,6 +62,8 @@ class Category:
     hard_cases: tuple[str, ...]
     aliases: tuple[str, ...]
     groups: tuple[Group, ...]
+    words: tuple[str, ...]
+    """What a line says where it names no merchant: `ELECTRICITY BILL`, `FRISEUR`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +95,11 @@ class Taxonomy:
 @cache
 def load_taxonomy() -> Taxonomy:
     """The taxonomy that the package carries."""
-    text = resources.files(__package__).joinpath("taxonomy.toml").read_text(encoding="utf-8")
-    raw = tomllib.loads(text)
+    raw, more = (_load(f"{name}.toml") for name in ("taxonomy", "merchants"))
     words = raw["local_words"]
+    further = {(entry["category"], entry["group"]): entry for entry in more["merchants"]}
     return Taxonomy(
-        categories=tuple(_category(entry) for entry in raw["category"]),
+        categories=tuple(_category(entry, further=further, words=more["words"]) for entry in raw["category"]),
         local_words={"train": tuple(words["train"]), "unseen": tuple(words["unseen"])},
     )
 
@@ -114,17 +116,27 @@ def _labels_of(categories: tuple[Category, ...]) -> dict[str, str]:
     return labels | {category.name.casefold(): category.name for category in categories}
 
 
-def _category(entry: dict[str, Any]) -> Category:
+def _load(name: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
+
+
+def _category(
+    entry: dict[str, Any], *, further: dict[tuple[str, int], dict[str, Any]], words: dict[str, str]
+) -> Category:
     return Category(
         name=entry["name"],
         definition=entry["definition"],
         hard_cases=tuple(entry["hard_cases"]),
         aliases=tuple(entry["aliases"]),
-        groups=tuple(_group(group, category=entry["name"]) for group in entry["group"]),
+        groups=tuple(
+            _group(group, category=entry["name"], more=further.get((entry["name"], number), {}))
+            for number, group in enumerate(entry["group"], start=1)
+        ),
+        words=tuple(words[entry["name"]].split("; ")),
     )
 
 
-def _group(entry: dict[str, Any], *, category: str) -> Group:
+def _group(entry: dict[str, Any], *, category: str, more: dict[str, Any]) -> Group:
     regions: dict[str, tuple[tuple[str, ...], Split]] = {}
     sides: tuple[tuple[Split, dict[str, Any]], ...] = (("train", entry), ("unseen", entry.get("unseen", {})))
     for split, lists in sides:
@@ -132,6 +144,9 @@ def _group(entry: dict[str, Any], *, category: str) -> Group:
             for name in lists.get(region, ()):
                 assert name not in regions, f"{name} is listed twice in {category}"
                 regions[name] = (REGIONS if region == "any" else (region,), split)
+    for region in (*REGIONS, "any"):
+        for name in filter(None, more.get(region, "").split("; ")):
+            regions.setdefault(name, (REGIONS if region == "any" else (region,), "train"))
     low, high = entry["amount"]
     return Group(
         category=category,

@@ -95,6 +95,7 @@ def anonymise(
     name: tuple[str, ...] = (),
     also: tuple[str, ...] = (),
     keep: tuple[str, ...] = (),
+    replace_doubtful: bool = False,
     reading: Reading | None = None,
 ) -> None:
     """Replace what identifies people and accounts.
@@ -108,8 +109,10 @@ def anonymise(
         name: A person to hide; may be repeated.
         also: Any other text to hide; may be repeated.
         keep: A merchant that must stay; may be repeated.
+        replace_doubtful: Replace also what only looks like an identifier, instead of refusing the file.
     """
     from fintune_kit.bank.privacy.anonymise import anonymise as hide
+    from fintune_kit.bank.privacy.anonymise import explain
 
     report = hide(
         file,
@@ -120,9 +123,10 @@ def anonymise(
         names=name,
         also=also,
         keep=keep,
+        replace_doubtful=replace_doubtful,
         **(reading or Reading()).as_arguments(),
     )
-    say(out, report)
+    print("\n".join([f"{out}:", *(f"  {line}" for line in explain(report))]))
 
 
 @transactions.command
@@ -165,10 +169,3 @@ def read_key(path: Path | None) -> bytes | None:
     if len(key) < 16:
         raise UserError(f"the key in {path} has {len(key)} bytes, expected 16 or more: make one with `openssl rand 32`")
     return key
-
-
-def say(out: Path, report: dict[str, Any]) -> None:
-    """Prints the counts of a report, and where the file lies."""
-    counts = {name: value for name, value in report.items() if isinstance(value, int)}
-    words = [f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items()]
-    print(f"{out}: {', '.join(words)}")

@@ -17,7 +17,7 @@ from stdnum.iso7064 import mod_97_10
 
 HERE = Path(__file__).parent
 LINES = HERE / "privacy_lines.jsonl"
-TUNED, SECOND, BLIND = (HERE / f"privacy_{name}.toml" for name in ("lines", "second", "blind"))
+TUNED, SECOND, BLIND, WORLD = (HERE / f"privacy_{name}.toml" for name in ("lines", "second", "blind", "world"))
 COUNT = 2_000
 SEED = 61
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fintune_kit.bank.privacy.anonymise import Anonymiser, anonymise
+from fintune_kit.bank.privacy.anonymise import Anonymiser, anonymise, explain
 from fintune_kit.bank.transactions import read_statement
 from fintune_kit.errors import UserError
-from tests.bank.privacy.privacy_lines import BLIND, COUNT, LINES, SECOND, lines, score
+from tests.bank.privacy.privacy_lines import BLIND, COUNT, LINES, SECOND, WORLD, lines, score
 
 KEY = b"0123456789abcdef0123456789abcdef"
 BANK = """Date,Description,Amount,Account Name,Category
@@ -49,7 +49,7 @@ def test_recall_and_precision_on_the_labelled_lines(worker: Anonymiser) -> None:
     assert measured["merchants"] >= 0.98
 
 
-@pytest.mark.parametrize(("words", "seed"), [(SECOND, 62), (BLIND, 63)])
+@pytest.mark.parametrize(("words", "seed"), [(SECOND, 62), (BLIND, 63), (WORLD, 64)])
 def test_recall_on_lines_of_other_words_and_templates(words: Path, seed: int, worker: Anonymiser) -> None:
     measured = shares(lines(count=600, seed=seed, words=words), worker)
     assert measured["numbers"] >= 0.99
@@ -152,6 +152,26 @@ def test_what_the_detector_misses_is_refused_until_it_is_named(tmp_path: Path) -
     assert not list(tmp_path.glob("clean*"))
     anonymise(path, out=tmp_path / "clean.csv", key=KEY, also=["1_2_3_4_5_6"])
     assert re.fullmatch(r"PIN \[OTHER-[0-9a-f]{6}\] SHOP", read_statement(tmp_path / "clean.csv")[1].description)
+
+
+def test_doubts_are_replaced_where_that_is_asked_for_and_named_by_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "bank.csv"
+    path.write_text(
+        "Date,Description,Amount\n2024-03-01,SHOP,-1\n2024-03-02,PIN 1_2_3_4_5_6 SHOP,-1\n", encoding="utf-8"
+    )
+    report = anonymise(path, out=tmp_path / "clean.csv", key=KEY, replace_doubtful=True)
+    texts = [row.description for row in read_statement(tmp_path / "clean.csv")]
+    assert texts[0] == "SHOP"
+    assert re.fullmatch(r"PIN \[OTHER-[0-9a-f]{6}\] SHOP", texts[1])
+    assert report["doubtful_lines"] == {"a long number": {"count": 1, "lines": [3]}}
+    said = "\n".join(explain(report))
+    assert "replaced in doubt: a long number in 1 lines (line 3)" in said
+    assert "1_2_3" not in said
+
+
+def test_amounts_in_the_text_stay(worker: Anonymiser) -> None:
+    for text in ("PAID RS 500/- SWIGGY", "USD 1,250 HOTEL", "12.50 EUR CAFE"):
+        assert worker.lines([text]) == [text]
 
 
 def test_the_scan_passes_over_placeholders_of_its_own_run_only() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fintune_kit.bank.privacy.names import find_names, looks_personal, repeated_names
+from fintune_kit.bank.privacy.names import find_names, personal_names, repeated_names
 
 
 def names(text: str, **values: object) -> list[str]:
@@ -21,6 +21,9 @@ def names(text: str, **values: object) -> list[str]:
         ("ZELLE TO PAUL SMITH", ["PAUL SMITH"]),
         ("UPI/P2P/RAMESH KUMAR/SBIN", ["RAMESH KUMAR"]),
         ("ACH CREDIT ACME LOGISTICS INC BENNETT DAVID", ["BENNETT DAVID"]),
+        ("IMPS/P2A/kavithamurugan/HDFC/rent", ["kavithamurugan"]),
+        ("PRZELEW OD KRZYSZTOF ŻUREK", ["KRZYSZTOF ŻUREK"]),
+        ("FT TO 王小明", ["王小明"]),
     ],
 )
 def test_names_in_transfers_are_found(text: str, expected: list[str]) -> None:
@@ -40,6 +43,11 @@ def test_names_in_transfers_are_found(text: str, expected: list[str]) -> None:
         "DIRECT DEBIT DAVID LLOYD",
         "RISTORANTE DA MARIO ROMA",
         "MADISON WI",
+        "TRANSFER TO FIDELITY BROKERAGE",
+        "Paid to Bajaj Finserv",
+        "Payment to Severn Trent",
+        "SENT TO TSNPDCL",
+        "Paid to Swiggy via GPay",
     ],
 )
 def test_merchants_named_after_people_are_kept(text: str) -> None:
@@ -57,6 +65,6 @@ def test_a_name_is_found_again_in_lines_that_do_not_give_it_away() -> None:
 
 
 def test_the_scan_sees_a_name_in_a_transfer_only() -> None:
-    assert looks_personal("sent to Maria Gonzalez")
-    assert not looks_personal("POS DEBIT MARIA GONZALEZ")
-    assert not looks_personal("sent to Maria Gonzalez", keep=["Maria Gonzalez"])
+    assert personal_names("sent to Maria Gonzalez") == [(8, 22)]
+    assert personal_names("POS DEBIT MARIA GONZALEZ") == []
+    assert personal_names("sent to Maria Gonzalez", keep=["Maria Gonzalez"]) == []

@@ -16,7 +16,7 @@ import hmac
 import re
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ import numpy as np
 
 from fintune_kit.bank.privacy.identifiers import Span, dates_and_amounts, find_identifiers, plain_characters
 from fintune_kit.bank.privacy.jitter import jitter_amounts, jitter_dates
-from fintune_kit.bank.privacy.name_words import fold, numbered_merchants
-from fintune_kit.bank.privacy.names import find_names, looks_personal, repeated_names
+from fintune_kit.bank.privacy.name_words import fold
+from fintune_kit.bank.privacy.names import find_names, repeated_names
+from fintune_kit.bank.privacy.scan import SEARCHED, Doubt, find_doubts
 from fintune_kit.bank.statements.load import load_statement
+from fintune_kit.bank.statements.statement import explain as explain_statement
 from fintune_kit.bank.taxonomy import load_taxonomy
 from fintune_kit.bank.transactions import Transaction, save_statement
 from fintune_kit.errors import UserError
@@ -35,10 +37,8 @@ from fintune_kit.workspace import write_json
 
 _DIGITS = 6  # hexadecimal digits of a placeholder; more where two values of a run would share it
 _MIN_KEY = 16
-_NUMBER = re.compile(r"\d(?:[\W_]{0,2}\d){5,}")
-_ADDRESS_SIGN = re.compile(r"\S@\S")
-_ACCOUNT_LIKE = re.compile(r"\b[A-Z]{2}\d{2}[A-Z0-9]{11,30}\b", re.IGNORECASE)
-_LONG_TOKEN = re.compile(r"\w{8,}")
+_SCANS = 3  # of a line whose doubts are replaced: a placeholder can bring two halves of another doubt apart
+_LINES_NAMED = 5
 _LONGEST = 2_000  # characters of a description: no bank writes more, and the patterns need not be tried on it
 
 
@@ -118,21 +118,23 @@ class Anonymiser:
 
     def residue(self, text: str) -> str | None:
         """What a line that is about to be written still looks like it holds; None where nothing does."""
-        bare = re.sub(
-            r"\[[A-Z]+-[0-9a-f]+\]", lambda match: " . " if match.group() in self._issued else match.group(), text
-        )
-        plain = numbered_merchants().blanked(plain_characters(bare))
-        for span in reversed(dates_and_amounts(plain)):
-            plain = f"{plain[: span.start]} . {plain[span.end :]}"
-        if _ADDRESS_SIGN.search(plain):
-            return "an e-mail address or a payment id"
-        if _ACCOUNT_LIKE.search(plain) or _NUMBER.search(plain):
-            return "a long number"
-        if any(sum(map(str.isdigit, token)) >= 3 for token in _LONG_TOKEN.findall(plain)):
-            return "a code of letters and digits"
-        if any(pattern.search(plain) for _, pattern in self._always):
-            return "a text that was to be replaced"
-        return "a personal name" if looks_personal(plain, keep=self._keep) else None
+        doubt = next(self._doubts(text), None)
+        return doubt.what if doubt else None
+
+    def without_doubts(self, text: str) -> str:
+        """The line with a placeholder for whatever the scan doubts."""
+        for _ in range(_SCANS):
+            spans: list[Span] = []
+            for doubt in self._doubts(text):
+                spans = _joined(spans, [Span(doubt.start, doubt.end, "OTHER")])
+            if not spans:
+                return text
+            text = self._replaced(text, spans)
+        return text if self.residue(text) is None else self.field("OTHER", text)
+
+    def _doubts(self, text: str) -> Iterator[Doubt]:
+        wanted = [pattern for _, pattern in self._always]
+        return find_doubts(text, is_ours=self._issued.__contains__, wanted=wanted, keep=self._keep)
 
     def spans(self, text: str) -> list[Span]:
         """What in a line identifies somebody, by this line alone."""
@@ -166,6 +168,7 @@ def anonymise(
     names: Sequence[str] = (),
     also: Sequence[str] = (),
     keep: Sequence[str] = (),
+    replace_doubtful: bool = False,
     **reading: Any,
 ) -> dict[str, Any]:
     """Reads a statement of any format, replaces what identifies people and accounts, and writes CSV and a report.
@@ -179,6 +182,7 @@ def anonymise(
         names: see `Anonymiser`.
         also: see `Anonymiser`.
         keep: see `Anonymiser`.
+        replace_doubtful: replace what the scan doubts too, instead of refusing the file; the report names the lines.
         **reading: what `statements.load_statement` takes (mapping, date_order, encoding, currency ...).
 
     Returns:
@@ -195,7 +199,13 @@ def anonymise(
     statement = load_statement(Path(path), **reading)
     worker = Anonymiser(key=key, names=names, also=also, keep=keep)
     rows = anonymous_rows(statement.transactions, worker=worker, jitter=jitter, jitter_days=jitter_days)
-    _refuse_residue(rows, worker=worker, lines=statement.lines)
+    doubtful = _doubtful_lines(rows, worker=worker, lines=statement.lines)
+    if doubtful and not replace_doubtful:
+        raise UserError(_refusal(doubtful))
+    if doubtful:
+        rows = [_without_doubts(row, worker=worker) for row in rows]
+        doubtful_left = _doubtful_lines(rows, worker=worker, lines=statement.lines)
+        assert not doubtful_left, "a doubt was left in a line whose doubts were replaced"
     changed = sum(new.description != old.description for new, old in zip(rows, statement.transactions, strict=True))
     report: dict[str, Any] = {
         "transactions": len(rows),
@@ -204,7 +214,8 @@ def anonymise(
         "replaced": dict(sorted(worker.replaced.items())),
         "jitter": {"amounts": jitter, "days": jitter_days},
         "key": "given by the caller, not written" if key else "drawn for this run and forgotten",
-        "residual_scan": "nothing that looks like an identifier is left",
+        "scan": f"the written lines were searched for {', '.join(SEARCHED)}; what no rule knows may be left: read them",
+        "doubtful_lines": {what: {"count": len(where), "lines": where} for what, where in doubtful.items()},
         "left_in": "merchants and their towns"
         + ("" if jitter else ", amounts")
         + ("" if jitter_days else ", dates")
@@ -213,6 +224,17 @@ def anonymise(
     save_statement(Path(out), rows, source=Path(path))
     write_json(Path(out).with_suffix(".report.json"), report)
     return report
+
+
+def explain(report: Mapping[str, Any]) -> list[str]:
+    """The report of `anonymise` in sentences for the terminal: counts and line numbers only."""
+    replaced = ", ".join(f"{count:,} {kind.lower()}" for kind, count in report["replaced"].items()) or "nothing"
+    said = [*explain_statement(report["lines"]), f"replaced: {replaced}"]
+    for what, entry in report["doubtful_lines"].items():
+        shown = ", ".join(map(str, entry["lines"][:_LINES_NAMED]))
+        more = " ..." if entry["count"] > _LINES_NAMED else ""
+        said.append(f"replaced in doubt: {what} in {entry['count']:,} lines (line {shown}{more})")
+    return [*said, f"left in: {report['left_in']}", report["scan"]]
 
 
 def anonymous_rows(
@@ -249,22 +271,38 @@ def anonymous_rows(
     ]
 
 
-def _refuse_residue(rows: Sequence[Transaction], *, worker: Anonymiser, lines: Sequence[int]) -> None:
+def _doubtful_lines(rows: Sequence[Transaction], *, worker: Anonymiser, lines: Sequence[int]) -> dict[str, list[int]]:
+    """Lines of the file that the scan doubts, by reason."""
     found: dict[str, list[int]] = defaultdict(list)
     for row, line in zip(rows, lines, strict=True):
         for text in (row.account, row.description, row.merchant, row.currency, row.split):
             if what := worker.residue(text):
                 found[what].append(line)
                 break
-    if found:
-        where = "; ".join(
-            f"{what} (line {', '.join(map(str, numbers[:5]))}{' and others' if len(numbers) > 5 else ''})"
-            for what, numbers in found.items()
-        )
-        raise UserError(
-            f"after anonymising, something that looks like an identifier was left: {where}; nothing was written: look "
-            "at these lines of your file; name the text with --also to replace it, or with --keep if it is a merchant"
-        )
+    return dict(found)
+
+
+def _without_doubts(row: Transaction, *, worker: Anonymiser) -> Transaction:
+    return replace(
+        row,
+        account=worker.without_doubts(row.account),
+        description=worker.without_doubts(row.description),
+        merchant=worker.without_doubts(row.merchant),
+        currency=worker.without_doubts(row.currency),
+        split=worker.without_doubts(row.split),
+    )
+
+
+def _refusal(doubtful: dict[str, list[int]]) -> str:
+    where = "; ".join(
+        f"{what} (line {', '.join(map(str, lines[:_LINES_NAMED]))}{' and others' if len(lines) > _LINES_NAMED else ''})"
+        for what, lines in doubtful.items()
+    )
+    return (
+        f"after anonymising, something that looks like an identifier was left: {where}; nothing was written: look at "
+        "these lines of your file; name the text with --also to replace it, with --keep if it is a merchant, or let "
+        "--replace-doubtful replace whatever is doubted"
+    )
 
 
 def _joined(spans: list[Span], more: Iterable[Span]) -> list[Span]:

@@ -38,16 +38,42 @@ _DATE = _pattern(
     rf"\b{_MONTH} (?:0?[1-9]|[12]\d|3[01])(?:,? (?:19|20)\d\d)?(?!\d)",
     r"(?<![\d:])(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?(?![\d:])",
 )
+_CODES = (
+    "usd|eur|gbp|inr|chf|pln|sek|nok|dkk|czk|huf|ron|try|brl|mxn|cad|aud|nzd|sgd|hkd|jpy|cny|rub|zar|ngn|kes|aed|sar"
+)
+_MONEY = rf"(?:[$€£₹¥₽₺]|\b(?:rs\.?|{_CODES}))"
 _AMOUNT = _pattern(
     r"(?<![\w.,/-])[-+]?(?:[$€£₹] ?|Rs\.? ?)?\d{1,3}(?:[,.']\d{2,3})*[.,]\d{2}(?![\w/-]|[.,]\d)",
     r"(?<![\w.,/-])[-+]?(?:[$€£₹] ?|Rs\.? ?)?\d{1,6}[.,]\d{2}(?![\w/-]|[.,]\d)",
     r"(?<![\w.,/-])\d{1,3}(?: \d{3})+,\d{2}(?![\w/-])",
-    r"(?:[$€£₹] ?|\bRs\.? ?)\d{1,3}(?:,\d{2,3})+(?![\w.,-])",
-    r"(?:[$€£₹] ?|\bRs\.? )\d{1,4}(?![\w-]|[.,]\d)",
+    rf"{_MONEY} ?\d{{1,3}}(?:[,.' ]\d{{2,3}})+(?:[.,]\d{{1,2}})?(?:/-)?(?![\w-]|[.,]\d)",
+    rf"{_MONEY} ?\d{{1,7}}(?:[.,]\d{{1,2}})?(?:/-)?(?![\w-]|[.,]\d)",
+    rf"(?<![\w.,/-])\d{{1,7}}(?:[.,]\d{{1,2}})? ?(?:{_CODES}|/-)(?!\w)",
     r"(?:@|\brate:?|\bkurs:?) ?\d{1,3}[.,]\d{2,6}(?!\d)",
 )
-_EMAIL = _pattern(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_MAIL_HOSTS = (
+    "gmail|googlemail|gmx|web|yahoo|ymail|hotmail|outlook|live|msn|icloud|me|aol|proton|pm|fastmail|mail|mailbox|posteo|"
+    "orange|wanadoo|free|laposte|libero|virgilio|tiscali|seznam|wp|onet|o2|interia|rediffmail|yandex|qq|163|126|naver|"
+    "t-online|freenet|arcor|bluewin|sapo|uol|terra|comcast|verizon|att|sbcglobal|btinternet|sky|telenet|ziggo|kpn|telia"
+)
+_EMAIL = _pattern(
+    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z][\w-]+",
+    rf"[\w.+-]+ ?@ ?(?:{_MAIL_HOSTS})\w*(?:\.[a-z]{{2,4}})+",
+    r"[\w.+-]+ ?[(\[{]at[)\]}] ?[\w-]+(?: ?(?:\.|[(\[{]dot[)\]}]| dot ) ?[\w-]+)+",
+    r"[\w.+-]+ at [\w-]+ dot [\w-]+(?: dot [\w-]+)?",
+)
+_LINK = _pattern(
+    r"(?<=paypal\.me/)[\w.-]+", r"(?<=revolut\.me/)[\w.-]+", r"(?<=monzo\.me/)[\w.-]+", r"(?<=cash\.app/)[$\w.-]+"
+)
 _UPI = _pattern(r"(?:(?<![A-Za-z])(?-i:[a-z0-9.]+['-]))*[\w.+]+@[a-z][a-z0-9]+\b")
+_BORN = _pattern(
+    r"\b(?:geb(?:\.|oren(?: am)?)?|geburtsdatum|geburtstag|dob|d\.o\.b\.?|born|birth ?dat[ae]|date of birth|"
+    r"n[ée]e? le|date de naissance|nacid[oa](?: el)?|fecha de nacimiento|f\.? ?nac\.?|nat[oa] il|data di nascita|"
+    r"nascid[oa](?: em)?|data de nascimento|dt\.? nasc\.?|ur\.|data urodzenia|narozen[aáý]?|dat\.? nar\.?|f[øo]dt|"
+    r"f[öo]dd|syntynyt|geboortedatum|sz[üu]letett|sz[üu]l\.|do[gğ]um tarihi)[ :.]*"
+    r"(?P<born>\d{1,4}(?:[./ -]\d{1,2}[./ -]\d{2,4}|[ -]\w{3,9}[ -]\d{2,4}))",
+    r"(?:生年月日|出生日期|생년월일)[ :：]*(?P<born2>\d{2,4}[-/.年]\d{1,2}[-/.月]\d{1,2})",
+)
 _HANDLE = _pattern(r"(?<![\w@])@[\w-]{2,}", r"\$[a-z]\w{2,}")
 _UUID = _pattern(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?=[ -]?[A-Za-z0-9])")
@@ -56,13 +82,13 @@ _IBAN_SHAPED = _pattern(
     r"(?<![a-z0-9])rf\d{2}[a-z0-9]{4,21}(?![a-z0-9])",
 )
 _CARD = re.compile(
-    r"(?<![\w-])(?:\d{13,19}|\d{4}(?P<a>[ -])\d{4}(?P=a)\d{4}(?P=a)\d{4}(?:(?P=a)\d{3})?|"
-    r"\d{4}(?P<b>[ -])\d{6}(?P=b)\d{5})(?![\w-])"
+    r"(?<![\w-])(?:\d{13,19}|\d{4}(?P<a>[ ._-])\d{4}(?P=a)\d{4}(?P=a)\d{4}(?:(?P=a)\d{3})?|"
+    r"\d{4}(?P<b>[ ._-])\d{6}(?P=b)\d{5})(?![\w-])"
 )
 _MASKED = _pattern(r"(?<![a-z0-9])[\dx*]+(?:[ -][\dx*]+)*(?![a-z])")
 _NATIONAL = _pattern(
     r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])",  # SSN
-    r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b",  # National Insurance number
+    r"\b[A-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b",  # National Insurance number
     r"\b[A-Z]{5}\d{4}[A-Z]\b",  # PAN
     r"(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d{2}(?!\w)",  # CPF
     r"(?<![\d-])\d{4} \d{4} \d{4}(?! ?\d)",  # Aadhaar
@@ -83,22 +109,40 @@ _SUFFIX = (
     "cir|circle|row|close|crescent|cres|grove|mews|gardens|trail|trl|path|walk|loop|alley|hollow|landing|manor|heights|hts|"
     "turnpike|tpke|expressway|parade|gate|wharf|broadway|chowk|marg|nagar"
 )
+_NO_STREET = r"(?:at|to|for|from|on|of|in|via|by)\b"
 _ADDRESS = _pattern(
-    rf"(?<![\w#*/])\d{{1,6}}[a-z]? (?:[nsew]{{1,2}}\.? )?(?:{_WORD}[\w'.-]* |\d+(?:st|nd|rd|th) ){{1,3}}?"
+    rf"(?<![\w#*/,.])\d{{1,6}}[a-z]? (?:[nsew]{{1,2}}\.? )?(?:(?!{_NO_STREET}){_WORD}[\w'.-]* |\d+(?:st|nd|rd|th) )"
+    r"{1,3}?"
     rf"(?:{_SUFFIX})\b\.?"
     r"(?:,? (?:apt|unit|ste|suite|flat|#)\b\.? ?\w+)?",
     rf"(?<![\w#*/])\d{{1,6}} (?:{_WORD}[\w'.-]* ){{1,3}}(?:apt|unit|suite|flat)\b\.? ?\w+",
+    rf"\b(?:h\.? ?no|house no|flat(?: no)?|plot(?: no)?|door no|d\.? ?no|room no)[. ]*\d[\w/-]*,? "
+    rf"(?:{_WORD}[\w'.-]* ){{0,3}}(?:nagar|colony|layout|road|rd|street|st|cross|main|sector|phase|block|"
+    r"apartments?|apts?|residency|towers?|enclave|vihar|puram|society|marg|chowk|villas?|heights)\b",
+    rf"\b(?:ul|al|os|pl)\. ?(?:{_WORD}[\w'-]*\.? ){{1,4}}\d{{1,4}} ?[a-z]?(?:[/-]\d{{1,4}})?(?!\w)",
+    rf"\b{_WORD}[\w-]*(?:gade|gata|gatan|gaten|vej|veien|v[äa]gen|str[æa]de|plads|torget|katu|kuja|utca) \d{{1,4}}"
+    r" ?[a-z]?(?!\w)",
+    r"[\u4e00-\u9fff]{2,}(?:路|街|道|巷)\d+[号號弄]?(?:\d+[室楼])?",
+    r"(?:[\u4e00-\u9fff]+[市区町村])?[\u4e00-\u9fff\u30a0-\u30ff]*\d+(?:丁目|番地)[\d番号-]*",
     rf"\b{_WORD}[\w-]*(?:str\.|str(?=\b)|stra(?:ß|ss)e|allee|gasse|straat|laan|plein|gracht|kade|weg) \d{{1,4}}"
     r" ?[a-z]?(?!\w)",
-    rf"\b{_WORD}+(?: {_WORD}+)? (?:strasse|straße|platz|weg|allee|ring|damm|ufer) \d{{1,4}} ?[a-z]?(?!\w)",
+    rf"\b{_WORD}+(?: {_WORD}+)? (?:strasse|straße|gasse|platz|weg|allee|ring|damm|ufer) \d{{1,4}} ?[a-z]?(?!\w)",
     rf"\b(?:am|an der|auf der|im|in der|zum|zur) {_WORD}{{3,}} \d{{1,3}} ?[a-z]?(?!\w)",
     rf"(?<!\w)\d{{1,4}}(?: ?(?:bis|ter))?,? (?:rue|avenue|av\.?|bd|boulevard|place|chemin|all[ée]e|impasse|quai|route) "
     rf"(?:(?:de|du|des|la|le|les) |[dl]')*{_WORD}[\w'-]*",
-    rf"\b(?:calle|c/|avda\.?|avenida|paseo|via|viale|piazza|corso|rua|callej[óo]n) ?"
-    rf"(?:(?:de|del|la|los|las) )*{_WORD}[\w'-]*(?: {_WORD}[\w'-]*){{0,2}},? \d{{1,4}}(?!\w)",
+    rf"\b(?:calle|c/|avda\.?|avenida|paseo|av\.|via|viale|piazza|corso|rua|travessa|largo|callej[óo]n) ?"
+    rf"(?:(?:de|del|la|los|las|das|dos|da|do|di|della|delle|dei|degli) )*{_WORD}[\w'-]*(?: {_WORD}[\w'-]*){{0,2}},? "
+    r"\d{1,4}(?!\w)",
     r"\bp\.? ?o\.? ?box \d+",
     r"\bpostfach \d[\d ]*\d",
-    r"\b[a-z]{1,2}\d[a-z\d]? ?\d[abd-hjlnp-uw-z]{2}\b",  # British postcode
+)
+_POSTCODE = _pattern(
+    r"\b[a-z]{1,2}\d[a-z\d]? ?\d[abd-hjlnp-uw-z]{2}\b",  # British
+    r"\b[abceghj-nprstvxy]\d[a-z] ?\d[a-z]\d\b",  # Canadian
+)
+_FLAT_CUE = re.compile(
+    r"\b(?:rent|miete|kaltmiete|loyer|huur|alquiler|affitto|czynsz|address|adresse|anschrift|whg|wohnung|delivery|lieferung)\b",
+    re.IGNORECASE,
 )
 _GROUPS = re.compile(r"(?<![A-Za-z0-9])\(?\d+\)?(?:(?:[./-]{1,2}|\) ?)\(?\d+\)?)*(?![A-Za-z0-9])")
 _SPACED = re.compile(r"(?<![A-Za-z0-9.,/-])\d{1,6}(?: \d{1,6}){2,}(?![A-Za-z0-9])")
@@ -117,7 +161,8 @@ _TOKEN = re.compile(r"[^\W_]+")
 _CHAIN = re.compile(r"[^\W_]+(?:[-/_.:+][^\W_]+)*")
 _CUE_BEFORE_FOUR = re.compile(r"(?:card|cd|ending|in|debit|no|nr|ref|chk|check|acct|#|\*|x+)[ .:#*]*$", re.IGNORECASE)
 _CONSONANTS = re.compile(r"[BCDFGHJKLMNPQRSTVWXZ]{4}", re.IGNORECASE)
-_UNSPEAKABLE = re.compile(r"^(?=[A-Z]{6,}$)(?!.*(?:SCH|GMBH)).*[BCDFGHJKLMNPQRSTVWXZ]{6}")
+_UNSPEAKABLE = re.compile(r"^(?=[A-Z]{9,}$)(?!.*(?:SCH|GMBH)).*[BCDFGHJKLMNPQRSTVWXZ]{6}")
+_FOR_A_WORD = re.compile(r"(?=[a-z]*[aeiouy])[a-z]{3,}[24](?=[a-z]*[aeiouy])[a-z]{3,}", re.IGNORECASE)  # FIT4LESS
 _KEEP_LETTERS = {"upi", "imps", "neft", "sepa", "visa", "card", "iban", "ref", "id", "p2p", "ach", "pos", "eur", "usd"}
 
 
@@ -212,11 +257,13 @@ def _merchants_with_digits(line: str) -> Iterator[tuple[int, int]]:
 
 
 def _addresses(line: str) -> Iterator[tuple[int, int]]:
+    """Streets with their numbers. `4411 ELM STREET DINER` is a terminal's number and a diner: the number goes."""
+    told = _FLAT_CUE.search(line)
     for match in _ADDRESS.finditer(line):
         following = _TOKEN.search(line, match.end())
-        # "4411 ELM STREET DINER" is a terminal's number and a diner
-        if following is None or following.group().casefold() not in business_words():
-            yield match.span()
+        number = re.match(r"\d{4,}", match.group())
+        is_shop = following is not None and following.group().casefold() in business_words()
+        yield (match.start(), match.start() + number.end()) if number and is_shop and not told else match.span()
 
 
 def _ibans(line: str) -> Iterator[tuple[int, int]]:
@@ -307,7 +354,9 @@ def _id_part(text: str) -> tuple[int, int] | None:
         return (0, len(text)) if digits >= 4 else None
     if match := re.fullmatch(rf"({_WORD}{{4,}})(\d{{3,}})", text):  # SHELL12345
         return match.span(2)
-    if re.fullmatch(rf"\d{{2,4}}{_WORD}{{4,}}", text) and not _CONSONANTS.search(text):
+    if _FOR_A_WORD.fullmatch(text):
+        return None
+    if re.fullmatch(rf"\d{{2,4}}{_WORD}{{6,}}", text) and not _CONSONANTS.search(text):
         return None  # 1800FLOWERS
     changes = sum(left.isdigit() != right.isdigit() for left, right in pairwise(text))
     if digits >= 3 or (digits == 2 and (changes >= 2 or len(text) >= 8) and len(text) >= 4):
@@ -339,6 +388,7 @@ _FINDERS: tuple[tuple[str | None, Finder], ...] = (
     (None, _merchants_with_digits),
     ("EMAIL", _matches(_EMAIL)),
     ("UPI", _matches(_UPI)),
+    ("HANDLE", _matches(_LINK)),
     ("HANDLE", _matches(_HANDLE)),
     ("REF", _matches(_UUID)),
     ("IBAN", _ibans),
@@ -347,8 +397,10 @@ _FINDERS: tuple[tuple[str | None, Finder], ...] = (
     ("CARD", _masked_numbers),
     ("ID", _matches(_NATIONAL)),
     ("PHONE", _matches(_PHONE)),
+    ("DATE", _named_groups(_BORN)),
     (None, _dates),
     ("ADDRESS", _addresses),
+    ("ADDRESS", _matches(_POSTCODE)),
     (None, _amounts),
     ("REF", _named_groups(_CUED)),
     ("REF", _named_groups(_STARRED)),

@@ -17,7 +17,10 @@ from fintune_kit.bank.taxonomy import load_taxonomy
 
 BLANK = "\0"
 """Stands where something has been claimed, so that no later pattern reads across it."""
+BRAND = "\1"
+"""Stands where a known merchant has been: the words beside it belong to it, as its branch or its town."""
 
+_WITHOUT_TRADE = ("Transfers", "Income", "Fees & Cash")  # their words stand beside names of people
 _WORD = re.compile(r"(?<![^\W_])[^\W_]+")
 
 
@@ -25,29 +28,33 @@ class Phrases:
     """Whole phrases to be found in a line without regard to case and accents, the longest first."""
 
     def __init__(self, phrases: Iterable[str]) -> None:
-        by_first: dict[str, list[str]] = {}
+        self._by_first: dict[str, list[str]] = {}
+        self._patterns: dict[str, re.Pattern[str]] = {}  # made when a line first holds the word: there are thousands
         for phrase in {fold(phrase) for phrase in phrases}:
             first = _WORD.search(phrase)
             assert first is not None, phrase
-            by_first.setdefault(first.group(), []).append(phrase)
-        self._by_first = {first: _alternatives(group) for first, group in by_first.items()}
+            self._by_first.setdefault(first.group(), []).append(phrase)
 
     def spans(self, line: str) -> Iterator[tuple[int, int]]:
         """Where phrases stand, left to right, not overlapping."""
         folded = fold_keeping_length(line)
         position = 0
         for word in _WORD.finditer(folded):
-            pattern = self._by_first.get(word.group())
-            if pattern is None or word.start() < position:
+            if word.group() not in self._by_first or word.start() < position:
                 continue
-            if match := pattern.match(folded, word.start()):
+            if match := self._pattern(word.group()).match(folded, word.start()):
                 position = match.end()
                 yield match.span()
 
-    def blanked(self, line: str) -> str:
-        """The line with its phrases replaced by NUL, of the same length."""
+    def _pattern(self, first: str) -> re.Pattern[str]:
+        if first not in self._patterns:
+            self._patterns[first] = _alternatives(self._by_first[first])
+        return self._patterns[first]
+
+    def blanked(self, line: str, *, by: str = BLANK) -> str:
+        """The line with its phrases replaced by one character, of the same length."""
         for start, end in self.spans(line):
-            line = line[:start] + BLANK * (end - start) + line[end:]
+            line = line[:start] + by * (end - start) + line[end:]
         return line
 
     def any_in(self, line: str) -> bool:
@@ -63,10 +70,13 @@ class Vocabulary:
     last: frozenset[str]
     common: frozenset[str]
     business: frozenset[str]
+    heads: frozenset[str]
+    """First words of known merchants that nobody is called: `fidelity`, `techniker`."""
     stops: frozenset[str]
     titles: frozenset[str]
     particles: frozenset[str]
     strong: Phrases
+    middle: Phrases
     weak: Phrases
     card: Phrases
     transfer: Phrases
@@ -74,7 +84,11 @@ class Vocabulary:
     cue_words: frozenset[str]
     """Words of cues, which are no part of a name themselves."""
     merchants: Phrases
+    surname_merchants: Phrases
+    """Merchants of one word that is a last name too: `PERKINS`, `ZABKA`."""
     person_brands: Phrases
+    glued_merchants: frozenset[str]
+    """Names of merchants without blanks, as they stand in `PAYPAL *STEAMGAMES`."""
 
 
 def fold(text: str) -> str:
@@ -93,9 +107,18 @@ def fold_keeping_length(text: str) -> str:
 
 @cache
 def business_words() -> frozenset[str]:
-    """Words that say business: of names.toml, and the nouns of the taxonomy's small businesses."""
+    """Words that say business: of names.toml, the nouns of the taxonomy's small businesses and of its trades."""
     nouns = {word for c in load_taxonomy().categories for g in c.groups for noun in g.local for word in noun.split()}
-    return frozenset(fold(word) for word in (*_raw()["business_words"], *nouns))
+    trades = {
+        word
+        for category in load_taxonomy().categories
+        if category.name not in _WITHOUT_TRADE
+        for phrase in category.words
+        for word in map(fold, phrase.split())
+        if len(word) > 3
+    }
+    first, last = _known_names()
+    return frozenset(map(fold, (*_raw()["business_words"], *nouns))) | (trades - first - last)
 
 
 @cache
@@ -120,34 +143,59 @@ def _raw() -> dict[str, list[str]]:
 def vocabulary() -> Vocabulary:
     """The words of names.toml, the taxonomy and Faker."""
     raw = _raw()
-    first, last = _faker_names()
+    first, last = _known_names()
     merchants = {merchant.name for c in load_taxonomy().categories for g in c.groups for merchant in g.merchants} - {
         merchant for g in _groups_of("Transfers") for merchant in g
     }
-    known = first | last
+    common = frozenset(map(fold, raw["common_words"]))
+    heads = {fold(name.split()[0]) for name in merchants if len(name.split()) > 1}
+    nameable, surnames = first | last | common, last - first - common
     return Vocabulary(
         first=first,
         last=last,
-        common=frozenset(map(fold, raw["common_words"])),
+        common=common,
         business=business_words(),
+        heads=frozenset(word for word in heads if len(word) > 4 and word.isalpha() and word not in nameable),
         stops=frozenset(map(fold, raw["stop_words"])),
         titles=frozenset(map(fold, raw["titles"])),
         particles=frozenset(map(fold, raw["particles"])),
         strong=Phrases(raw["strong_cues"]),
+        middle=Phrases(raw["middle_cues"]),
         weak=Phrases(raw["weak_cues"]),
         card=Phrases(raw["card_cues"]),
-        transfer=Phrases((*raw["transfer_words"], *raw["personal_words"], *raw["strong_cues"])),
+        transfer=Phrases((*raw["transfer_words"], *raw["personal_words"], *raw["strong_cues"], *raw["middle_cues"])),
         personal=Phrases((*raw["personal_words"], *raw["strong_cues"])),
         cue_words=frozenset(
             fold(word)
-            for role in ("strong_cues", "weak_cues", "card_cues", "transfer_words", "personal_words", "stop_words")
+            for role in (
+                "strong_cues",
+                "middle_cues",
+                "weak_cues",
+                "card_cues",
+                "transfer_words",
+                "personal_words",
+                "stop_words",
+            )
             for phrase in raw[role]
             for word in phrase.split()
         )
         - frozenset(map(fold, raw["particles"])),
-        merchants=Phrases(name for name in merchants if " " in name or fold(name) not in known),
+        merchants=Phrases(
+            name for name in merchants if _is_distinct(fold(name), first=first, last=last, common=common)
+        ),
+        surname_merchants=Phrases(name for name in merchants if fold(name) in surnames and len(name) > 3),
         person_brands=Phrases((*raw["person_brands"], *merchants)),
+        glued_merchants=frozenset("".join(filter(str.isalnum, fold(name))) for name in merchants),
     )
+
+
+def _is_distinct(name: str, *, first: frozenset[str], last: frozenset[str], common: frozenset[str]) -> bool:
+    """Whether a merchant's name is nobody's: `OTTO` alone and `JOHN LEWIS` could be a person's."""
+    words = name.split()
+    if len(words) == 2:
+        left, right = words
+        return not ((left in first and right in last) or (left in last and right in first))
+    return len(words) > 2 or (len(name) > 2 and not (name in first or name in last or name in common))
 
 
 def _groups_of(category: str) -> Iterator[list[str]]:
@@ -163,12 +211,12 @@ def _alternatives(phrases: Iterable[str]) -> re.Pattern[str]:
 
 
 @cache
-def _faker_names() -> tuple[frozenset[str], frozenset[str]]:
-    """First and last names of all Faker's locales."""
+def _known_names() -> tuple[frozenset[str], frozenset[str]]:
+    """First and last names of all Faker's locales, and those of names.toml."""
     import faker.providers.person as person
 
-    first: set[str] = set()
-    last: set[str] = set()
+    first = set(map(fold, _raw()["first_names"]))
+    last = set(map(fold, _raw()["last_names"]))
     for module in pkgutil.iter_modules(person.__path__):
         provider = importlib.import_module(f"faker.providers.person.{module.name}").Provider
         for attribute in dir(provider):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fintune_kit.bank.privacy.name_words import BLANK, Phrases, Vocabulary, fold, vocabulary
+from fintune_kit.bank.privacy.name_words import BLANK, BRAND, Phrases, Vocabulary, fold, vocabulary
 
 _JOINERS = {"and", "&", "und", "et", "y", "e", "de", "van", "von", "der"}  # never the last word of a name
 _LONGEST = 5  # words of a name, particles included
@@ -21,10 +21,42 @@ _TOKEN = re.compile(r"[^\W\d_](?:[^\W\d_]|['’.&-](?=[^\W\d_]))*\.?")
 _TRANSFER_START = re.compile(r"^(?:by |inb )?(?:upi|imps|neft|rtgs|mmt|inf)\b", re.IGNORECASE)
 _FIELD_LINES = re.compile(rf"{_TRANSFER_START.pattern}|^[^/]+/[^/]*/[^/]*/", re.IGNORECASE)
 _BEFORE_NAME = re.compile(
-    r"(?:[\s\0:.,/*#+(\[-]|(?:to|from|by|an|von|de|da|di|a|vers|dr|cr|of|recu|received|sent|payment)(?=[\s\0:/-]))*",
+    r"(?:[\s\0:.,/*#+(\[-]|(?:to|til|till|para|od|do|from|by|an|von|de|da|di|a|vers|dr|cr|of|recu|received|sent|payment)(?=[\s\0:/-]))*",
     re.IGNORECASE,
 )
-_BREAKS = re.compile(r"[\0/|;:*#()\[\]]| - |  ")
+_HYPHEN_FIELDS = re.compile(r"^(?:upi|imps|neft|rtgs|ach|mmt)[ -]*-", re.IGNORECASE)
+_PAYPAL = re.compile(r"paypal ?\*", re.IGNORECASE)
+_FAMILY_NAMES = (
+    "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林郑谢罗梁宋唐许韩冯邓曹彭曾肖田董袁潘于蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方白邹孟熊秦邱江尹薛闫段雷侯龙"
+    "史陶黎贺顾毛郝龚邵万钱严覃武戴莫孔向汤張劉陳楊黃趙吳孫馬鄭謝羅許韓馮鄧"
+)
+_HAN_NAME = re.compile(
+    r"(?:转账|轉帳|转给|汇款|匯款|收款人|付款人|来自|向|给|給|户名|戶名|to|from|/|-)[ :：-]*"
+    rf"(?P<name>[{_FAMILY_NAMES}][\u4e00-\u9fff]{{1,3}})(?![\u4e00-\u9fff])",
+    re.IGNORECASE,
+)
+_HAN_BUSINESS = re.compile("店行司超市餐厅馆銀银医院学校酒站场城园部局社所厂".join("[]"))
+_HANGUL_NAME = re.compile(
+    r"(?:이체|송금|입금|출금|받는분|보낸분|to|from)[ :]*"
+    r"(?P<name>[김이박최정강조윤장임한오서신권황안송류전홍고문양손배백허유남심노하곽성차주우구나민진지엄채원천방공현함변염여추도소석선설마길연위표명기반왕금옥육인맹제모장남궁]"
+    r"[\uac00-\ud7a3]{1,2})(?![\uac00-\ud7a3])",
+    re.IGNORECASE,
+)
+_KANA_NAME = re.compile(
+    r"(?:振込|振込み|振替|フリコミ|ﾌﾘｺﾐ|送金)[ *＊:：　]*(?![^ ]*(?:カ[)）]|ｶ\)|株式|会社|ユ[)）]|ﾕ\)))"
+    r"(?P<name>(?:[\u30a0-\u30ff\uff66-\uff9f]{2,7}[ 　]?[\u30a0-\u30ff\uff66-\uff9f]{1,7}|"
+    r"[\u4e00-\u9fff]{2,3}[ 　]?[\u4e00-\u9fff\u3040-\u309f]{1,4}))"
+)
+_VOWELS = set("aeiouy")
+_BREAKS = re.compile(r"[\0\1/|;:*#()\[\]]| - |  ")
+_LONGEST_SINGLE = 10  # letters of a name that stands alone and is not known
+_TRADE_ENDINGS = (
+    "tech", "soft", "mart", "corp", "pharma", "fintech", "finserv", "infra", "telecom", "bank", "kart", "cabs", "foods",
+    "systems", "labs", "electronics", "werke", "kasse", "markt", "haus", "shop", "store", "stores", "bazar", "bazaar",
+    "dienst", "service", "services", "motors", "airways", "airlines", "express", "logistics", "energie", "energy",
+    "strom", "versicherung", "agentur", "technik", "systeme", "zentrum", "center", "centre", "gaz", "net", "tel",
+    "works", "ware", "media", "gruppe", "group", "laget", "bolaget", "verket", "vaerket", "selskab", "forening",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +79,29 @@ def find_names(blanked: str, *, keep: Iterable[str] = (), has_account: bool = Fa
         (start, end) pairs, left to right, not overlapping.
     """
     words = vocabulary()
-    line = words.merchants.blanked(blanked)
+    line = words.merchants.blanked(blanked, by=BRAND)
     for merchant in filter(None, keep):
-        line = Phrases([merchant]).blanked(line)
+        line = Phrases([merchant]).blanked(line, by=BRAND)
+    line = _without_surname_merchants(_fields_apart(line), words)
     is_card = words.card.any_in(line)
-    unbranded = words.person_brands.blanked(line)  # "ZELLE TO PAUL SMITH" is a person, "PAUL SMITH LONDON" a shop
+    unbranded = words.person_brands.blanked(
+        line, by=BRAND
+    )  # "ZELLE TO PAUL SMITH" is a person, "PAUL SMITH LONDON" a shop
     found = [*_after_strong_cues(line, words, is_card=is_card)]
     if not is_card:
         found += [*_after_weak_cues(unbranded, words), *_fields(unbranded, words)]
         found += _runs(unbranded, words, has_account=has_account)
+        found += [*_glued(line, words), *_east_asian(line)]
     return _united(found)
 
 
-def looks_personal(text: str, *, keep: Iterable[str] = ()) -> bool:
-    """Whether a transfer's line still holds words of which one is a known name: the scan after anonymising."""
+def personal_names(text: str, *, keep: Iterable[str] = ()) -> list[tuple[int, int]]:
+    """Where a transfer's line still holds words of which one is a known name: the scan after anonymising."""
     words = vocabulary()
-    line = words.person_brands.blanked(words.merchants.blanked(text))
+    line = words.person_brands.blanked(words.merchants.blanked(text, by=BRAND), by=BRAND)
     for merchant in filter(None, keep):
-        line = Phrases([merchant]).blanked(line)
-    return not words.card.any_in(line) and any(_runs(line, words, has_account=False))
+        line = Phrases([merchant]).blanked(line, by=BRAND)
+    return [] if words.card.any_in(line) else list(_runs(line, words, has_account=False))
 
 
 def repeated_names(texts: Sequence[str], *, people: Iterable[str]) -> list[list[tuple[int, int]]]:
@@ -90,9 +126,62 @@ def repeated_names(texts: Sequence[str], *, people: Iterable[str]) -> list[list[
     return found
 
 
+def _fields_apart(line: str) -> str:
+    """A transfer whose fields are joined by hyphens, `UPI-RAMESH KUMAR-...`, with the hyphens blanked."""
+    return line.replace("-", BLANK) if _HYPHEN_FIELDS.match(line) else line
+
+
+def _without_surname_merchants(line: str, words: Vocabulary) -> str:
+    """The line without merchants such as `ZABKA`, but with them where a first name or an initial stands beside."""
+    for start, end in words.surname_merchants.spans(line):
+        left, right = _words(line[:start])[-1:], _words(line, start=end)[:1]
+        beside = [word for word in left if line[word.end : start].strip(" ,.") == ""]
+        beside += [word for word in right if line[end : word.start].strip(" ,.") == ""]
+        named = any(_is_person_beside(word, words) for word in beside)
+        line = line if named else line[:start] + BRAND * (end - start) + line[end:]
+    return line
+
+
+def _is_person_beside(word: _Word, words: Vocabulary) -> bool:
+    folded = word.folded.rstrip(".")
+    return len(folded) == 1 or folded in words.titles or (folded in words.first and folded not in words.common)
+
+
+def _glued(line: str, words: Vocabulary) -> Iterator[tuple[int, int]]:
+    """First and last name written as one, in a transfer or after `PAYPAL *`: `kavithamurugan`."""
+    if not (words.transfer.any_in(line) or _PAYPAL.search(line)):
+        return
+    for word in _words(line):
+        text = word.folded
+        if len(text) < 8 or not text.isalpha() or text in words.glued_merchants or text in words.business:
+            continue
+        if text in words.first or text in words.last or not (word.text.isupper() or word.text.islower()):
+            continue
+        halves = [(text[:cut], text[cut:]) for cut in range(4, len(text) - 3)]
+        if any(_are_halves_of_a_name(left, right, words) for left, right in halves):
+            yield word.start, word.end
+
+
+def _are_halves_of_a_name(left: str, right: str, words: Vocabulary) -> bool:
+    """A first and a last name, or two first names: a father's is a last name in the south of India."""
+    if any(half in words.common or half in words.business for half in (left, right)):
+        return False
+    return _is_pair(left, right, words) or (left in words.first and right in words.first)
+
+
+def _east_asian(line: str) -> Iterator[tuple[int, int]]:
+    """Names in Han, Hangul or kana after the words of a transfer: two to four signs that begin with a family name."""
+    for match in _HAN_NAME.finditer(line):
+        if not _HAN_BUSINESS.search(match.group("name")):
+            yield match.span("name")
+    for match in (*_HANGUL_NAME.finditer(line), *_KANA_NAME.finditer(line)):
+        yield match.span("name")
+
+
 def _after_strong_cues(line: str, words: Vocabulary, *, is_card: bool) -> Iterator[tuple[int, int]]:
-    for _, cue_end in words.strong.spans(line):
-        yield from _name_at(line, cue_end, words, needs_known=False)
+    for cues, min_unknown in ((words.strong, 1), (words.middle, 2)):
+        for _, cue_end in cues.spans(line):
+            yield from _name_at(line, cue_end, words, needs_known=False, min_unknown=min_unknown)
     for word in _words(line):
         if word.folded.rstrip(".") in words.titles and line[word.end : word.end + 1] == " ":
             for start, end in _name_at(line, word.end, words, needs_known=is_card):
@@ -103,13 +192,15 @@ def _after_strong_cues(line: str, words: Vocabulary, *, is_card: bool) -> Iterat
 def _after_weak_cues(line: str, words: Vocabulary) -> Iterator[tuple[int, int]]:
     for cue_start, cue_end in words.weak.spans(line):
         before = _words(line[:cue_start])
-        if before and cue_end - cue_start <= 4 and _says_business(before[-1].folded, words):
+        if before and cue_end - cue_start <= 4 and _says_business(before[-1], words):
             continue  # RISTORANTE DA MARIO
         yield from _name_at(line, cue_end, words, needs_known=True)
 
 
-def _name_at(line: str, position: int, words: Vocabulary, *, needs_known: bool) -> Iterator[tuple[int, int]]:
-    """The name that starts after a cue, past punctuation and identifiers."""
+def _name_at(
+    line: str, position: int, words: Vocabulary, *, needs_known: bool, min_unknown: int = 1
+) -> Iterator[tuple[int, int]]:
+    """The name that starts after a cue, past punctuation and identifiers; an unknown one has `min_unknown` words."""
     rest = _BEFORE_NAME.match(line, position)
     assert rest is not None
     tokens = _words(line, start=rest.end())
@@ -130,42 +221,54 @@ def _name_at(line: str, position: int, words: Vocabulary, *, needs_known: bool) 
             break
         if is_core and len(core) >= 2 and core[0].text.isupper() != token.text.isupper():
             break
-        if len(core) == 2 and token.folded in words.business and _is_pair(core[0].folded, core[1].folded, words):
+        if len(core) == 2 and _says_business(token, words) and _is_pair(core[0].folded, core[1].folded, words):
             break  # "ZELLE TO JOHN SMITH PLUMBING": the person goes, the trade stays
         taken.append(token)
         core += [token] if is_core else []
     while taken and taken[-1].folded in _JOINERS:
         taken.pop()
     leading = [word for word in _words(line[: rest.end()], start=position) if word.folded in words.particles]
-    for start, end in _accepted(taken, line, words, needs_known=needs_known):
+    for start, end in _accepted(taken, line, words, needs_known=needs_known, min_unknown=min_unknown):
         # a preposition before the name may be part of it: VON RAHMANI
         yield (leading[0].start if leading and not _BREAKS.search(line[leading[0].start : start]) else start), end
 
 
-def _accepted(taken: list[_Word], line: str, words: Vocabulary, *, needs_known: bool) -> Iterator[tuple[int, int]]:
+def _accepted(
+    taken: list[_Word], line: str, words: Vocabulary, *, needs_known: bool, min_unknown: int = 1
+) -> Iterator[tuple[int, int]]:
     if not taken:
         return
     after = _words(line, start=taken[-1].end)
     folded = [word.folded.rstrip(".") for word in taken]
     follower = after[0].folded if after and line[taken[-1].end : after[0].start] == " " else ""
-    folded_around = (*folded, follower) if needs_known and follower not in words.stops else (*folded,)
-    if any(_says_business(word, words) for word in folded_around):
+    around = [*taken, after[0]] if needs_known and follower and follower not in words.stops else taken
+    if any(_says_business(word, words) for word in around):
+        return
+    pair = any(_is_pair(left, right, words) for left, right in pairwise(folded))
+    if _beside_brand(line, taken) and not pair:
         return
     known = [word for word in folded if _is_known(word, words)]
-    if needs_known and not known and not (len(folded) == 2 and _is_listed(folded[0], folded[1], words)):
-        return
-    if needs_known and len(taken) == 1 and folded[0] not in words.first:
-        return
-    if not needs_known and not known and all(word in words.common or word in words.particles for word in folded):
-        return
-    yield taken[0].start, taken[-1].end
+    if needs_known:
+        first = [word for word in known if word in words.first]
+        is_name = pair or bool(first) or (len(known) > 0 and len(folded) > 1)
+    else:
+        ordinary = all(word in words.common or word in words.particles for word in folded)
+        enough = len(folded) >= min_unknown and (len(folded) > 1 or len(folded[0]) <= _LONGEST_SINGLE)
+        is_name = bool(known) or (not ordinary and enough)
+    if is_name or (len(folded) == 2 and _is_listed(folded[0], folded[1], words)):
+        yield taken[0].start, taken[-1].end
+
+
+def _beside_brand(line: str, taken: Sequence[_Word]) -> bool:
+    """Whether words touch a known merchant: they are its branch or its town."""
+    return line[: taken[0].start].rstrip(" -").endswith(BRAND) or line[taken[-1].end :].lstrip(" -").startswith(BRAND)
 
 
 def _fields(line: str, words: Vocabulary) -> Iterator[tuple[int, int]]:
     """Fields between slashes or hyphens of an Indian transfer: a name where one of its words is known as one."""
     if not _FIELD_LINES.search(line):
         return
-    for match in re.finditer(r"[^/\0-]+", line):
+    for match in re.finditer(r"[^/\0\1-]+", line):
         tokens = _words(line[: match.end()], start=match.start())
         if not 2 <= len(tokens) <= 4 and not _TRANSFER_START.search(line):
             continue
@@ -180,7 +283,7 @@ def _runs(line: str, words: Vocabulary, *, has_account: bool) -> Iterator[tuple[
     is_personal = has_account or (words.personal.any_in(line) and not _TRANSFER_START.search(line))
     tokens = _words(line)
     for row in _rows_of(tokens, line, words):
-        trade = max((i for i, word in enumerate(row) if _says_business(word.folded, words)), default=-1)
+        trade = max((i for i, word in enumerate(row) if _says_business(word, words)), default=-1)
         run = row[trade + 1 :]  # of "ACME LOGISTICS INC JACKSON ROBERT" the last two
         core = [word.folded for word in run if _is_core(word, words)]
         if len(core) < 2:
@@ -190,7 +293,8 @@ def _runs(line: str, words: Vocabulary, *, has_account: bool) -> Iterator[tuple[
             is_name = is_transfer and pair
         elif is_transfer:
             ordinary = any(word in words.common for word in core)
-            is_name = pair or any(_is_known(word, words) for word in core) or (is_personal and not ordinary)
+            known = any(_is_known(word, words) for word in core) and not _beside_brand(line, run)
+            is_name = pair or known or (is_personal and not ordinary)
         else:
             whole = line.strip() == line[run[0].start : run[-1].end]
             is_name = pair and len(core) <= 3 and (whole or run[0] is not tokens[0])
@@ -217,7 +321,8 @@ def _rows_of(tokens: list[_Word], line: str, words: Vocabulary) -> Iterator[list
 
 def _is_core(word: _Word, words: Vocabulary) -> bool:
     """Whether a word is a name by itself: no title, no initial, no particle."""
-    return len(word.text.rstrip(".")) > 1 and word.folded.rstrip(".") not in words.titles | words.particles
+    folded = word.folded.rstrip(".")
+    return len(word.text.rstrip(".")) > 1 and folded not in words.titles and folded not in words.particles
 
 
 def _writing(word: _Word) -> str:
@@ -247,8 +352,21 @@ def _joined(pair: list[_Word], line: str) -> bool:
     return line[pair[0].end : pair[1].start] in (" ", ", ")
 
 
-def _says_business(word: str, words: Vocabulary) -> bool:
-    return (word in words.business and word not in words.stops) or word.endswith(("'s", "’s"))
+def _says_business(word: _Word, words: Vocabulary) -> bool:
+    """Whether a word is no part of a person's name: a trade, a legal form, an acronym, the head of a known merchant."""
+    folded = word.folded.rstrip(".")
+    if (folded in words.business and folded not in words.stops) or folded.endswith(("'s", "’s")):
+        return True
+    if folded in words.heads or (len(folded) > 6 and folded.endswith(_TRADE_ENDINGS) and not _is_known(folded, words)):
+        return True
+    return "&" in word.text or _is_acronym(word)
+
+
+def _is_acronym(word: _Word) -> bool:
+    """Whether nobody could speak the word: `HDFC`, `Tsnpdcl`. A short one in small letters may be somebody's name."""
+    folded = word.folded.rstrip(".")
+    has_no_vowel = folded.isascii() and folded.isalpha() and not set(folded) & _VOWELS
+    return has_no_vowel and len(folded) > (2 if word.text.isupper() else 4)
 
 
 def _is_listed(left: str, right: str, words: Vocabulary) -> bool:
