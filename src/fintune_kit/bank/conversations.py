@@ -5,21 +5,22 @@
     unseen_merchants.jsonl    {"text": "TIM HORTONS #0412 -$4.10", "target": "Food & Dining", "options": [...]}
     unseen_merchants_batch.jsonl   {"text": "...\n...", "target": "[{...}]", "options": [...]}
 
-Training shows merchants of the training side only, evaluation the held-out ones only. Rows whose merchant is unknown (a
-person's own statement) go to one side by their description without its numbers, so that no merchant is on both.
+Training shows merchants of the training side only, evaluation the unseen ones only. Rows whose merchant is unknown (a
+person's own statement) go to one side by the key of their merchant (`merchants.merchant_keys`), so none is on both.
 """
 
 import hashlib
 import json
 import random
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.bank.taxonomy import load_taxonomy
+from fintune_kit.bank.merchants import MerchantLabels, merchant_keys
+from fintune_kit.bank.privacy.name_words import fold
+from fintune_kit.bank.taxonomy import Split, load_taxonomy
 from fintune_kit.bank.transactions import Transaction, read_statement
 from fintune_kit.conversations import Message
 from fintune_kit.errors import UserError
@@ -29,7 +30,8 @@ TRAIN, EVALUATION, EVALUATION_BATCH = "train.jsonl", "unseen_merchants.jsonl", "
 TASK_TYPE = "transaction_categorization"
 
 _SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "INR": "₹"}
-_UNSEEN_OF_100 = 20  # of a person's own descriptions
+_LINES_NAMED = 5
+_UNSEEN_SHARE = 0.2  # of the merchants of a person's own statement
 _BATCH = (3, 12)  # transactions of one batch prompt
 
 
@@ -97,7 +99,13 @@ def line_of(row: Transaction) -> str:
 
 
 def to_conversations(
-    statement: Path, *, out: Path, seed: int, batch_share: float = 0.25, evaluation_rows: int = 2_000
+    statement: Path,
+    *,
+    out: Path,
+    seed: int,
+    batch_share: float = 0.25,
+    evaluation_rows: int = 2_000,
+    labels: MerchantLabels | None = None,
 ) -> dict[str, Any]:
     """Writes a labelled statement as training conversations and as evaluation rows.
 
@@ -108,25 +116,28 @@ def to_conversations(
         seed: of the order, the wording and the batches.
         batch_share: share of the training transactions that are asked for in batches.
         evaluation_rows: unseen-merchant rows to evaluate on at most, as even over the categories as they allow.
+        labels: a person's categories by merchant; they win over those of the statement.
 
     Returns:
         The manifest, with counts (rows without a category are counted, not used).
 
     Raises:
-        UserError: no row has a category, or a share is out of range.
+        UserError: no row has a category, all rows are of one merchant, or a share is out of range.
     """
     if not 0 <= batch_share <= 1:
         raise UserError(f"the batch share is {batch_share}, expected 0 to 1: choose how much is asked in batches")
-    rows = [_with_split(row) for row in read_statement(Path(statement))]
-    labelled = [row for row in rows if row.category in load_taxonomy().names]
+    rows = _with_labels(read_statement(Path(statement)), labels, statement=statement)
+    labelled = _with_sides([row for row in rows if row.category])
     if not labelled:
         raise UserError(
             f"none of the {len(rows)} transactions in {statement} has a category of ours; expected labelled rows: "
-            "generate some, or import an export of Mint, YNAB or Firefly, which carry categories"
+            "generate some, import an export of Mint, YNAB or Firefly, which carry categories, or label merchants with "
+            "`fintune-kit transactions label` and name that file with --labels"
         )
     rng = random.Random(seed)  # noqa: S311 (order and wording, not a secret)
     train = [row for row in labelled if row.split == "train"]
     unseen = _even_sample([row for row in labelled if row.split == "unseen"], count=evaluation_rows, rng=rng)
+    _check_sides(statement, train=train, unseen=unseen)
     rng.shuffle(train)
     cut = round(len(train) * batch_share)
     conversations = [*_batches(train[:cut], rng=rng), *(_single(row, rng=rng) for row in train[cut:])]
@@ -226,13 +237,65 @@ def _evaluation_batches(rows: Sequence[Transaction]) -> Iterator[dict[str, Any]]
         }
 
 
-def _with_split(row: Transaction) -> Transaction:
-    """A side for a row whose merchant is unknown: by its words, so that one merchant's rows stay together."""
-    if row.split:
-        return row
-    words = " ".join(re.findall(r"[^\W\d_]{2,}", re.sub(r"\[[A-Z]+-[0-9a-f]+\]", "", row.description.casefold()))[:3])
-    bucket = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") % 100
-    return replace(row, merchant=row.merchant or words, split="unseen" if bucket < _UNSEEN_OF_100 else "train")
+def _with_labels(rows: list[Transaction], labels: MerchantLabels | None, *, statement: Path) -> list[Transaction]:
+    """The rows with categories of ours: a person's for the merchant, else the statement's own, read through aliases.
+
+    Raises:
+        UserError: the statement's own category of a row means none of ours.
+    """
+    taxonomy = load_taxonomy()
+    found = [(labels.category_of(row.description) if labels else None) or row.category for row in rows]
+    categories = [taxonomy.category_of(label) if label else "" for label in found]
+    unknown = [line for line, category in enumerate(categories, start=2) if category is None]
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} transactions in {statement} have a category that is none of ours (line "
+            f"{', '.join(map(str, unknown[:_LINES_NAMED]))}{' and others' if len(unknown) > _LINES_NAMED else ''}); "
+            "expected one that `fintune-kit transactions taxonomy` lists, or one of its aliases"
+        )
+    return [replace(row, category=category or "") for row, category in zip(rows, categories, strict=True)]
+
+
+def _with_sides(rows: list[Transaction]) -> list[Transaction]:
+    """A side for rows whose merchant is unknown: one in five of the merchants is unseen, at least one.
+
+    A merchant of the taxonomy keeps the side that it has there, unless that leaves a side empty.
+    """
+    own = [index for index, row in enumerate(rows) if not row.split]
+    texts = [rows[index].merchant or rows[index].description for index in own]
+    keys = dict(zip(own, merchant_keys(texts), strict=True))
+    known = {fold(m.name): m.split for c in load_taxonomy().categories for g in c.groups for m in g.merchants}
+    others = sorted({*keys.values()} - {*known}, key=lambda key: hashlib.sha256(key.encode()).digest())
+    unseen = {*others[: round(len(others) * _UNSEEN_SHARE)]} | {key for key in keys.values() if key in known}
+    unseen -= {key for key, side in known.items() if side == "train"}
+    if not unseen or unseen >= {*keys.values()}:
+        mixed = sorted({*keys.values()}, key=lambda key: hashlib.sha256(key.encode()).digest())
+        unseen = {*mixed[: max(1, round(len(mixed) * _UNSEEN_SHARE))]}
+    sides: dict[bool, Split] = {True: "unseen", False: "train"}
+    return [
+        replace(row, merchant=keys[index], split=sides[keys[index] in unseen]) if index in keys else row
+        for index, row in enumerate(rows)
+    ]
+
+
+def _check_sides(statement: Path, *, train: Sequence[Transaction], unseen: Sequence[Transaction]) -> None:
+    """Both sides hold transactions, and no merchant is on both.
+
+    Raises:
+        UserError: a side is empty, or a split that was written by hand puts a merchant on both.
+    """
+    sides = {row.merchant for row in train}, {row.merchant for row in unseen}
+    if not all(sides):
+        missing = "of unseen merchants to evaluate on" if sides[0] else "to train on"
+        raise UserError(
+            f"{statement} gives no transaction {missing}: its labelled ones are of {len(sides[0] | sides[1])} "
+            "merchants, all on one side; expected merchants on both: import a longer period, or label more merchants"
+        )
+    if sides[0] & sides[1]:
+        raise UserError(
+            f"{len(sides[0] & sides[1])} merchants in {statement} have the split train in one line and unseen in "
+            "another; expected one for each merchant: empty the column `split`, and it is chosen"
+        )
 
 
 def _even_sample(rows: list[Transaction], *, count: int, rng: random.Random) -> list[Transaction]:

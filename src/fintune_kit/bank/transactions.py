@@ -15,6 +15,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from itertools import repeat
 from pathlib import Path
 
 from fintune_kit.errors import MissingInputError, UserError
@@ -22,6 +23,8 @@ from fintune_kit.errors import MissingInputError, UserError
 STATEMENTS = "statements.csv"
 HEADER = "account,date,description,amount,currency,category,merchant,split"
 """First line of every statement that we write."""
+DECIDED = ("suggestion", "confidence", "decided_by")
+"""Columns after these in a statement that a model categorised; they are read past."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +45,20 @@ class Transaction:
     """`train` or `unseen`; empty where the merchant is unknown."""
 
 
-def write_statement(path: Path, rows: Iterable[Transaction]) -> int:
-    """Writes transactions as CSV (UTF-8, comma, amounts with a decimal point); returns how many."""
+def write_statement(
+    path: Path, rows: Iterable[Transaction], *, decided: Iterable[tuple[str, str, str]] | None = None
+) -> int:
+    """Writes transactions as CSV (UTF-8, comma, amounts with a decimal point); returns how many.
+
+    Args:
+        decided: the columns `DECIDED` of each transaction, where a model categorised them.
+    """
     written = 0
+    further: Iterable[tuple[str, ...]] = repeat(()) if decided is None else decided
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(HEADER.split(","))
-        for row in rows:
+        writer.writerow((*HEADER.split(","), *(() if decided is None else DECIDED)))
+        for row, more in zip(rows, further, strict=decided is not None):
             writer.writerow(
                 (
                     row.account,
@@ -59,27 +69,43 @@ def write_statement(path: Path, rows: Iterable[Transaction]) -> int:
                     row.category,
                     row.merchant,
                     row.split,
+                    *more,
                 )
             )
             written += 1
     return written
 
 
-def save_statement(path: Path, rows: Iterable[Transaction], *, source: Path) -> int:
-    """Writes a statement of its own (imported, anonymised) aside and renames it; returns how many rows.
+def save_statement(
+    path: Path,
+    rows: Iterable[Transaction],
+    *,
+    source: Path,
+    decided: Iterable[tuple[str, str, str]] | None = None,
+) -> int:
+    """Writes a statement of its own (imported, anonymised, categorised) aside and renames it; returns how many rows.
 
     Raises:
-        UserError: `path` is the file that was read, a folder, or a file that is not a statement of ours.
+        UserError: as `check_replaceable`.
+    """
+    check_replaceable(path, source=source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    written = write_statement(partial, rows, decided=decided)
+    partial.replace(path)
+    return written
+
+
+def check_replaceable(path: Path, *, source: Path) -> None:
+    """Checks that a statement may be written.
+
+    Raises:
+        UserError: `path` is the file that is read, a folder, or a file that is not a statement of ours.
     """
     if path.is_dir() or (path.exists() and source.exists() and path.samefile(source)):
         raise UserError(f"--out {path} is a folder or the file that is read; name another file to write")
     if path.exists() and not path.read_bytes().startswith(HEADER.encode()):
         raise UserError(f"{path} is a file that is not ours to replace; name another with --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    written = write_statement(partial, rows)
-    partial.replace(path)
-    return written
 
 
 def read_statement(path: Path) -> list[Transaction]:
@@ -100,12 +126,12 @@ def read_statement(path: Path) -> list[Transaction]:
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             reader = csv.reader(stream)
-            if next(reader, None) != expected:
+            if (names := next(reader, [])) not in (expected, [*expected, *DECIDED]):
                 raise UserError(
                     f"{file} does not start with the columns {', '.join(expected)}; turn a bank's own export into them "
                     "with `fintune-kit transactions import` first"
                 )
-            return [_row(values, file=file, line=reader.line_num, names=expected) for values in reader]
+            return [_row(values, file=file, line=reader.line_num, names=names) for values in reader]
     except (csv.Error, UnicodeDecodeError):
         raise UserError(f"{file} is not a statement of ours in UTF-8; write it again") from None
 
@@ -133,6 +159,8 @@ def totals_by_category(
 def _row(values: list[str], *, file: Path, line: int, names: list[str]) -> Transaction:
     try:
         record = dict(zip(names, values, strict=True))
+        for name in DECIDED:
+            record.pop(name, None)
         amount = Decimal(record.pop("amount"))
         datetime.date.fromisoformat(record["date"])
     except (ValueError, InvalidOperation):  # the row itself is private: it is named by its line alone

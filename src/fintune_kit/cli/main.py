@@ -33,7 +33,7 @@ VERBS = {
     "export": "Merge the adapter into its base, for transformers, llama.cpp and Ollama.",
     "push": "Upload the adapter or an export to the Hub, with the token from HF_TOKEN.",
     "recipe": "Show a recipe with the reason of each value, or check a recipe file.",
-    "transactions": "Work with bank statements: generate, import, anonymise, conversations.",
+    "transactions": "Work with bank statements: generate, import, anonymise, label, conversations, categorise.",
     "kaggle": "Run the notebooks as Kaggle kernels: build, push, status, fetch.",
     "doctor": "Say what this machine can run, and what to do about the rest.",
 }
@@ -50,6 +50,8 @@ EXTRAS = {
     "export": "evaluate,bank",
     "push": "evaluate,bank",
     "transactions": "bank",
+    "transactions label": "evaluate,bank",
+    "transactions categorise": "evaluate,bank",
     "kaggle": "kaggle",
 }
 """What a verb needs beside the command line itself."""
@@ -96,7 +98,7 @@ def _sentence_about(error: Exception, given: Sequence[str]) -> str | None:
     if isinstance(error, CycloptsError):
         return _sentence(error)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("fintune_kit"):
-        extras = EXTRAS.get(given[0], "all")
+        extras = EXTRAS.get(" ".join(given[:2]), EXTRAS.get(given[0], "all"))
         return f"{given[0]} needs the package {error.name.partition('.')[0]}: pip install 'fintune-kit[{extras}]'"
     return describe_fault(error, arguments=given)
 

@@ -1,20 +1,28 @@
-"""`fintune-kit transactions ...`: statements generated, imported, anonymised and turned into conversations.
+"""`fintune-kit transactions ...`: statements generated, imported, anonymised, labelled, learned from and categorised.
 
 Prints counts and file names only: no row of a person's file appears on the terminal.
 """
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from fintune_kit.cli.flags import FLAGS
+from fintune_kit.cli.opening import DEFAULT_CHOICE, RecipeChoice
 from fintune_kit.errors import MissingInputError, UserError
+
+if TYPE_CHECKING:
+    from fintune_kit.bank.merchants import MerchantLabels
+    from fintune_kit.bank.transactions import Transaction
+    from fintune_kit.evaluate.categorise import Calibration, Categoriser
 
 transactions = App(
     name="transactions",
-    help="Work with bank statements: generate, import, anonymise, conversations.",
+    help="Work with bank statements: generate, import, anonymise, label, conversations, categorise.",
     help_format="markdown",
     default_parameter=FLAGS,
 )
@@ -138,6 +146,7 @@ def conversations(
     seed: int = 0,
     batch_share: float = 0.25,
     evaluation_rows: int = 2_000,
+    labels: Path | None = None,
 ) -> None:
     """Turn a labelled statement into rows to train and evaluate on.
 
@@ -147,12 +156,141 @@ def conversations(
         seed: The seed of the wordings and of the split.
         batch_share: Share of the transactions that are asked for several at a time.
         evaluation_rows: How many transactions of unseen merchants are kept for the evaluation.
+        labels: A CSV with columns merchant and category, as `label` writes it; these categories win.
     """
     from fintune_kit.bank.conversations import to_conversations
+    from fintune_kit.bank.labels import read_labels
 
-    manifest = to_conversations(statement, out=out, seed=seed, batch_share=batch_share, evaluation_rows=evaluation_rows)
+    manifest = to_conversations(
+        statement,
+        out=out,
+        seed=seed,
+        batch_share=batch_share,
+        evaluation_rows=evaluation_rows,
+        labels=read_labels(labels) if labels else None,
+    )
     counts = manifest["counts"]
     print(f"{out}: {counts['train']:,} conversations, {counts['evaluation']:,} rows of unseen merchants")
+
+
+@transactions.command
+def taxonomy() -> None:
+    """List the categories, what each means, and the names of other tools that are read as it."""
+    from fintune_kit.bank.taxonomy import load_taxonomy
+
+    for category in load_taxonomy().categories:
+        print(f"{category.name}\n  {category.definition}\n  also: {', '.join(category.aliases)}")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which model gives the categories, and how sure it must be."""
+
+    adapter: Path | None = None
+    """The folder that `fintune-kit train` wrote, or any PEFT adapter. Default: the workspace's."""
+    base: str | None = None
+    """A base model, by hub id or folder; without --adapter it answers alone."""
+    corrections: Path | None = None
+    """A CSV with columns merchant and category, as `label` writes it: these win at once."""
+    threshold: Annotated[float | None, Parameter(validator=Number(gte=0, lte=1))] = None
+    """The confidence that is enough, 0 to 1. Default: chosen by --calibrate-on, else 0.9."""
+    calibrate_on: Path | None = None
+    """A folder that `conversations` wrote: confidence is calibrated on its unseen merchants, for 98 % right labels."""
+    name: tuple[str, ...] = ()
+    """A person to hide in the descriptions; may be repeated."""
+
+
+@transactions.command
+def label(
+    files: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
+    /,
+    *,
+    out: Path,
+    model: Model | None = None,
+    reading: Reading | None = None,
+    recipe: RecipeChoice = DEFAULT_CHOICE,
+) -> None:
+    """Suggest a category for each merchant, in a CSV to be corrected.
+
+    Args:
+        files: Statements of a bank, of any format.
+        out: The CSV file to write; `conversations --labels` and `categorise --corrections` read it.
+    """
+    from fintune_kit.bank.labels import check_is_new, write_suggestions
+
+    check_is_new(out)
+    rows, corrections, model = _rows_and_corrections(files, model, reading)
+    categoriser, calibration = _open(model, recipe)
+    suggestions = categoriser.suggest(rows, corrections=corrections, calibration=calibration)
+    write_suggestions(out, suggestions)
+    open_ones = sum(not suggestion.category for suggestion in suggestions)
+    print(f"{out}: {len(suggestions):,} merchants, {open_ones:,} left open: fill or correct the column category")
+
+
+@transactions.command
+def categorise(
+    files: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
+    /,
+    *,
+    out: Path,
+    model: Model | None = None,
+    reading: Reading | None = None,
+    recipe: RecipeChoice = DEFAULT_CHOICE,
+) -> None:
+    """Give each transaction a category, or none where the model is not sure, and add up the categories.
+
+    Args:
+        files: Statements of a bank, of any format.
+        out: The CSV file to write: anonymised transactions, each with its category, confidence and who decided.
+    """
+    from fintune_kit.bank.transactions import check_replaceable, save_statement
+    from fintune_kit.evaluate.categorise import category_report, explain_categories
+    from fintune_kit.workspace import write_json
+
+    for file in files:
+        check_replaceable(out, source=file)
+    rows, corrections, model = _rows_and_corrections(files, model, reading)
+    categoriser, calibration = _open(model, recipe)
+    decisions = categoriser.decide(rows, corrections=corrections, calibration=calibration)
+    report = category_report(rows, decisions, calibration=calibration)
+    labelled = [replace(row, category=decision.category) for row, decision in zip(rows, decisions, strict=True)]
+    decided = [(decision.suggestion, f"{decision.confidence:.3f}", decision.decided_by) for decision in decisions]
+    save_statement(out, labelled, source=files[0], decided=decided)
+    write_json(out.with_suffix(".report.json"), report)
+    print("\n".join([f"{out}:", *(f"  {line}" for line in explain_categories(report))]))
+
+
+def _rows_and_corrections(
+    files: tuple[Path, ...], model: Model | None, reading: Reading | None
+) -> tuple[list["Transaction"], "MerchantLabels | None", Model]:
+    """The anonymised transactions of all files, and the person's categories: all that can be wrong before a model."""
+    from fintune_kit.bank.labels import read_labels
+    from fintune_kit.bank.privacy.anonymise import Anonymiser, anonymous_rows
+    from fintune_kit.bank.statements.load import load_statement
+    from fintune_kit.bank.statements.statement import explain
+
+    chosen = model or Model()
+    corrections = read_labels(chosen.corrections) if chosen.corrections else None
+    rows, digest = [], hashlib.sha256()
+    for file in files:
+        statement = load_statement(file, **(reading or Reading()).as_arguments())
+        print("\n".join([f"{file}:", *(f"  {line}" for line in explain(statement.report))]))
+        rows += statement.transactions
+        digest.update(file.read_bytes())
+    # the key comes from the files: the same statement gives the same placeholders, so the same categories
+    worker = Anonymiser(key=digest.digest(), names=chosen.name)
+    return anonymous_rows(rows, worker=worker, replace_doubtful=True), corrections, chosen
+
+
+def _open(model: Model, recipe: RecipeChoice) -> tuple["Categoriser", "Calibration"]:
+    from fintune_kit.evaluate.categorise import Calibration, calibration_rows, open_categoriser
+
+    rows = calibration_rows(model.calibrate_on) if model.calibrate_on else []
+    chosen, workspace = recipe.open()
+    categoriser = open_categoriser(chosen, workspace, adapter=model.adapter, base=model.base)
+    calibration = categoriser.calibrated_on(rows) if rows else Calibration()
+    return categoriser, calibration if model.threshold is None else replace(calibration, threshold=model.threshold)
 
 
 def read_key(path: Path | None) -> bytes | None:

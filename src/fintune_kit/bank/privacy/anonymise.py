@@ -238,9 +238,22 @@ def explain(report: Mapping[str, Any]) -> list[str]:
 
 
 def anonymous_rows(
-    rows: Sequence[Transaction], *, worker: Anonymiser, jitter: float = 0.0, jitter_days: int = 0
+    rows: Sequence[Transaction],
+    *,
+    worker: Anonymiser,
+    jitter: float = 0.0,
+    jitter_days: int = 0,
+    replace_doubtful: bool = False,
 ) -> list[Transaction]:
-    """Transactions with placeholders, and with jittered amounts and dates where asked for."""
+    """Transactions with placeholders, and with jittered amounts and dates where asked for.
+
+    Args:
+        rows: transactions of one statement, or of several of one person.
+        worker: whose key makes the placeholders.
+        jitter: see `anonymise`.
+        jitter_days: see `anonymise`.
+        replace_doubtful: replace what the scan doubts too.
+    """
     texts = worker.lines([row.description for row in rows], hide_dates=jitter_days > 0, hide_amounts=jitter > 0)
     merchants = worker.lines([row.merchant for row in rows])
     # drawn from the key: a caller who keeps it gets the same statement again, nobody else can undo it
@@ -257,7 +270,7 @@ def anonymous_rows(
             for number, amount in zip(numbers, moved, strict=True):
                 amounts[number] = amount
     known = load_taxonomy().names
-    return [
+    anonymous = [
         replace(
             row,
             account=worker.field("ACCOUNT", row.account),
@@ -269,6 +282,7 @@ def anonymous_rows(
         )
         for number, row in enumerate(rows)
     ]
+    return [_without_doubts(row, worker=worker) for row in anonymous] if replace_doubtful else anonymous
 
 
 def _doubtful_lines(rows: Sequence[Transaction], *, worker: Anonymiser, lines: Sequence[int]) -> dict[str, list[int]]:

@@ -21,6 +21,7 @@ BRAND = "\1"
 """Stands where a known merchant has been: the words beside it belong to it, as its branch or its town."""
 
 _WITHOUT_TRADE = ("Transfers", "Income", "Fees & Cash")  # their words stand beside names of people
+_CUES = ("strong_cues", "middle_cues", "weak_cues", "card_cues", "transfer_words", "personal_words", "stop_words")
 _WORD = re.compile(r"(?<![^\W_])[^\W_]+")
 
 
@@ -83,6 +84,8 @@ class Vocabulary:
     personal: Phrases
     cue_words: frozenset[str]
     """Words of cues, which are no part of a name themselves."""
+    bank_words: frozenset[str]
+    """Words that banks write around merchants: those of cues, of card payments and those that end a name."""
     merchants: Phrases
     surname_merchants: Phrases
     """Merchants of one word that is a last name too: `PERKINS`, `ZABKA`."""
@@ -150,6 +153,7 @@ def vocabulary() -> Vocabulary:
     common = frozenset(map(fold, raw["common_words"]))
     heads = {fold(name.split()[0]) for name in merchants if len(name.split()) > 1}
     nameable, surnames = first | last | common, last - first - common
+    cue_words = frozenset(fold(word) for role in _CUES for phrase in raw[role] for word in phrase.split())
     return Vocabulary(
         first=first,
         last=last,
@@ -165,21 +169,8 @@ def vocabulary() -> Vocabulary:
         card=Phrases(raw["card_cues"]),
         transfer=Phrases((*raw["transfer_words"], *raw["personal_words"], *raw["strong_cues"], *raw["middle_cues"])),
         personal=Phrases((*raw["personal_words"], *raw["strong_cues"])),
-        cue_words=frozenset(
-            fold(word)
-            for role in (
-                "strong_cues",
-                "middle_cues",
-                "weak_cues",
-                "card_cues",
-                "transfer_words",
-                "personal_words",
-                "stop_words",
-            )
-            for phrase in raw[role]
-            for word in phrase.split()
-        )
-        - frozenset(map(fold, raw["particles"])),
+        cue_words=cue_words - frozenset(map(fold, raw["particles"])),
+        bank_words=cue_words | frozenset(map(fold, raw["line_words"])),
         merchants=Phrases(
             name for name in merchants if _is_distinct(fold(name), first=first, last=last, common=common)
         ),

@@ -1,0 +1,274 @@
+"""Categories for a person's own transactions: the likelihood of each of the taxonomy's labels, or none where unsure.
+
+    decided_by
+    correction   a person gave the merchant a category: it wins at once, without training
+    file         the bank or budget tool wrote a category that means one of ours: it stays
+    model        the probability of the model's best label is `threshold` or more
+    nobody       it is less: the category stays empty, the suggestion stands beside it
+
+A category that is not in the taxonomy is impossible, since only its labels are scored. The questions share their
+instruction, so the trees of `scoring` read it once a pack. Sums are added up by code.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fintune_kit.bank.conversations import line_of, single_prompt
+from fintune_kit.bank.labels import Suggestion
+from fintune_kit.bank.merchants import MerchantLabels, merchant_keys
+from fintune_kit.bank.taxonomy import load_taxonomy
+from fintune_kit.bank.transactions import Transaction, totals_by_category
+from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.evaluate.models import compute_here, load_model
+from fintune_kit.evaluate.scoring import Compute, score_choices
+from fintune_kit.evaluate.tasks import Question, evenly_chosen
+from fintune_kit.evaluate.transactions import transactions_tasks
+from fintune_kit.hardware import check_machine, find_machine
+from fintune_kit.recipes import Recipe
+from fintune_kit.tiny import base_of
+from fintune_kit.workspace import Workspace
+
+THRESHOLD = 0.9
+"""Below this probability the model abstains, where no rows were given to choose it on."""
+TARGET_ACCURACY = 0.98
+"""Of the transactions that a threshold lets through."""
+MAX_CALIBRATION_ROWS = 400
+_TEMPERATURES = np.geomspace(0.25, 8, 61)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One transaction's category, and who decided it."""
+
+    category: str
+    """One of the taxonomy's, or empty."""
+    suggestion: str
+    """The model's best label; empty where the model was not asked."""
+    confidence: float
+    """0 to 1; 1 where a person or the file decided."""
+    decided_by: Literal["correction", "file", "model", "nobody"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What turns log-probabilities into confidence, and the confidence that is enough."""
+
+    temperature: float = 1.0
+    """Log-probabilities are divided by it."""
+    threshold: float = THRESHOLD
+    rows: int = 0
+    """Labelled rows that both were chosen on; 0 where there were none."""
+    coverage: float | None = None
+    """Share of these rows at the threshold or above."""
+    accuracy: float | None = None
+    """Share of right labels among those."""
+
+
+class Categoriser:
+    """A loaded model that gives transactions their categories."""
+
+    def __init__(self, model: Any, *, encoder: ChatEncoder, compute: Compute) -> None:
+        self._model, self._encoder, self._compute = model, encoder, compute
+        self._labels = load_taxonomy().names
+
+    def log_probabilities(self, texts: Sequence[str]) -> Floats:
+        """`[texts, labels]` log-probability of each of the taxonomy's labels, in its order; equal texts are read once.
+
+        Args:
+            texts: lines as `bank.conversations.line_of` writes them.
+        """
+        distinct = list(dict.fromkeys(texts))
+        questions = [
+            Question(
+                row_id=str(number), messages=tuple(single_prompt(text)), text=text, target="", options=self._labels
+            )
+            for number, text in enumerate(distinct)
+        ]
+        scores = score_choices(
+            self._model, questions, encoder=self._encoder, compute=self._compute, label="categorising"
+        )
+        found = {text: score.log_probability for text, score in zip(distinct, scores, strict=True)}
+        return np.array([found[text] for text in texts]).reshape(len(texts), len(self._labels))
+
+    def calibrated_on(self, rows: Sequence[Question]) -> Calibration:
+        """Temperature and threshold from what `calibration_rows` read."""
+        targets = np.array([self._labels.index(row.target) for row in rows])
+        return fit_calibration(self.log_probabilities([row.text for row in rows]), targets)
+
+    def decide(
+        self, rows: Sequence[Transaction], *, corrections: MerchantLabels | None, calibration: Calibration
+    ) -> list[Decision]:
+        """A decision for each transaction, in order.
+
+        Args:
+            rows: anonymised transactions, as training shows them.
+            corrections: a person's categories by merchant.
+            calibration: what `calibrated_on` found, or chosen by hand.
+        """
+        given = [_given(row, corrections) for row in rows]
+        asked = [index for index, decision in enumerate(given) if decision is None]
+        found = probabilities(self.log_probabilities([line_of(rows[index]) for index in asked]), calibration)
+        by_model = {index: self._decision(found[at], calibration) for at, index in enumerate(asked)}
+        return [by_model[index] if decision is None else decision for index, decision in enumerate(given)]
+
+    def suggest(
+        self, rows: Sequence[Transaction], *, corrections: MerchantLabels | None, calibration: Calibration
+    ) -> list[Suggestion]:
+        """A suggestion for each merchant of the statement, most frequent merchants first; arguments as of `decide`."""
+        found = probabilities(self.log_probabilities([line_of(row) for row in rows]), calibration)
+        members: dict[str, list[int]] = defaultdict(list)
+        for index, key in enumerate(merchant_keys([row.description for row in rows])):
+            if key:
+                members[key].append(index)
+        suggestions = []
+        for merchant, indices in sorted(members.items(), key=lambda item: (-len(item[1]), item[0])):
+            decision = self._decision(found[indices].mean(axis=0), calibration)
+            example = rows[indices[0]]
+            given = _given(example, corrections)
+            category = given.category if given else decision.category
+            suggestions.append(
+                Suggestion(
+                    merchant, category, decision.suggestion, decision.confidence, len(indices), example.description
+                )
+            )
+        return suggestions
+
+    def _decision(self, shares: Floats, calibration: Calibration) -> Decision:
+        best, confidence = self._labels[int(shares.argmax())], float(shares.max())
+        if confidence < calibration.threshold:
+            return Decision(category="", suggestion=best, confidence=confidence, decided_by="nobody")
+        return Decision(category=best, suggestion=best, confidence=confidence, decided_by="model")
+
+
+def calibration_rows(folder: Path) -> list[Question]:
+    """Labelled rows of merchants that training never showed, at most `MAX_CALIBRATION_ROWS`.
+
+    Args:
+        folder: what `bank.conversations.to_conversations` wrote.
+
+    Raises:
+        MissingInputError: the folder is missing or unfinished.
+        UserError: it holds no such row.
+    """
+    questions = transactions_tasks(folder, train=(), max_generated=1)[0].questions
+    return [questions[index] for index in evenly_chosen(len(questions), max_chosen=MAX_CALIBRATION_ROWS)]
+
+
+def open_categoriser(
+    recipe: Recipe, workspace: Workspace, *, adapter: Path | None = None, base: str | Path | None = None
+) -> Categoriser:
+    """Loads the model: the base alone where only that is named, else the adapter (the workspace's by default) on it.
+
+    Raises:
+        MissingInputError: neither is named, and the workspace holds no adapter.
+        UserError: the base or the adapter cannot be loaded.
+    """
+    machine = find_machine()
+    check_machine(machine)
+    compute = compute_here(recipe, machine)
+    folder = adapter or (workspace.existing("adapter") if base is None else None)
+    source = base or base_of(recipe, workspace)
+    model = load_model(recipe, base=source, adapter=folder, compute=compute)
+    return Categoriser(model, encoder=ChatEncoder.load(recipe.tokenizer or source), compute=compute)
+
+
+def probabilities(log_probabilities: Floats, calibration: Calibration) -> Floats:
+    """`[rows, labels]` probability of each label among the labels, at the calibration's temperature."""
+    if len(log_probabilities) == 0:
+        return log_probabilities
+    scaled = log_probabilities / calibration.temperature
+    shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def fit_calibration(log_probabilities: Floats, targets: NDArray[np.int64]) -> Calibration:
+    """The temperature of the smallest mean loss, and the smallest threshold with 98 % right labels above it.
+
+    Where no threshold reaches that, the model always abstains.
+
+    Args:
+        log_probabilities: `[rows, labels]`.
+        targets: `[rows]` index of the right label.
+    """
+    index = np.arange(len(targets))
+    candidates = [Calibration(temperature=float(temperature)) for temperature in _TEMPERATURES]
+    losses = [-np.log(probabilities(log_probabilities, c)[index, targets] + 1e-12).mean() for c in candidates]
+    best = candidates[int(np.argmin(losses))]
+    shares = probabilities(log_probabilities, best)
+    confidence, right = shares.max(axis=1), shares.argmax(axis=1) == targets
+    order = np.argsort(-confidence, kind="stable")
+    accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    ends = np.append(confidence[order][1:] < confidence[order][:-1], True)  # equal confidences pass together
+    enough = np.flatnonzero((accuracy >= TARGET_ACCURACY) & ends)
+    if len(enough) == 0:
+        return replace(best, threshold=1.01, rows=len(targets), coverage=0.0)
+    last = int(enough[-1])
+    return replace(
+        best,
+        threshold=float(confidence[order][last]),
+        rows=len(targets),
+        coverage=(last + 1) / len(order),
+        accuracy=float(accuracy[last]),
+    )
+
+
+def category_report(
+    rows: Sequence[Transaction], decisions: Sequence[Decision], *, calibration: Calibration
+) -> dict[str, Any]:
+    """Counts by who decided, and totals by currency and category (those left open under an empty name)."""
+    labelled = [replace(row, category=d.category) for row, d in zip(rows, decisions, strict=True)]
+    sums = totals_by_category(labelled)
+    return {
+        "transactions": len(rows),
+        "decided_by": dict(sorted(Counter(decision.decided_by for decision in decisions).items())),
+        "calibration": {
+            "temperature": round(calibration.temperature, 4),
+            "threshold": round(calibration.threshold, 4),
+            "rows": calibration.rows,
+            "coverage": calibration.coverage,
+            "accuracy": calibration.accuracy,
+        },
+        "totals": {
+            currency: {name: str(sums[currency][name]) for name in sorted(sums[currency])} for currency in sorted(sums)
+        },
+    }
+
+
+def explain_categories(report: Mapping[str, Any]) -> list[str]:
+    """A report in sentences and a table for the terminal: counts and sums, no transaction."""
+    calibration, decided = report["calibration"], report["decided_by"]
+    said = [f"{report['transactions']:,} transactions: {', '.join(f'{n:,} by {who}' for who, n in decided.items())}"]
+    if calibration["rows"]:
+        right = "none was reached" if calibration["accuracy"] is None else f"{calibration['accuracy']:.1%} right"
+        said.append(
+            f"confidence is enough from {calibration['threshold']:.2f}, chosen on {calibration['rows']:,} rows of "
+            f"unseen merchants ({right} at {calibration['coverage']:.0%} coverage)"
+        )
+    else:
+        said.append(
+            f"confidence is enough from {calibration['threshold']:.2f}, which nothing was measured for: name a folder "
+            "that `fintune-kit transactions conversations` wrote with --calibrate-on"
+        )
+    for currency, sums in report["totals"].items():
+        said.append(currency or "without a currency")
+        said += [f"  {name or '(left open)':<26}{Decimal(value):>14,.2f}" for name, value in sums.items()]
+    return said
+
+
+def _given(row: Transaction, corrections: MerchantLabels | None) -> Decision | None:
+    """What a person or the file decided; None where the model is to be asked."""
+    corrected = corrections.category_of(row.description) if corrections else None
+    if corrected:
+        return Decision(category=corrected, suggestion="", confidence=1.0, decided_by="correction")
+    if row.category in load_taxonomy().names:
+        return Decision(category=row.category, suggestion="", confidence=1.0, decided_by="file")
+    return None
