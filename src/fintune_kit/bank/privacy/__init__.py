@@ -1,1 +1,1 @@
-"""What identifies somebody in a bank line becomes a placeholder, merchants stay, and what is written is searched again."""
+"""What identifies somebody in a bank line becomes a placeholder, merchants stay; what is written is searched again."""
