@@ -54,6 +54,8 @@ def test_few_merchants_of_generated_statements_have_more_than_one_key() -> None:
         ("SQ *BLUE BOTTLE 0423 OAKLAND", "Groceries"),
         ("Blue  Bottle Coffee", "Health"),
         ("BLUE BOTTLED WATER", None),
+        ("BLUE BOTTLE COFFEE AT BLUE BOTTLE", "Health"),
+        ("BLUE BOTTLE AND BLUE BOTTLE COFFEE", "Health"),
         ("SHOP [NAME-b1]", None),
     ],
 )
