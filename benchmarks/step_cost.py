@@ -1,5 +1,7 @@
 """What one block of a model costs in a training step: kernel launches, bytes through memory, operations, host time.
 
+Twice: as transformers and PEFT define it, and as training runs it (`train/blocks`). Attention is the same in both.
+
     python benchmarks/step_cost.py --config ../shared/data/qwen-configs/Qwen2.5-3B-Instruct [--out results/step-cost]
 
 Counted, not timed on a card. The block runs forward and backward with float16 weights in NF4, adapters and dropout, as
@@ -89,7 +91,7 @@ class Count(TorchDispatchMode):
         moved = sum(bytes_of(t) for t in {id(t): t for t in given}.values()) + sum(bytes_of(t) for t in made)
         self.cost.launches += kernels
         self.cost.launches_by_operator[name] += kernels
-        self.cost.bytes_by_kind[kind_of(name)] += moved
+        self.cost.bytes_by_kind[kind_of(name, [*given, *made])] += moved
         self.cost.bytes_by_operator[name] += moved
         self.cost.flops += operations(name, given, made)
         return out
@@ -114,13 +116,16 @@ def bytes_of(tensor: Tensor) -> int:
     return count * tensor.element_size()
 
 
-def kind_of(name: str) -> str:
+def kind_of(name: str, tensors: list[Tensor]) -> str:
     """What an operator is for."""
     if "attention" in name:
         return "attention"
     if "dequantize" in name:
         return "dequantization"
-    return "products" if name in PRODUCTS or name.rstrip("_") in PRODUCTS else "elementwise"
+    if name.rstrip("_") not in PRODUCTS:
+        return "elementwise"
+    narrow = min(size for tensor in tensors if tensor.dim() > 1 for size in tensor.shape) <= 3 * RANK
+    return "narrow products" if narrow and name != "gemm_4bit" else "products"
 
 
 def operations(name: str, given: list[Tensor], made: list[Tensor]) -> float:
@@ -145,13 +150,20 @@ def a_pack() -> dict[str, NDArray[np.int64]]:
     return {name: column[None] for name, column in (columns | {"shift_labels": labels}).items()}
 
 
-def make_model(config: Any, folder: Path, *, layers: int, dtype: str) -> Any:
-    """A base of so many random blocks with the recipe's adapter, as training loads it."""
+def make_tiny(config: Any) -> None:
+    """The same block with the smallest sizes that its parts allow."""
+    config.head_dim = 16
+    config.hidden_size, config.intermediate_size = 16 * config.num_attention_heads, 128
+
+
+def make_model(config: Any, folder: Path, *, layers: int, dtype: str, packed: bool) -> Any:
+    """A base of so many random blocks with the recipe's adapter: `packed` as training runs it, else as PEFT does."""
     from transformers import AutoModelForCausalLM
 
     from fintune_kit.recipes import LoraRecipe
+    from fintune_kit.train.blocks.packed import use_packed_blocks
+    from fintune_kit.train.blocks.weights import keep_ready
     from fintune_kit.train.model import add_adapter, load_base
-    from fintune_kit.train.recompute import recompute_cheap_parts
 
     config.num_hidden_layers, config.vocab_size = layers, 256
     if getattr(config, "layer_types", None):
@@ -160,11 +172,13 @@ def make_model(config: Any, folder: Path, *, layers: int, dtype: str) -> Any:
     base = load_base(folder, dtype=dtype, quantization="nf4", device="cpu")
     rank = min(RANK, config.hidden_size // 2)
     model = add_adapter(base, LoraRecipe(rank=rank, alpha=2 * rank, dropout=0.05), seed=0).train()
-    recompute_cheap_parts(model)
+    if packed:
+        keep_ready(model, dense=False)
+        use_packed_blocks(base, dtype=getattr(torch, dtype))
     return model
 
 
-def dropout_of_a_card(values: Tensor, p: float = 0.5, training: bool = True, **_: Any) -> Tensor:
+def dropout_of_a_card(values: Tensor, p: float = 0.5, training: bool = True, *_: Any, **__: Any) -> Tensor:
     """The operator that a card uses; a CPU would take three others."""
     return torch.native_dropout(values, p, training)[0]
 
@@ -174,23 +188,23 @@ def run_once(model: Any, batch: Any, *, dtype: str) -> None:
     from fintune_kit.train.loss import laid_out_states
 
     with torch.autocast("cpu", dtype=getattr(torch, dtype), enabled=dtype != "float32"):
-        hidden = laid_out_states(model.get_base_model(), batch)
+        hidden = laid_out_states(model.get_base_model(), batch, noise_seed=0)
     hidden.backward(torch.ones_like(hidden))
 
 
-def count(config: Any, *, layers: int) -> Cost:
-    """The cost of a model with so many blocks, in float16."""
+def count(config: Any, *, layers: int, dtype: str, packed: bool) -> Cost:
+    """The cost of a model with so many blocks."""
     from fintune_kit.train.batch import lay_out
 
     with tempfile.TemporaryDirectory() as folder:
-        model = make_model(config, Path(folder), layers=layers, dtype="float16")
+        model = make_model(config, Path(folder), layers=layers, dtype=dtype, packed=packed)
     batch = lay_out(a_pack())
     with FakeTensorMode(allow_non_fake_inputs=True), Count() as counted:
-        run_once(model, batch, dtype="float16")
+        run_once(model, batch, dtype=dtype)
     return counted.cost
 
 
-def host_milliseconds(config: Any, *, repeats: int = 30) -> float:
+def host_milliseconds(config: Any, *, packed: bool, repeats: int = 30) -> float:
     """Host time of one block, forward and backward.
 
     All sizes are tiny, so that kernels take next to no time. The dtype is float32, since this CPU has slow kernels for
@@ -198,7 +212,7 @@ def host_milliseconds(config: Any, *, repeats: int = 30) -> float:
     """
     from fintune_kit.train.batch import QUERY_CHUNK, lay_out
 
-    config.hidden_size, config.intermediate_size, config.head_dim = 128, 128, 128 // config.num_attention_heads
+    make_tiny(config)
     small = 32
     columns = {name: column[:, ::small] for name, column in a_pack().items()}
     columns["subtree_end"] = -(-columns["subtree_end"] // small)
@@ -206,7 +220,7 @@ def host_milliseconds(config: Any, *, repeats: int = 30) -> float:
     seconds = {}
     for layers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
-            model = make_model(config, Path(folder), layers=layers, dtype="float32")
+            model = make_model(config, Path(folder), layers=layers, dtype="float32", packed=packed)
         for _ in range(5):
             run_once(model, batch, dtype="float32")
         taken = []
@@ -232,13 +246,13 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def waits_of_a_micro_batch(config: Any) -> int:
+def waits_of_a_micro_batch(config: Any, *, packed: bool) -> int:
     """How often the host waits in one micro-batch, from the columns of a pack to the gradients."""
     from fintune_kit.train.batch import lay_out
 
-    config.hidden_size, config.intermediate_size, config.head_dim = 128, 128, 128 // config.num_attention_heads
+    make_tiny(config)
     with tempfile.TemporaryDirectory() as folder:
-        model = make_model(config, Path(folder), layers=1, dtype="float32")
+        model = make_model(config, Path(folder), layers=1, dtype="float32", packed=packed)
     batch = lay_out(a_pack())
     tolist = Tensor.tolist
     with Waits() as waits:
@@ -255,28 +269,59 @@ def waits_of_a_micro_batch(config: Any) -> int:
     return waits.count
 
 
-def as_table(name: str, cost: Cost, host: float, waits: int, *, layers: int) -> str:
+@dataclass
+class Found:
+    """All that is said of one way to run a block."""
+
+    cost: Cost
+    host_milliseconds: float
+    waits: int
+    """Of a micro-batch."""
+
+
+def measure(folder: Path, *, dtype: str, packed: bool) -> Found:
+    """One block: the difference between two blocks and one."""
+    from transformers import AutoConfig
+
+    def config() -> Any:
+        return AutoConfig.from_pretrained(folder)
+
+    two, one = (count(config(), layers=layers, dtype=dtype, packed=packed) for layers in (2, 1))
+    host = host_milliseconds(config(), packed=packed)
+    return Found(two.minus(one), host, waits_of_a_micro_batch(config(), packed=packed))
+
+
+def as_table(name: str, before: Found, after: Found, *, layers: int) -> str:
     """What was counted, of one block and of the whole model."""
-    kinds = ("elementwise", "products", "attention", "dequantization")
-    moved = {kind: cost.bytes_by_kind[kind] / 1e9 for kind in kinds}
     lines = [
         f"# What a pack of {LENGTH:,} costs in one block of {name}, forward and backward",
         "",
-        "| | one block | all blocks |",
-        "|---|---|---|",
-        f"| kernel launches | {cost.launches} | {cost.launches * layers:,} |",
-        *(f"| bytes, {kind} | {moved[kind]:.2f} GB | {moved[kind] * layers:.0f} GB |" for kind in kinds),
-        f"| bytes, all | {sum(moved.values()):.2f} GB | {sum(moved.values()) * layers:.0f} GB |",
-        f"| operations of products | {cost.flops / 1e12:.2f} T | {cost.flops * layers / 1e12:.0f} T |",
-        f"| host time, tiny sizes on this CPU | {host:.1f} ms | {host * layers:.0f} ms |",
-        f"| the host waits in a micro-batch, loss included | | {waits} |",
+        f"| | transformers and PEFT | ours | times fewer | ours, {layers} blocks |",
+        "|---|---|---|---|---|",
+    ]
+
+    def row(title: str, old: float, new: float, form: str, unit: str = "") -> str:
+        factor = f"{old / new:.2f}" if new else "-"
+        return f"| {title} | {old:{form}}{unit} | {new:{form}}{unit} | {factor} | {new * layers:,.0f}{unit} |"
+
+    costs = (before.cost, after.cost)
+    lines.append(row("kernel launches", *(cost.launches for cost in costs), ",.0f"))
+    lines += [
+        row(f"bytes, {kind}", *(cost.bytes_by_kind[kind] / 1e9 for cost in costs), ".2f", " GB")
+        for kind in ("elementwise", "narrow products", "products", "attention", "dequantization")
+    ]
+    lines += [
+        row("bytes, all", *(sum(cost.bytes_by_kind.values()) / 1e9 for cost in costs), ".2f", " GB"),
+        row("operations of products", *(cost.flops / 1e12 for cost in costs), ".3f", " T"),
+        row("host time, tiny sizes on this CPU", before.host_milliseconds, after.host_milliseconds, ".1f", " ms"),
+        f"| the host waits in a micro-batch, loss included | {before.waits} | {after.waits} | | |",
         "",
-        "| operator | launches | GB |",
+        "| operator of ours | launches | GB |",
         "|---|---|---|",
     ]
     lines += [
-        f"| {operator} | {cost.launches_by_operator[operator]} | {moved / 1e9:.3f} |"
-        for operator, moved in cost.bytes_by_operator.most_common()
+        f"| {operator} | {after.cost.launches_by_operator[operator]} | {moved / 1e9:.3f} |"
+        for operator, moved in after.cost.bytes_by_operator.most_common()
     ]
     return "\n".join(lines)
 
@@ -288,21 +333,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="folder with the model's config.json")
     parser.add_argument("--out", type=Path, help="results, without suffix: .json and .md are written")
+    parser.add_argument("--dtype", default="float16", choices=("float16", "bfloat16"), help="float16, as on a T4")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.nn.functional.dropout = dropout_of_a_card
-
-    def config() -> Any:
-        return AutoConfig.from_pretrained(arguments.config)
-
-    layers = config().num_hidden_layers
-    block = count(config(), layers=2).minus(count(config(), layers=1))
-    host = host_milliseconds(config())
-    waits = waits_of_a_micro_batch(config())
-    text = as_table(arguments.config.name, block, host, waits, layers=layers)
+    layers = AutoConfig.from_pretrained(arguments.config).num_hidden_layers
+    before, after = (measure(arguments.config, dtype=arguments.dtype, packed=packed) for packed in (False, True))
+    text = as_table(arguments.config.name, before, after, layers=layers)
     print(text)
     if arguments.out:
-        found = asdict(block) | {"host_milliseconds": host, "layers": layers, "waits": waits}
+        found = {"transformers_and_peft": asdict(before), "ours": asdict(after), "layers": layers}
         arguments.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         arguments.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
 

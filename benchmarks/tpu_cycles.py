@@ -47,7 +47,7 @@ def main() -> None:
     from fintune_kit.tpu.model import make_model
 
     recipe, config = tpu_v5e8(), config_of(arguments.config)
-    cheap = Recompute(cheap_parts=True)
+    cheap = Recompute()
     model = make_model(config, lora=recipe.lora, mesh=described_mesh(), dtype="bfloat16", recompute=cheap)
     program = lower_step(model, recipe=recipe, micro_batch=1, accumulation=MICRO_BATCHES).compile().as_text()
     text = as_table(read_cycles(program), layers=config.num_hidden_layers)

@@ -81,7 +81,7 @@ def measure(folder: Path, *, mesh: Any, recomputed: str, micro_batch: int, split
 
     recipe, config = tpu_v5e8(), config_of(folder)
     layers = config.num_hidden_layers
-    recompute = {"cheap": Recompute(cheap_parts=True), "blocks": Recompute(blocks=layers)}[recomputed]
+    recompute = {"cheap": Recompute(), "blocks": Recompute(blocks=layers)}[recomputed]
     model = make_model(config, lora=recipe.lora, mesh=mesh, dtype="bfloat16", recompute=recompute, split_weights=split)
     lowered = lower_step(model, recipe=recipe, micro_batch=micro_batch, accumulation=8)
     predicted = memory_on_tpu(

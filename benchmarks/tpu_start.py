@@ -42,7 +42,7 @@ def main() -> None:
         packs = open_packed(arguments.packed, verify=True)
         say(f"{len(packs.train)} packs opened, every byte checked", since=began)
     began = time.perf_counter()
-    how: dict[str, Any] = {"lora": recipe.lora, "dtype": "bfloat16", "recompute": Recompute(cheap_parts=True)}
+    how: dict[str, Any] = {"lora": recipe.lora, "dtype": "bfloat16", "recompute": Recompute()}
     model = make_model(config, mesh=described_mesh(), **how)
     say(f"structure of base and adapter, {config.num_hidden_layers} blocks", since=began)
     written = read_weights(config, how) if arguments.weights else 0.0

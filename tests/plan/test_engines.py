@@ -24,7 +24,7 @@ def _abacus(monkeypatch):
 
     def layouts(workload, device):
         assert device.name == "abacus"
-        return [StepLayout(micro_batch=1, recompute=Recompute(), memory={"beads": 7}, work=float(workload.packs))]
+        return [StepLayout(micro_batch=1, recompute=Recompute(), memory={"beads": 7}, seconds=(3600.0, 7200.0))]
 
     precision = ("float32", "beads are exact")
     register(Engine(kind="abacus", devices=(ABACUS,), precision=lambda _device: precision, layouts=layouts))
@@ -35,6 +35,7 @@ def test_a_registered_engine_plans_for_its_devices():
     counts = PackCounts(packs=80, supervised_tokens=1_000, examples_per_pack=8.0, plain_sequences_per_pack=1.0)
     plan = make_plan(p100(), shape=SHAPES["Qwen2.5-3B"], counts=counts, device=find_device("abacus"))
     assert (plan.device, plan.memory, plan.dtype_reason) == ("abacus", {"beads": 7}, "beads are exact")
+    assert plan.hours == (1.0, 2.0)
 
 
 def test_without_registration_it_is_not_known():

@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from fintune_kit.errors import UserError
 from fintune_kit.plan.cards import candidates
 from fintune_kit.plan.devices import GIB
 from fintune_kit.plan.engines import engine_of, find_device
-from fintune_kit.plan.layouts import MEMORY_SHARE, Workload, fastest_layout
+from fintune_kit.plan.layouts import DENSE_SHARE, MEMORY_SHARE, Workload, fastest_layout
 from fintune_kit.plan.memory import Recompute
 from fintune_kit.plan.shapes import SHAPES
 from fintune_kit.recipes import p100
@@ -23,16 +24,21 @@ def layout(device, **changes):
     return fastest_layout(workload(**changes), device=device, engine=engine_of(device))
 
 
-def test_a_16_gib_card_recomputes_cheap_parts_and_repeats_few_blocks_if_any():
-    """All that the 3B would keep, 15 GiB a pack, does not fit a T4; without the cheap parts it does."""
+def test_a_3b_fits_a_t4_with_4_bit_weights_and_no_block_recomputed():
     found = layout(find_device("t4"))
-    assert found.recompute.cheap_parts
-    assert found.recompute.blocks <= 6
+    assert found.recompute == Recompute()
+    assert not found.dense_weights
     assert sum(found.memory.values()) <= MEMORY_SHARE * 14.7 * GIB
 
 
-def test_a_large_card_recomputes_nothing():
-    assert layout(find_device("h200")).recompute == Recompute()
+def test_a_large_card_unpacks_weights_once_and_recomputes_nothing():
+    found = layout(find_device("a100"))
+    assert found.recompute == Recompute()
+    assert found.dense_weights
+
+
+def test_a_large_card_takes_several_packs_at_once_because_the_host_starts_kernels_too_slowly_for_one():
+    assert layout(find_device("h100")).micro_batch >= 4
 
 
 def test_the_7b_fits_a_t4_by_repeating_blocks():
@@ -50,15 +56,22 @@ def test_a_cpu_takes_one_pack_at_a_time():
     assert layout(replace(find_device("cpu"), memory_gib=400.0)).micro_batch == 1
 
 
-def test_no_other_layout_that_fits_has_clearly_less_work():
+@pytest.mark.parametrize("name", ["t4", "l4", "h100"])
+def test_no_other_layout_that_fits_is_clearly_faster(name):
     """Against all of them, one by one."""
-    device, all_work = find_device("t4"), workload()
-    room = MEMORY_SHARE * device.memory_gib * GIB
+    device, all_work = find_device(name), workload()
     fitting = [
-        candidate.work
+        candidate.middle
         for size in all_work.micro_batches
-        for candidate in candidates(all_work, device, micro_batch=size)
-        if sum(candidate.memory.values()) <= room
+        for dense, share in ((False, MEMORY_SHARE), (True, DENSE_SHARE))
+        for candidate in candidates(all_work, device, micro_batch=size, dense=dense)
+        if sum(candidate.memory.values()) <= share * device.memory_gib * GIB
     ]
     assert len(fitting) > 20
-    assert layout(device).work == pytest.approx(min(fitting), rel=0.03)
+    assert layout(device).middle == pytest.approx(min(fitting), rel=0.03)
+
+
+def test_a_14b_fits_no_t4_because_training_does_not_split_weights():
+    for name in ("t4", "t4x2"):
+        with pytest.raises(UserError, match="too little for one pack"):
+            layout(find_device(name), shape=SHAPES["Qwen2.5-14B"], packs_per_process=40)

@@ -65,11 +65,14 @@ def test_our_packs_and_plan_take_well_under_half_of_it():
     )
 
 
-def test_half_accumulation_is_planned_at_twice_the_rate_of_a_p100_and_not_of_a_t4():
+def test_half_accumulation_doubles_the_rate_of_products_on_a_p100_and_changes_nothing_on_a_t4():
     quick = replace(p100(), train=replace(p100().train, half_accumulation=True))
-    for name, factor in (("p100", 2.0), ("t4", 1.0)):
+    factors = {}
+    for name in ("p100", "t4"):
         plans = [make_plan(r, shape=QWEN_3B, counts=SHARED, device=find_device(name)) for r in (p100(), quick)]
-        assert plans[0].hours[0] / plans[1].hours[0] == pytest.approx(factor)
+        factors[name] = plans[0].hours[0] / plans[1].hours[0]
+    assert 1.7 < factors["p100"] < 2.0
+    assert factors["t4"] == 1.0
 
 
 def test_half_precision_follows_the_card():

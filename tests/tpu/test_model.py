@@ -28,7 +28,7 @@ from fintune_kit.train.model import add_adapter, load_base, load_config
 from fintune_kit.train.trainer import stack_packs
 
 LORA = LoraRecipe(rank=4, alpha=8, dropout=0.0)
-NOTHING, CHEAP_PARTS, BLOCKS = Recompute(), Recompute(cheap_parts=True), Recompute(blocks=2)
+PRODUCTS_KEPT, BLOCKS = Recompute(), Recompute(blocks=2)
 SIZES = {
     "vocab_size": 320,
     "hidden_size": 64,
@@ -57,7 +57,7 @@ def save_model(folder: Path, family: str, **other: int) -> Path:
 
 def load(folder: Path, *, devices: int, **how) -> TpuModel:
     mesh, config = make_mesh(jax.devices()[:devices]), load_config(folder)
-    how = {"lora": LORA, "dtype": "float32", "recompute": NOTHING, **how}
+    how = {"lora": LORA, "dtype": "float32", "recompute": PRODUCTS_KEPT, **how}
     return load_model(folder, config=config, mesh=mesh, **how)
 
 
@@ -88,9 +88,9 @@ def packs(*, count: int = 8, length: int = 32) -> dict[str, np.ndarray]:
     ("family", "devices", "recompute", "split"),
     [
         ("qwen2", 8, BLOCKS, True),
-        ("qwen2", 8, CHEAP_PARTS, False),
-        ("qwen3", 1, NOTHING, False),
-        ("qwen3", 8, CHEAP_PARTS, True),
+        ("qwen2", 8, PRODUCTS_KEPT, False),
+        ("qwen3", 1, PRODUCTS_KEPT, False),
+        ("qwen3", 8, PRODUCTS_KEPT, True),
     ],
 )
 def test_loss_and_adapter_gradients_are_those_of_transformers(tmp_path, family, devices, recompute, split):
@@ -135,7 +135,7 @@ def test_in_bfloat16_the_gradients_point_the_same_way(tmp_path):
     values = {name: matrix + np.float32(0.02) for name, matrix in values.items()}
     found = {}
     for dtype in ("float32", "bfloat16"):
-        model = load(folder, devices=8, recompute=CHEAP_PARTS, dtype=dtype)
+        model = load(folder, devices=8, recompute=PRODUCTS_KEPT, dtype=dtype)
         adapter = to_jax(values, model.adapter_shapes, sharding=everywhere(model.mesh))
         gradient_of = jax.jit(make_gradient(model, head_chunk=8, seed=0, dropout=0.0))
         loss, gradient = gradient_of(adapter, model.base, place(columns, model), 0)
@@ -159,12 +159,12 @@ def shapes_of_step(*, recompute: Recompute, layers: int, tmp_path: Path) -> str:
 
 
 def test_the_compiler_sees_one_block_whatever_the_depth(tmp_path):
-    few, many = (shapes_of_step(recompute=CHEAP_PARTS, layers=n, tmp_path=tmp_path).splitlines() for n in (2, 12))
+    few, many = (shapes_of_step(recompute=PRODUCTS_KEPT, layers=n, tmp_path=tmp_path).splitlines() for n in (2, 12))
     assert sum("dot_general" in line for line in few) > 20
     assert len(many) == len(few)
 
 
-@pytest.mark.parametrize(("recompute", "times"), [(NOTHING, 4), (CHEAP_PARTS, 4), (BLOCKS, 6)])
+@pytest.mark.parametrize(("recompute", "times"), [(PRODUCTS_KEPT, 4), (BLOCKS, 6)])
 def test_products_with_frozen_weights_are_repeated_only_with_whole_blocks(tmp_path, recompute, times):
     """Gate and up, each with its weight of 64 x 128: forward and backward, and once more where blocks are repeated."""
     program = shapes_of_step(recompute=recompute, layers=2, tmp_path=tmp_path)
@@ -200,7 +200,7 @@ def test_with_attention_by_blocks_gradients_are_those_of_dense_attention(tmp_pat
     values = {name: matrix + np.float32(0.02) for name, matrix in values.items()}
 
     def gradients() -> dict[str, np.ndarray]:
-        model = load(folder, devices=2, recompute=CHEAP_PARTS)
+        model = load(folder, devices=2, recompute=PRODUCTS_KEPT)
         adapter = to_jax(values, model.adapter_shapes, sharding=everywhere(model.mesh))
         gradient_of = jax.jit(make_gradient(model, head_chunk=8, seed=0, dropout=0.0))
         return from_jax(gradient_of(adapter, model.base, place(columns, model), 0)[1])

@@ -42,17 +42,17 @@ def test_ordinary_packs_make_the_effective_batch_as_it_was_meant():
     assert (small.micro_batch, small.accumulation, small.processes) == (2, 8, 8)
     assert (large.micro_batch, large.accumulation, large.processes) == (1, 16, 8)
     assert small.packs_per_step == large.packs_per_step == 128
-    assert small.recompute == large.recompute == Recompute(cheap_parts=True)
+    assert small.recompute == large.recompute == Recompute()
     assert large.dtype == "bfloat16"
 
 
 @pytest.mark.parametrize(
     ("shape", "recompute", "micro_batch", "split", "assigned"),
     [
-        (QWEN_3B, Recompute(cheap_parts=True), 1, False, 13.13),
+        (QWEN_3B, Recompute(), 1, False, 13.13),
         (QWEN_3B, Recompute(blocks=36), 2, False, 10.02),
-        (QWEN_1_5B, Recompute(cheap_parts=True), 2, False, 10.21),
-        (QWEN_7B, Recompute(cheap_parts=True), 1, True, 14.46),
+        (QWEN_1_5B, Recompute(), 2, False, 10.21),
+        (QWEN_7B, Recompute(), 1, True, 14.46),
         (QWEN_7B, Recompute(blocks=28), 1, True, 9.31),
     ],
 )

@@ -87,9 +87,10 @@ def test_groups_are_cut_where_the_number_of_keys_jumps():
 def test_the_kernel_is_given_the_same_mask_for_each_key_head():
     batch = lay_out(columns_of([DRAWN]), chunk=4)
     tree = TreeAttention.of(batch.groups, kv_heads=2, dtype=torch.float16)
-    for group, inputs in zip(batch.groups, tree.groups, strict=True):
+    all_rows = tree.rows.split([2 * group.keys.numel() for group in batch.groups])
+    for group, inputs, its_rows in zip(batch.groups, tree.groups, all_rows, strict=True):
         chunks, keys = group.keys.shape
-        rows = inputs.rows.view(chunks, 2, keys)
+        rows = its_rows.view(chunks, 2, keys)
         assert torch.equal(rows[:, 0], group.keys * 2)
         assert torch.equal(rows[:, 1], group.keys * 2 + 1)
         bias = inputs.bias.view(chunks, 2, -1, keys)

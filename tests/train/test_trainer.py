@@ -15,10 +15,10 @@ from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.attention import TREE_ATTENTION
+from fintune_kit.train.blocks.packed import use_packed_blocks
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import enable_packs
-from fintune_kit.train.recompute import recompute_cheap_parts
 from fintune_kit.train.step import StepMemory
 from fintune_kit.train.trainer import (
     PackTrainer,
@@ -79,8 +79,7 @@ def run(
     torch.manual_seed(0)
     lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(base, lora)
-    if recompute.cheap_parts:
-        recompute_cheap_parts(model)
+    use_packed_blocks(base, dtype=torch.float32)
     supervised = [int((np.array(r) != IGNORE).sum()) for r in rows["shift_labels"]]
     guard = NonFiniteGuard()
     log = StepLog(
@@ -155,9 +154,7 @@ def test_a_step_is_the_mean_over_all_its_supervised_tokens(make_model, rows, tok
     assert log[0]["loss"] == pytest.approx(sum(sums) / sum(tokens), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "changed", [{"micro_batch": 1}, {"micro_batch": 4}, {"recompute": Recompute(cheap_parts=True, blocks=1)}]
-)
+@pytest.mark.parametrize("changed", [{"micro_batch": 1}, {"micro_batch": 4}, {"recompute": Recompute(blocks=1)}])
 def test_how_a_machine_does_it_does_not_change_what_is_learned(make_model, rows, tokenizer, tmp_path, changed):
     expected, adapter, _ = run(make_model, rows, tokenizer, tmp_path / "a")
     found, other, _ = run(make_model, rows, tokenizer, tmp_path / "b", **changed)

@@ -1,74 +1,91 @@
-"""The engines for CUDA cards and for a CPU: which layouts of a step fit, and how much work each one is."""
+"""The engines for CUDA cards and for a CPU: which layouts of a step fit, and how long each one takes."""
 
 from collections.abc import Iterator
 
 from fintune_kit.hardware import choose_dtype
 from fintune_kit.plan.devices import CARDS, CPU, Device
 from fintune_kit.plan.layouts import Dtype, Engine, StepLayout, Workload, first_that_fits
-from fintune_kit.plan.memory import CONTEXT_BYTES, Recompute, memory_by_part
-from fintune_kit.plan.time import operations
+from fintune_kit.plan.memory import Precision, Recompute, memory_by_part
+from fintune_kit.plan.time import Seconds, cost_of_micro_batch
 
 HEAD_CHUNK = 256
 """Positions whose logits exist at once."""
+KEYS = 600
+"""Keys that a query is multiplied with, in packs of 2,048 of a stand-in for Sujet: 518 that it needs at least, 572 with
+one pack at a time and 596 with four, because chunks of queries that run together take as many (`train.batch`)."""
 
 
-def keys_per_query(micro_batch: int, *, max_length: int) -> int:
-    """Keys that a query is multiplied with, measured on stand-ins for Sujet in packs of 2,048.
+def candidates(workload: Workload, device: Device, *, micro_batch: int, dense: bool) -> Iterator[StepLayout]:
+    """The layouts with this micro-batch, from no block recomputed to all: from the fastest to the slowest."""
+    for blocks in range(workload.shape.layers + 1):
+        yield layout_of(workload, device, micro_batch=micro_batch, blocks=blocks, dense=dense)
 
-    Queries run in chunks (`train.attention`): 531 keys for one pack at a time, 859 for five, because packs that run
-    together take as many keys as the deepest of them.
+
+def layout_of(workload: Workload, device: Device, *, micro_batch: int, blocks: int, dense: bool = False) -> StepLayout:
+    """One layout with its memory and its time.
+
+    Args:
+        dense: whether 4-bit weights are unpacked once.
     """
-    return min(max_length, 450 + 80 * micro_batch)
-
-
-def candidates(workload: Workload, device: Device, *, micro_batch: int) -> Iterator[StepLayout]:
-    """The layouts with this micro-batch, from nothing recomputed to everything: from the least work to the most."""
-    blocks = range(workload.shape.layers + 1)
-    for recompute in (Recompute(), *(Recompute(cheap_parts=True, blocks=count) for count in blocks)):
-        yield layout_of(workload, device, micro_batch=micro_batch, recompute=recompute)
-
-
-def layout_of(workload: Workload, device: Device, *, micro_batch: int, recompute: Recompute) -> StepLayout:
-    """One layout with its memory and its work."""
     recipe, shape = workload.recipe, workload.shape
     length = recipe.pack.max_length
-    keys = keys_per_query(micro_batch, max_length=length)
+    precision = Precision(dtype=_precision(device)[0], quantized=workload.quantized, dense_weights=dense)
     memory = memory_by_part(
         shape,
         lora=recipe.lora,
+        precision=precision,
         max_length=length,
         micro_batch=micro_batch,
-        recompute=recompute,
-        half=_precision(device)[0] != "float32",
-        quantized=workload.quantized,
+        recompute=Recompute(blocks=blocks),
         head_chunk=HEAD_CHUNK,
-        keys=keys,
+        keys=min(length, KEYS),
         supervised_share=workload.supervised_share,
-        context_bytes=0 if device.kind == "cpu" else CONTEXT_BYTES,
+        on_card=device.kind != "cpu",
+        processes=device.cards,
     )
-    work = operations(
+    return StepLayout(
+        micro_batch=micro_batch,
+        recompute=Recompute(blocks=blocks),
+        dense_weights=dense,
+        memory=memory,
+        seconds=_seconds(workload, device, precision=precision, micro_batch=micro_batch, blocks=blocks),
+    )
+
+
+def _seconds(workload: Workload, device: Device, *, precision: Precision, micro_batch: int, blocks: int) -> Seconds:
+    """Of the whole run: micro-batches, and between cards the messages of each step."""
+    recipe, shape = workload.recipe, workload.shape
+    positions = micro_batch * recipe.pack.max_length
+    cost = cost_of_micro_batch(
         shape,
         lora=recipe.lora,
-        positions=workload.packs * length,
-        supervised=workload.supervised_tokens,
-        keys=keys,
-        recompute=recompute,
-        micro_batches=workload.packs // micro_batch if workload.quantized else 0,
+        precision=precision,
+        positions=positions,
+        supervised=positions * workload.supervised_share,
+        keys=min(recipe.pack.max_length, KEYS),
+        blocks=blocks,
     )
-    return StepLayout(micro_batch=micro_batch, recompute=recompute, memory=memory, work=work)
+    faster = device.faster_in_half if recipe.train.half_accumulation else 1.0
+    low, high = cost.seconds(device, faster=faster)
+    rounds = workload.packs / (micro_batch * device.cards)
+    gradients = 8 * shape.adapter_parameters(recipe.lora) / 1e9 if device.cards > 1 else 0.0  # there and back
+    steps = workload.packs / (workload.packs_per_process * device.cards)
+    slow_link, link = device.link
+    return rounds * low + steps * gradients / link, rounds * high + steps * gradients / slow_link
 
 
 def _layouts_of_card(workload: Workload, device: Device) -> list[StepLayout]:
     found: list[StepLayout] = []
-    for size in workload.micro_batches:
-        found += first_that_fits(candidates(workload, device, micro_batch=size), device)
+    for dense in (False, True)[: 1 + workload.quantized]:
+        for size in workload.micro_batches:
+            found += first_that_fits(candidates(workload, device, micro_batch=size, dense=dense), device)
     return found
 
 
 def _layouts_of_cpu(workload: Workload, device: Device) -> list[StepLayout]:
     """One layout only: one pack at a time stays in the caches (10 against 14 s a pack, two cores, 42 M model)."""
-    found = _layouts_of_card(workload, device)
-    return [min(found, key=lambda layout: (layout.recompute.cost, layout.micro_batch))] if found else []
+    single = candidates(workload, device, micro_batch=1, dense=False)
+    return list(first_that_fits(single, device))
 
 
 def _precision(device: Device) -> tuple[Dtype, str]:

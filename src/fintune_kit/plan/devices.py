@@ -1,6 +1,7 @@
-"""The cards that are known, and what they can do: memory, peak rate, and the share of it that training reaches.
+"""The cards that are known, and what they can do: memory, and ranges of what training reaches on them.
 
-The share is a range with its assumption, until a card is measured.
+No card has been measured yet. A range goes from what others report of such cards under load to what the vendor's peak
+makes likely; `benchmarks/card` measures each of them.
 """
 
 from dataclasses import dataclass, replace
@@ -8,6 +9,8 @@ from dataclasses import dataclass, replace
 from fintune_kit.hardware import Card, Machine
 
 GIB = 2**30
+Range = tuple[float, float]
+"""Low and high."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +39,21 @@ class Device:
     """Of one card: what PyTorch may use after the driver has taken its share."""
     capability: tuple[int, int] | None
     """CUDA compute capability; None without CUDA."""
-    peak_tflops: float
-    """Of one card, in the compute dtype with float32 accumulation."""
+    tflops: Range
+    """Of one card, for large products in the compute dtype with float32 accumulation."""
     faster_in_half: float = 1.0
     """How much faster float16 products are that are also added up in float16."""
-    reached: tuple[float, float]
-    """Share of the peak that NF4 training reaches, low and high. Assumed, until a card is measured."""
+    attention_rate: float = 0.3
+    """Of `tflops`: what the attention kernel reaches in small blocks with a mask."""
+    bandwidth: Range = (1e9, 1e9)
+    """GB/s of one card's memory."""
+    microseconds_a_kernel: Range = (0.0, 0.0)
+    """Of the host, to start one kernel through Python and PyTorch."""
+    link: Range = (5.0, 10.0)
+    """GB/s between the cards of one machine."""
     assumption: str
-    """The reason for `reached`."""
+    """The reason for the ranges."""
     kaggle: KaggleSession | None = None
-
-    @property
-    def half_peak_tflops(self) -> float:
-        """Of one card, with float16 accumulation."""
-        return self.peak_tflops * self.faster_in_half
 
 
 CARDS: tuple[Device, ...] = (
@@ -57,19 +61,22 @@ CARDS: tuple[Device, ...] = (
         name="p100",
         memory_gib=15.9,
         capability=(6, 0),
-        peak_tflops=9.3,
+        tflops=(6.0, 8.8),
         faster_in_half=2.0,
-        reached=(0.65, 0.95),
-        assumption="no tensor cores: float16 products that accumulate in float32 run at the float32 rate",
+        attention_rate=0.6,
+        bandwidth=(480.0, 600.0),
+        microseconds_a_kernel=(8.0, 25.0),
+        assumption="no tensor cores: float16 products with float32 accumulation run at the float32 rate, 9.3 TFLOP/s",
         kaggle=GPU_SESSION,
     ),
     Device(
         name="t4",
         memory_gib=14.7,
         capability=(7, 5),
-        peak_tflops=65.0,
-        reached=(0.25, 0.42),
-        assumption="a T4 throttles to 70 W long before its peak of 65 TFLOP/s",
+        tflops=(16.0, 27.0),
+        bandwidth=(220.0, 270.0),
+        microseconds_a_kernel=(8.0, 25.0),
+        assumption="a T4 throttles to 70 W long before its peak of 65 TFLOP/s; 320 GB/s",
         kaggle=GPU_SESSION,
     ),
     Device(
@@ -77,42 +84,47 @@ CARDS: tuple[Device, ...] = (
         cards=2,
         memory_gib=14.7,
         capability=(7, 5),
-        peak_tflops=65.0,
-        reached=(0.24, 0.40),
-        assumption="two T4, one process a card; gradients of the adapter are averaged over PCIe once a step",
+        tflops=(16.0, 27.0),
+        bandwidth=(220.0, 270.0),
+        microseconds_a_kernel=(8.0, 30.0),
+        assumption="two T4, one process a card; the adapter's gradients are summed over PCIe once a step",
         kaggle=GPU_SESSION,  # two T4 in one session are counted once
     ),
     Device(
         name="l4",
         memory_gib=22.0,
         capability=(8, 9),
-        peak_tflops=121.0,
-        reached=(0.28, 0.45),
+        tflops=(38.0, 62.0),
+        bandwidth=(210.0, 265.0),
+        microseconds_a_kernel=(7.0, 20.0),
         assumption="an L4 throttles to 72 W and has 300 GB/s",
     ),
     Device(
         name="a100",
         memory_gib=39.4,
         capability=(8, 0),
-        peak_tflops=312.0,
-        reached=(0.30, 0.50),
-        assumption="40 GB card; dequantizing NF4 costs about a tenth",
+        tflops=(150.0, 230.0),
+        bandwidth=(1_100.0, 1_350.0),
+        microseconds_a_kernel=(7.0, 20.0),
+        assumption="40 GB card, 312 TFLOP/s at its peak and 1,555 GB/s",
     ),
     Device(
         name="h100",
         memory_gib=79.1,
         capability=(9, 0),
-        peak_tflops=989.0,
-        reached=(0.20, 0.40),
-        assumption="dense bfloat16; the adapter's small products do not fill the card",
+        tflops=(350.0, 620.0),
+        bandwidth=(2_200.0, 2_900.0),
+        microseconds_a_kernel=(6.0, 16.0),
+        assumption="dense bfloat16, 989 TFLOP/s at its peak and 3,350 GB/s",
     ),
     Device(
         name="h200",
         memory_gib=139.8,
         capability=(9, 0),
-        peak_tflops=989.0,
-        reached=(0.20, 0.42),
-        assumption="as the H100, with more and faster memory",
+        tflops=(350.0, 650.0),
+        bandwidth=(3_100.0, 4_200.0),
+        microseconds_a_kernel=(6.0, 16.0),
+        assumption="as the H100, with more and faster memory (4,800 GB/s)",
     ),
 )
 
@@ -121,8 +133,8 @@ CPU = Device(
     kind="cpu",
     memory_gib=12.0,
     capability=None,
-    peak_tflops=0.1,
-    reached=(0.2, 0.8),
+    tflops=(0.02, 0.08),
+    bandwidth=(8.0, 20.0),
     assumption="two cores with AVX2; only the smoke recipe is meant for it",
 )
 

@@ -1,6 +1,7 @@
-"""Bytes on one card, by what takes them, and what may be computed again to need fewer.
+"""Bytes on one card, by what takes them.
 
-Checked against PyTorch's own count of what lives after a forward pass (`tests/train/test_recompute.py`).
+Activations are checked against PyTorch's own count of what lives after a forward pass
+(`tests/train/blocks/test_recompute.py`). The rest is arithmetic, until a card has measured it (`benchmarks/card`).
 """
 
 from dataclasses import dataclass
@@ -10,93 +11,113 @@ from fintune_kit.recipes import LoraRecipe
 
 CONTEXT_BYTES = 700 * 2**20
 """The CUDA context, the workspaces of cuBLAS, and what the allocator rounds up."""
+MESSAGE_BYTES = 64 * 2**20
+"""Gradients that are summed over the processes at once (`train.step`)."""
+NF4_BYTES = 0.5 + 4 / 64
+"""Of a weight in 4 bits, with the float32 scale of each block of 64."""
+WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recompute:
-    """Activations that are computed again in the backward pass instead of being kept (see `recompute`)."""
+    """Activations that are computed again in the backward pass instead of being kept.
 
-    cheap_parts: bool = False
-    """Adapters' inputs, gated products, attention's inner values, in every block."""
+    Norms, gated products and dropout's noise always are: they cost little.
+    """
+
     blocks: int = 0
     """Blocks that keep nothing but their input."""
 
-    @property
-    def cost(self) -> tuple[int, bool]:
-        """Orders them by what they cost."""
-        return self.blocks, self.cheap_parts
-
     def describe(self) -> str:
         """In words."""
-        parts = ["cheap parts"] * self.cheap_parts + [f"{self.blocks} whole block(s)"] * bool(self.blocks)
-        return " and ".join(parts) or "nothing"
+        return f"{self.blocks} whole block(s)" if self.blocks else "cheap parts only"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """The dtypes of a run, as sizes."""
+
+    dtype: str
+    """Of the products: `float32`, `float16` or `bfloat16`."""
+    quantized: bool
+    """Whether the base lies in memory as NF4."""
+    dense_weights: bool = False
+    """Whether its weights are unpacked once, and then kept in the dtype of the products."""
+
+    @property
+    def width(self) -> int:
+        """Bytes of the compute dtype."""
+        return WIDTHS[self.dtype]
+
+    @property
+    def residual(self) -> int:
+        """Bytes of the residual stream: float16 cannot hold what it grows to."""
+        return 4 if self.dtype == "float16" else self.width
+
+    @property
+    def weight(self) -> float:
+        """Bytes of a projection's weight, at rest."""
+        return NF4_BYTES if self.quantized and not self.dense_weights else self.width
 
 
 def memory_by_part(
     shape: ModelShape,
     *,
     lora: LoraRecipe,
+    precision: Precision,
     max_length: int,
     micro_batch: int,
     recompute: Recompute,
-    half: bool,
-    quantized: bool,
     head_chunk: int,
     keys: int,
     supervised_share: float = 0.25,
-    context_bytes: int = CONTEXT_BYTES,
+    on_card: bool = True,
+    processes: int = 1,
 ) -> dict[str, int]:
     """Peak bytes on one card, by what takes them.
 
     Args:
         micro_batch: packs in one forward pass.
-        half: whether the compute dtype has two bytes (the residual stream has four on cards without bfloat16).
         keys: that a query is multiplied with.
         supervised_share: positions that reach the head; the head's gradient is held for these in float32.
-        context_bytes: the CUDA context, cuBLAS workspaces and what the allocator rounds up.
+        on_card: whether there is a CUDA context.
+        processes: of the run, one a card.
     """
-    width = 2 if half else 4
+    width, residual = precision.width, precision.residual
     tokens = micro_batch * max_length
     adapters = shape.adapter_parameters(lora)
-    block = tokens * bytes_a_position(shape, lora=lora, width=width, cheap_parts=recompute.cheap_parts, keys=keys)
-    kept = (shape.layers - recompute.blocks) * block + recompute.blocks * tokens * 4 * shape.hidden
+    block = tokens * bytes_a_position(shape, lora=lora, precision=precision, keys=keys)
+    kept = (shape.layers - recompute.blocks) * block + recompute.blocks * tokens * residual * shape.hidden
     kept += block if recompute.blocks else 0  # the one that is being computed again
-    projections = round(shape.linear_parameters * (0.5 + 1 / 64 + 4 / (64 * 256))) if quantized else 0
+    largest = max(inputs * outputs for inputs, outputs in shape.projections.values())
+    unpacked = precision.quantized and not precision.dense_weights
     return {
-        "weights": projections or shape.linear_parameters * width,
+        "weights": round(shape.linear_parameters * precision.weight),
         "embeddings": shape.embedding_parameters * width,
-        "dequantized": max(i * o for i, o in shape.projections.values()) * width if quantized else 0,
-        "adapters": adapters * 4,
+        "dequantized": largest * width if unpacked else 0,
+        "adapters": adapters * (4 + width),  # and a copy to multiply with
         "gradients": adapters * 4,
         "optimizer": round(adapters * 2 * (1 + 4 / 256)),
+        "messages": MESSAGE_BYTES if processes > 1 else 0,
         "activations": kept,
-        "backward": tokens * width * 4 * shape.ffn,  # slopes of gate and up, their product, what is made of them
-        "mask": tokens * keys * (1 + (width if half else 0)),
+        "backward": tokens * width * (4 * shape.ffn + 6 * shape.hidden),  # of the block that is being computed
+        "mask": tokens * shape.kv_heads * keys * width,
         "head": 2 * head_chunk * shape.vocab * 4
         + head_chunk * shape.vocab * width
         + round(tokens * supervised_share) * shape.hidden * 8,
-        "context": context_bytes,
+        "context": CONTEXT_BYTES if on_card else 0,
     }
 
 
-def bytes_a_position(shape: ModelShape, *, lora: LoraRecipe, width: int, cheap_parts: bool, keys: int) -> int:
+def bytes_a_position(shape: ModelShape, *, lora: LoraRecipe, precision: Precision, keys: int) -> int:
     """What one block keeps of one position for the backward pass.
 
-    Checked against PyTorch's own count for one block of the 3B in float32: 372,552 and 141,202 bytes
-    (`tests/train/test_recompute.py`).
-
     Args:
-        width: bytes of the compute dtype.
-        cheap_parts: whether these are recomputed.
-        keys: that a query is multiplied with; their copies for each chunk of queries are kept too.
+        keys: that a query is multiplied with; each chunk of 256 queries keeps its own copies of keys and values.
     """
-    hidden, ffn, q, kv = shape.hidden, shape.ffn, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    low_rank = len(lora.target_modules) * 2 * width * lora.rank
-    residual = 2 * 4 * hidden  # before each norm
-    if cheap_parts:
-        return residual + low_rank + width * (2 * hidden + (q + 2 * kv) + q + 2 * ffn)
-    inputs = sum(shape.projections[name][0] for name in lora.target_modules)
-    adapter_inputs = (width + (1 if lora.dropout else 0)) * inputs  # what dropout leaves, and its noise
-    chunks = max(1, round(keys / 256))  # each position's key and value is copied for about as many chunks of queries
-    attention = width * (q + 2 * kv + 2 * q + 2 * q * chunks)
-    return residual + low_rank + 2 * width * hidden + adapter_inputs + attention + width * 4 * ffn
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    streams = 2 * precision.residual * shape.hidden  # before each norm
+    narrow = len(lora.target_modules) * lora.rank
+    attention = 3 * q + 2 * kv * keys / 256  # queries, the output, and the output once more in order
+    sums = 4 * shape.heads
+    return round(streams + precision.width * (narrow + attention + 2 * shape.ffn) + sums)

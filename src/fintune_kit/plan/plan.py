@@ -17,7 +17,7 @@ from fintune_kit.plan.engines import engine_of, known_devices
 from fintune_kit.plan.layouts import Workload, fastest_layout
 from fintune_kit.plan.memory import Recompute
 from fintune_kit.plan.shapes import ModelShape
-from fintune_kit.plan.time import hours, operations
+from fintune_kit.plan.time import cost_of_stock
 from fintune_kit.recipes import Recipe
 
 
@@ -39,6 +39,8 @@ class Plan:
     """Activations that are computed again in the backward pass instead of being kept."""
     split_weights: bool = False
     """Whether each device holds a part of the base only (FSDP)."""
+    dense_weights: bool = False
+    """Whether 4-bit weights are unpacked once and then kept in the compute dtype."""
     head_chunk: int
     """Positions whose logits exist at once."""
     memory: dict[str, int]
@@ -57,6 +59,10 @@ class Plan:
     def describe(self) -> str:
         """The plan in lines, for the notebook and the terminal."""
         low, high = self.hours
+        weights = (
+            "split over the devices" if self.split_weights else "as loaded; those of 4 bits are unpacked at each use"
+        )
+        weights = "unpacked once, and kept" if self.dense_weights else weights
         parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items() if size)
         return "\n".join(
             [
@@ -65,6 +71,7 @@ class Plan:
                 f"effective batch  {self.packs_per_step} packs = {self.micro_batch} a micro-batch "
                 f"x {self.accumulation} accumulated x {self.processes} process(es)",
                 f"optimizer steps  {self.optimizer_steps}",
+                f"weights          {weights}",
                 f"recomputed       {self.recompute.describe()}",
                 f"memory           {self.peak_gib:.2f} GiB a card, estimated: {parts}",
                 f"time             {low:.2f} to {high:.2f} h, estimated{self._on_kaggle()}",
@@ -95,18 +102,9 @@ def stock_hours(recipe: Recipe, *, shape: ModelShape, device: Device) -> tuple[f
     """
     ordinary = replace(recipe, pack=replace(recipe.pack, share_prefixes=False))
     counts = typical_counts(ordinary)
-    packs = counts.packs * recipe.train.epochs
-    work = operations(
-        shape,
-        lora=recipe.lora,
-        positions=packs * recipe.pack.max_length,
-        supervised=packs * recipe.pack.max_length,
-        keys=recipe.pack.max_length,
-        recompute=Recompute(blocks=shape.layers),
-        micro_batches=packs if recipe.train.quantization == "nf4" else 0,
-    )
-    low, high = hours(work, device)
-    return low * counts.known_to[0], high * counts.known_to[1]
+    low, high = cost_of_stock(shape, positions=recipe.pack.max_length).seconds(device)
+    hours = counts.packs * recipe.train.epochs / device.cards / 3600
+    return hours * low * counts.known_to[0], hours * high * counts.known_to[1]
 
 
 def packs_per_step(recipe: Recipe, counts: PackCounts) -> int:
@@ -147,7 +145,7 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
     )
     layout = fastest_layout(workload, device=replace(device, cards=processes), engine=engine)
     dtype, reason = engine.precision(device)
-    low, high = hours(layout.work, device, half_accumulation=recipe.train.half_accumulation)
+    low, high = (seconds / 3600 for seconds in layout.seconds)
     return Plan(
         device=device.name,
         processes=processes,
@@ -159,6 +157,7 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
         optimizer_steps=optimizer_steps(recipe, counts),
         recompute=layout.recompute,
         split_weights=layout.split_weights,
+        dense_weights=layout.dense_weights,
         head_chunk=HEAD_CHUNK,
         memory=layout.memory,
         hours=(low * counts.known_to[0], high * counts.known_to[1]),

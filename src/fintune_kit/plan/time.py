@@ -1,47 +1,121 @@
-"""Operations of a run, and the hours that they take on a device.
+"""Seconds of a step, by what takes them: products, attention, passes over memory, and the host that starts kernels.
 
-The arithmetic does not know how much of its peak a card reaches: that is a range of the device (`devices.py`).
+    card    products / rate + attention / rate + bytes / bandwidth
+    host    kernels x what it takes Python to start one
+    step    the longer of the two; between processes, messages on top
+
+Bytes and kernels of a block are those that `benchmarks/step_cost.py` counts. Rates and bandwidths are ranges of the
+device (`devices.py`), until a card is measured.
 """
 
+from dataclasses import dataclass
+
 from fintune_kit.plan.devices import Device
-from fintune_kit.plan.memory import Recompute
+from fintune_kit.plan.memory import NF4_BYTES, Precision
 from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import LoraRecipe
 
-UNPACK = 200.0
-"""Operations that fit in the time of unpacking one 4-bit weight: 2.5 bytes at 320 GB/s, beside 25 TFLOP/s (a T4)."""
+Seconds = tuple[float, float]
+"""Low and high estimate."""
+
+KERNELS_OF_A_BLOCK = 210
+"""Forward and backward; a block that is computed again starts a third more."""
+KERNELS_BESIDE_BLOCKS = 120
+"""Embedding, masks, final norm, head and loss, and the adapters' copies, of a micro-batch."""
 
 
-def operations(
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a micro-batch takes."""
+
+    products: float
+    """Floating-point operations of products with weights."""
+    attention: float
+    """Floating-point operations of attention."""
+    moved: float
+    """Bytes through a card's memory, besides what large products read and write."""
+    kernels: float
+
+    def seconds(self, device: Device, *, faster: float = 1.0) -> Seconds:
+        """On one card.
+
+        Args:
+            faster: factor on the rate of products, where they may be added up in half precision.
+        """
+        (slow_rate, rate), (slow_memory, memory) = device.tflops, device.bandwidth
+        start, slow_start = device.microseconds_a_kernel
+        operations = self.products + self.attention / device.attention_rate
+        card = operations / (1e12 * faster * rate) + self.moved / (1e9 * memory)
+        slow_card = operations / (1e12 * faster * slow_rate) + self.moved / (1e9 * slow_memory)
+        return max(card, self.kernels * 1e-6 * start), max(slow_card, self.kernels * 1e-6 * slow_start)
+
+
+def cost_of_micro_batch(
     shape: ModelShape,
     *,
     lora: LoraRecipe,
+    precision: Precision,
     positions: int,
-    supervised: int,
+    supervised: float,
     keys: int,
-    recompute: Recompute,
-    micro_batches: int = 0,
-) -> float:
-    """Floating-point operations of one pass over `positions` pack positions, forward and backward.
+    blocks: int,
+) -> Cost:
+    """Of forward and backward, by our own blocks (`train.blocks`).
 
-    A frozen weight costs 2 operations a position forward and 2 backward (no gradient of its own), and 2 more in blocks
-    that are repeated; an adapter 2, 4 and 2. The head runs forward and backward on supervised positions.
+    A frozen weight costs 2 operations a position forward and 2 backward (it has no gradient of its own), and 2 more
+    in blocks that are computed again. The adapters' narrow products wait for memory, so their bytes are counted and
+    not their operations.
 
     Args:
+        positions, supervised: of the micro-batch.
         keys: that a query is multiplied with, masked or not.
-        micro_batches: in which 4-bit weights are unpacked; 0 where there are none.
+        blocks: those that are computed again.
     """
-    again = recompute.blocks / shape.layers
-    frozen = 2.0 * shape.linear_parameters * (2 + again)
-    adapter = 2.0 * shape.adapter_parameters(lora) * (3 + again)
-    attention = 4.0 * shape.layers * shape.heads * shape.head_dim * keys * (3 + max(again, recompute.cheap_parts))
-    head = 2.0 * shape.vocab * shape.hidden * 2
-    unpacking = micro_batches * shape.linear_parameters * UNPACK * (2 + again)
-    return positions * (frozen + adapter + attention) + supervised * head + unpacking
+    again = blocks / shape.layers
+    head = 4.0 * shape.vocab * shape.hidden * supervised
+    attention = 4.0 * shape.layers * shape.heads * shape.head_dim * keys * positions * (3.5 + again)
+    unpacked = precision.quantized and not precision.dense_weights
+    weights = shape.linear_parameters * (NF4_BYTES + precision.width) * (2 + again) if unpacked else 0.0
+    elementwise = positions * shape.layers * bytes_through_memory(shape, lora=lora, precision=precision)
+    return Cost(
+        products=2.0 * shape.linear_parameters * positions * (2 + again) + head,
+        attention=attention,
+        moved=elementwise * (1 + again / 3) + weights,
+        kernels=shape.layers * KERNELS_OF_A_BLOCK * (1 + again / 3) + KERNELS_BESIDE_BLOCKS,
+    )
 
 
-def hours(work: float, device: Device, *, half_accumulation: bool = False) -> tuple[float, float]:
-    """Low and high estimate of the hours that `work` operations take on all of a device's cards."""
-    low, high = device.reached
-    rate = (device.half_peak_tflops if half_accumulation else device.peak_tflops) * 1e12 * device.cards
-    return work / (rate * high) / 3600, work / (rate * low) / 3600
+def bytes_through_memory(shape: ModelShape, *, lora: LoraRecipe, precision: Precision) -> float:
+    """Of one position in one block, forward and backward: elementwise passes, and the adapters' narrow products.
+
+    The numbers of passes are fitted to what `benchmarks/step_cost.py` counts of Qwen2.5 0.5B, 3B and 7B: to 3 percent,
+    and to 9 of Qwen3, which has two norms more.
+    """
+    width, residual = precision.width, precision.residual
+    noise = 1 if lora.dropout else 0
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    gated = (30 + 6 * noise) * width + 5 * noise
+    streams = (59 + 18 * noise) * width + 36 * residual + 10 * noise
+    heads = 30 * width
+    return gated * shape.ffn + streams * shape.hidden + heads * (q + kv)
+
+
+def cost_of_stock(shape: ModelShape, *, positions: int) -> Cost:
+    """Of a stock trainer with its defaults: every block checkpointed, dense attention, the head at every position.
+
+    It moves 3.3 times as many bytes and starts 3.4 times as many kernels: what `results/step-cost-before.md` counts,
+    and the forward pass of blocks that are computed again.
+    """
+    plain = Precision(dtype="float16", quantized=True)
+    lora = LoraRecipe()
+    ours = cost_of_micro_batch(
+        shape,
+        lora=lora,
+        precision=plain,
+        positions=positions,
+        supervised=positions,
+        keys=positions,
+        blocks=shape.layers,
+    )
+    moved = 3.3 * positions * shape.layers * bytes_through_memory(shape, lora=lora, precision=plain)
+    return Cost(products=ours.products, attention=ours.attention, moved=moved, kernels=3.4 * ours.kernels)

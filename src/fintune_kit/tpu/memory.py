@@ -23,7 +23,7 @@ def memory_on_tpu(
 
     Args:
         micro_batch: packs of one device in one forward pass.
-        recompute: the cheap parts of each block, or whole blocks.
+        recompute: no block, or all of them.
         head_chunk: positions of a pack whose logits exist at once.
     """
     width = 2

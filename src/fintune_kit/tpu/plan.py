@@ -14,7 +14,6 @@ from fintune_kit.plan.layouts import Dtype, Engine, StepLayout, Workload, first_
 from fintune_kit.plan.memory import Recompute
 from fintune_kit.plan.plan import Plan, make_plan
 from fintune_kit.plan.shapes import ModelShape
-from fintune_kit.plan.time import operations
 from fintune_kit.recipes import Recipe
 from fintune_kit.tpu.attention import block_of
 from fintune_kit.tpu.memory import memory_on_tpu
@@ -25,9 +24,8 @@ V5E8 = Device(
     cards=8,
     memory_gib=15.75,
     capability=None,
-    peak_tflops=197.0,
-    reached=(0.20, 0.40),
-    assumption="eight v5e; XLA's cost model says 0.43 without attention and noise (results/tpu-cycles.md)",
+    tflops=(39.0, 79.0),
+    assumption="eight v5e of 197 TFLOP/s; XLA's cost model says 85 without attention and noise (results/tpu-cycles.md)",
     kaggle=KaggleSession(hours=9.0, hours_a_week=20, quota="TPU"),
 )
 
@@ -59,13 +57,10 @@ def keys_per_query(*, max_length: int, head_dim: int) -> int:
 
 
 def candidates(workload: Workload, device: Device, *, micro_batch: int, split_weights: bool) -> Iterator[StepLayout]:
-    """The layouts with this micro-batch, from the least work to the most.
-
-    The cheap parts are always recomputed: keeping them as well takes 29.8 GiB for the 3B and saves no product.
-    """
+    """The layouts with this micro-batch, from the fastest to the slowest: products kept, or whole blocks recomputed."""
     recipe, shape = workload.recipe, workload.shape
     length = recipe.pack.max_length
-    for recompute in (Recompute(cheap_parts=True), Recompute(blocks=shape.layers)):
+    for recompute in (Recompute(), Recompute(blocks=shape.layers)):
         memory = memory_on_tpu(
             shape,
             lora=recipe.lora,
@@ -76,17 +71,32 @@ def candidates(workload: Workload, device: Device, *, micro_batch: int, split_we
             split_weights=split_weights,
             head_chunk=HEAD_CHUNK,
         )
-        work = operations(
-            shape,
-            lora=recipe.lora,
-            positions=workload.packs * length,
-            supervised=workload.supervised_tokens,
-            keys=keys_per_query(max_length=length, head_dim=shape.head_dim),
-            recompute=recompute,
-        )
+        work = operations(workload, blocks=recompute.blocks) / device.cards / 1e12
+        slow, fast = device.tflops
         yield StepLayout(
-            micro_batch=micro_batch, recompute=recompute, split_weights=split_weights, memory=memory, work=work
+            micro_batch=micro_batch,
+            recompute=recompute,
+            split_weights=split_weights,
+            memory=memory,
+            seconds=(work / fast, work / slow),
         )
+
+
+def operations(workload: Workload, *, blocks: int) -> float:
+    """Floating-point operations of the whole run; XLA's fused programs wait for little else.
+
+    Args:
+        blocks: those that are computed again. Attention is computed again in any case.
+    """
+    recipe, shape = workload.recipe, workload.shape
+    length = recipe.pack.max_length
+    again = blocks / shape.layers
+    frozen = 2.0 * shape.linear_parameters * (2 + again)
+    adapter = 2.0 * shape.adapter_parameters(recipe.lora) * (3 + again)
+    keys = keys_per_query(max_length=length, head_dim=shape.head_dim)
+    attention = 4.0 * shape.layers * shape.heads * shape.head_dim * keys * 4
+    head = 4.0 * shape.vocab * shape.hidden
+    return workload.packs * length * (frozen + adapter + attention) + workload.supervised_tokens * head
 
 
 def _layouts(workload: Workload, device: Device) -> list[StepLayout]:

@@ -17,13 +17,11 @@ This fills transformers' attention interface. Any other mask goes to its SDPA un
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -57,10 +55,9 @@ class QueryGroup:
 class GroupInputs:
     """What the kernel needs of a group besides queries, keys and values. Computed once for all layers."""
 
-    queries: slice
+    queries: int
+    """How many; groups lie one behind the other."""
     chunks: int
-    rows: Tensor
-    """int64 `[chunks * kv_heads * K]`: rows of `[positions * kv_heads, D]`, the keys of each chunk and head."""
     bias: Tensor
     """`[chunks * kv_heads, 1, Q, K]`: 0 where a query sees a key, else minus infinity."""
 
@@ -70,11 +67,19 @@ class TreeAttention:
     """The attention mask of a micro-batch in the form that every layer is given."""
 
     groups: tuple[GroupInputs, ...]
+    rows: Tensor
+    """int64: rows of `[positions * kv_heads, D]`, the keys of each group's chunks and heads, group after group."""
+    noise_seed: int | None = None
+    """Of dropout in this micro-batch (`blocks.packed`); None leaves it out."""
 
     @classmethod
-    def of(cls, groups: tuple[QueryGroup, ...], *, kv_heads: int, dtype: torch.dtype) -> "TreeAttention":
+    def of(
+        cls, groups: tuple[QueryGroup, ...], *, kv_heads: int, dtype: torch.dtype, noise_seed: int | None = None
+    ) -> "TreeAttention":
         """Computes it on the device of the groups, without a wait for that device."""
-        return cls(groups=tuple(_inputs_of(group, kv_heads=kv_heads, dtype=dtype) for group in groups))
+        rows = [_rows_of(group, kv_heads=kv_heads) for group in groups]
+        inputs = [_inputs_of(group, kv_heads=kv_heads, dtype=dtype) for group in groups]
+        return cls(groups=tuple(inputs), rows=torch.cat(rows), noise_seed=noise_seed)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
         """Softmax attention of every query to the keys that it sees.
@@ -86,10 +91,19 @@ class TreeAttention:
         Returns:
             `[positions, heads, D]`.
         """
-        size = key.shape[-1]
-        key, value = key.reshape(-1, size), value.reshape(-1, size)
-        parts = [_attend(group, query[group.queries], key, value, scale=scale) for group in self.groups]
+        counts = [group.bias.shape[0] * group.bias.shape[-1] for group in self.groups]
+        keys, values = (
+            part.reshape(-1, part.shape[-1]).index_select(0, self.rows).split(counts) for part in (key, value)
+        )
+        queries = query.split([group.queries for group in self.groups])
+        inputs = zip(self.groups, queries, keys, values, strict=True)
+        parts = [_attend(group, q, k, v, scale=scale) for group, q, k, v in inputs]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _rows_of(group: QueryGroup, *, kv_heads: int) -> Tensor:
+    heads = torch.arange(kv_heads, device=group.keys.device)
+    return (group.keys[:, None] * kv_heads + heads[None, :, None]).reshape(-1)
 
 
 def _inputs_of(group: QueryGroup, *, kv_heads: int, dtype: torch.dtype) -> GroupInputs:
@@ -97,14 +111,12 @@ def _inputs_of(group: QueryGroup, *, kv_heads: int, dtype: torch.dtype) -> Group
     query, place, end = group.query_places[:, :, None], group.key_places[:, None], group.key_ends[:, None]
     unseen = (place > query) | (query >= end)
     bias = torch.zeros(unseen.shape, dtype=dtype, device=unseen.device).masked_fill_(unseen, -torch.inf)
-    heads = torch.arange(kv_heads, device=group.keys.device)
-    rows = group.keys[:, None] * kv_heads + heads[None, :, None]
     bias = bias[:, None].expand(chunks, kv_heads, -1, keys).reshape(chunks * kv_heads, 1, -1, keys)
-    return GroupInputs(queries=group.queries, chunks=chunks, rows=rows.reshape(-1), bias=bias)
+    return GroupInputs(queries=group.query_places.numel(), chunks=chunks, bias=bias)
 
 
 def _attend(group: GroupInputs, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None) -> Tensor:
-    """The kernel on one group. Heads that share a key are its heads; the shared keys are its batch, and not copied."""
+    """The kernel on one group. Heads that share keys are the kernel's heads; the keys are its batch, and not copied."""
     batch, _, queries, keys = group.bias.shape
     heads, size = query.shape[1:]
     kv_heads = batch // group.chunks
@@ -112,9 +124,9 @@ def _attend(group: GroupInputs, query: Tensor, key: Tensor, value: Tensor, *, sc
     query = query.view(group.chunks, queries, kv_heads, shared, size).permute(0, 2, 3, 1, 4)
     attended = F.scaled_dot_product_attention(
         query.reshape(batch, shared, queries, size),
-        key.index_select(0, group.rows).view(batch, 1, keys, size).expand(-1, shared, -1, -1),
-        value.index_select(0, group.rows).view(batch, 1, keys, size).expand(-1, shared, -1, -1),
-        attn_mask=group.bias.expand(-1, shared, -1, -1),
+        key.view(batch, 1, keys, size).expand(-1, shared, -1, -1),
+        value.view(batch, 1, keys, size).expand(-1, shared, -1, -1),
+        attn_mask=group.bias,
         scale=scale,
     )
     by_chunk = attended.view(group.chunks, kv_heads, shared, queries, size).permute(0, 3, 1, 2, 4)
@@ -164,10 +176,7 @@ def tree_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     dtype = attention_mask.groups[0].bias.dtype  # rotation can leave queries in float32
     query, key, value = (part[0].transpose(0, 1).to(dtype) for part in (query, key, value))
-    attend = partial(attention_mask.attend, scale=kwargs.get("scaling"))
-    if getattr(module, "recompute_attention", False) and torch.is_grad_enabled():
-        return checkpoint(attend, query, key, value, use_reentrant=False, preserve_rng_state=False)[None], None
-    return attend(query, key, value)[None], None
+    return attention_mask.attend(query, key, value, scale=kwargs.get("scaling"))[None], None
 
 
 AttentionInterface.register(TREE_ATTENTION, tree_attention)

@@ -22,6 +22,7 @@ from fintune_kit.chat.examples import IGNORE
 from fintune_kit.pack.tree import COLUMNS
 from fintune_kit.train.attention import TREE_ATTENTION, TreeAttention, dense_mask
 from fintune_kit.train.batch import MicroBatch, lay_out
+from fintune_kit.train.blocks.packed import refresh_blocks
 
 HALF_SCALE = 2.0**12
 """Probabilities below 2**-24 vanish in float16; a chunk's gradient is scaled by this before the product with the head
@@ -77,15 +78,16 @@ def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor, *, chunk:
         return _ChunkedCrossEntropy.apply(hidden, head, labels, chunk)
 
 
-def packed_forward(causal_lm: Any, batch: MicroBatch) -> CausalLMOutputWithPast:
+def packed_forward(causal_lm: Any, batch: MicroBatch, *, noise_seed: int | None = None) -> CausalLMOutputWithPast:
     """One forward pass over packs, with the summed loss as `.loss` and no logits.
 
     Args:
         causal_lm: a Qwen2 or Qwen3 causal LM of transformers, adapters inside.
         batch: on the model's device.
+        noise_seed: of dropout, while training; None leaves it out.
     """
     assert causal_lm.config._attn_implementation == TREE_ATTENTION, causal_lm.config._attn_implementation
-    hidden = laid_out_states(causal_lm, batch)[batch.supervised]
+    hidden = laid_out_states(causal_lm, batch, noise_seed=noise_seed)[batch.supervised]
     loss = summed_cross_entropy(hidden, causal_lm.lm_head.weight, batch.targets, chunk=causal_lm.head_chunk)
     return CausalLMOutputWithPast(loss=loss)
 
@@ -106,12 +108,13 @@ def states_of_packs(causal_lm: Any, columns: Mapping[str, Tensor]) -> Tensor:
     return _states(causal_lm, on_device["input_ids"], on_device["position_ids"], mask)
 
 
-def laid_out_states(causal_lm: Any, batch: MicroBatch) -> Tensor:
+def laid_out_states(causal_lm: Any, batch: MicroBatch, *, noise_seed: int | None = None) -> Tensor:
     """The last hidden states of a micro-batch, `[positions, H]`, in the order of its layout."""
-    dtype = compute_dtype(causal_lm)
-    tree = TreeAttention.of(batch.groups, kv_heads=causal_lm.config.num_key_value_heads, dtype=dtype)
+    refresh_blocks(causal_lm)
+    kv_heads, dtype = causal_lm.config.num_key_value_heads, compute_dtype(causal_lm)
+    tree = TreeAttention.of(batch.groups, kv_heads=kv_heads, dtype=dtype, noise_seed=noise_seed)
     by_kind = {"full_attention": tree}  # transformers hands such a dictionary on as it is
-    return _states(causal_lm, batch.input_ids[None], batch.position_ids[None], by_kind)[0]
+    return _states(causal_lm, batch.input_ids[None], batch.position_ids[None], by_kind).squeeze(0)
 
 
 def _states(causal_lm: Any, input_ids: Tensor, position_ids: Tensor, mask: Any) -> Tensor:
@@ -155,8 +158,10 @@ def enable_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if "micro_batch" in kwargs:
-            torch.manual_seed(kwargs["noise_seed"])
-            return packed_forward(self, kwargs["micro_batch"])
+            noise_seed = kwargs.get("noise_seed")
+            if noise_seed is not None:
+                torch.manual_seed(noise_seed)  # for blocks that run as transformers and PEFT define them
+            return packed_forward(self, kwargs["micro_batch"], noise_seed=noise_seed)
         if "subtree_end" not in kwargs:
             return ordinary(*args, **kwargs)
         return CausalLMOutputWithPast(loss=loss_of_columns(self, {name: kwargs[name] for name in COLUMNS}))

@@ -28,6 +28,8 @@ from fintune_kit.plan.devices import device_of
 from fintune_kit.plan.plan import Plan, make_plan
 from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import Recipe
+from fintune_kit.train.blocks.packed import use_packed_blocks
+from fintune_kit.train.blocks.weights import keep_ready
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import partial_folder
 from fintune_kit.train.estimate import FirstSteps
@@ -35,7 +37,6 @@ from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
 from fintune_kit.train.preflight import preflight
-from fintune_kit.train.recompute import recompute_cheap_parts
 from fintune_kit.train.run_folder import identity_of, lower_memory, open_run, plan_of_run
 from fintune_kit.train.step import StepMemory
 from fintune_kit.train.trainer import PackTrainer, in_training_order, step_order, training_arguments
@@ -216,8 +217,8 @@ def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: s
     model = load_base(base, dtype=plan.dtype, quantization=quantization, device=device, head_chunk=plan.head_chunk)
     model = add_adapter(model, recipe.lora, seed=recipe.seed)
     check_dtypes(model, dtype=plan.dtype, quantization=quantization)
-    if plan.recompute.cheap_parts:
-        recompute_cheap_parts(model)
+    keep_ready(model, dense=plan.dense_weights)
+    use_packed_blocks(model.get_base_model(), dtype=getattr(torch, plan.dtype))
     accumulate_in_half(recipe.train.half_accumulation)
     return model
 

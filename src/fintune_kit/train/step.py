@@ -23,8 +23,8 @@ from torch import distributed as dist
 from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
 from fintune_kit.train.batch import MicroBatch, lay_out
+from fintune_kit.train.blocks.recompute import blocks_of, recompute_blocks
 from fintune_kit.train.guards import NonFiniteGuard, device_for_messages
-from fintune_kit.train.recompute import blocks_of, recompute_blocks
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,328 @@
+"""A Qwen block on packs, as three functions with backward passes of their own, and attention between them.
+
+    x --> norm, queries, keys and values, rotated --> attention --> out projection + x --> norm, gated MLP + x
+
+The same numbers as transformers' block with PEFT's adapters, in fewer kernels and fewer passes over memory. The
+backward pass keeps the residual stream, gate and up, and what attention needs. Norms, gated products and dropout's
+noise cost little, and are computed again. Plain PyTorch, so that it runs on a CPU and on cards that Triton has left
+behind.
+
+Before each forward pass a block looks at its adapters: they may have been loaded, switched off or exchanged. Where it
+cannot stand in for what PEFT would compute now, PEFT's own layers run, and the log says so once.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from fintune_kit.train.attention import TreeAttention
+from fintune_kit.train.blocks.linear import LinearGroup, has_hooks, obstacle, refresh_copies, state_of
+
+log = logging.getLogger(__name__)
+
+_NOISES = 4
+"""Groups of linear layers in a block, each with noise of its own."""
+
+
+@dataclass
+class Norm:
+    """RMSNorm with a frozen weight. Sums in float32 at least."""
+
+    weight: Tensor
+    epsilon: float
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The normalized input in the weight's dtype, and the reciprocal of its root mean square `[..., 1]`."""
+        exact = torch.promote_types(x.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=exact)
+        reciprocal = norm.square_().div_(x.shape[-1]).add_(self.epsilon).rsqrt_()
+        return self.again(x, reciprocal), reciprocal
+
+    def again(self, x: Tensor, reciprocal: Tensor) -> Tensor:
+        """The normalized input once more."""
+        y = torch.empty_like(x, dtype=self.weight.dtype)
+        return torch.mul(x, reciprocal, out=y).mul_(self.weight)
+
+    def backward(self, gradient: Tensor, x: Tensor, reciprocal: Tensor, *, onto: Tensor | None) -> Tensor:
+        """The gradient of the input, added to `onto` where that is given. Overwrites `gradient`."""
+        gradient = gradient.mul_(self.weight)
+        projection = torch.mul(gradient, x).sum(dim=-1, keepdim=True, dtype=reciprocal.dtype)
+        projection = projection.mul_(reciprocal.pow(3)).mul_(-1.0 / x.shape[-1])
+        total = torch.empty_like(x)  # so that sums in float32 are rounded once
+        if onto is None:
+            torch.mul(x, projection, out=total)
+        else:
+            torch.addcmul(onto, x, projection, out=total)
+        return total.addcmul_(gradient, reciprocal)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> Tensor:
+    """Rotary positions on heads `[N, heads, D]`, with `cos` and `sin` `[N, 1, D]`; `back` rotates the other way."""
+    half = x.shape[-1] // 2
+    y = torch.mul(x, cos, out=torch.empty_like(x))
+    sign = -1 if back else 1
+    y[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-sign)
+    y[..., half:].addcmul_(x[..., :half], sin[..., half:], value=sign)
+    return y
+
+
+@dataclass
+class AttentionInputs:
+    """The first part of a block: queries, keys and values."""
+
+    norm: Norm
+    linear: LinearGroup
+    head_dim: int
+    head_norms: tuple[Norm, Norm] | None
+    """Of queries and keys, in Qwen3."""
+
+
+class _Project(torch.autograd.Function):
+    """`x [N, H]` to rotated queries and keys, and values, `[N, heads, D]` each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, part: AttentionInputs, turns: Any, seed: int | None, *_: Tensor) -> Any:
+        normed, reciprocal = part.norm.forward(x)
+        read = part.linear.read(normed, seed=seed)
+        narrow = part.linear.narrow(read)
+        query, key, value = (y.view(len(x), -1, part.head_dim) for y in part.linear.outputs(normed, narrow))
+        kept: list[Tensor] = []
+        if part.head_norms is not None:
+            heads = (query, key)
+            (query, of_query), (key, of_key) = (n.forward(y) for n, y in zip(part.head_norms, heads, strict=True))
+            kept = [*heads, of_query, of_key]
+        ctx.save_for_backward(x, reciprocal, *([] if narrow is None else [narrow]), *kept)
+        ctx.part, ctx.turns, ctx.seed, ctx.adapted = part, turns, seed, narrow is not None
+        return rotate(query, *turns), rotate(key, *turns), value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        part = ctx.part
+        x, reciprocal, *rest = ctx.saved_tensors
+        narrow = rest.pop(0) if ctx.adapted else None
+        of_query, of_key = (rotate(g, *ctx.turns, back=True) for g in gradients[:2])
+        if part.head_norms is not None:
+            query, key, of_q, of_k = rest
+            of_query = part.head_norms[0].backward(of_query, query, of_q, onto=None)
+            of_key = part.head_norms[1].backward(of_key, key, of_k, onto=None)
+        read = part.linear.read(part.norm.again(x, reciprocal), seed=ctx.seed)
+        flat = [g.reshape(len(x), -1) for g in (of_query, of_key, gradients[2])]
+        of_normed, matrices = part.linear.backward(flat, read, narrow)
+        return part.norm.backward(of_normed, x, reciprocal, onto=None), None, None, None, *matrices
+
+
+class _AddProjection(torch.autograd.Function):
+    """`x + y W'` for `x [N, H]` and attention's output `y [N, inputs]`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, linear: LinearGroup, seed: int | None, *_: Tensor) -> Tensor:
+        narrow = linear.narrow(linear.read(y, seed=seed))
+        (out,) = linear.outputs(y, narrow)
+        ctx.save_for_backward(y, *([] if narrow is None else [narrow]))
+        ctx.linear, ctx.seed = linear, seed
+        return x + out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        y, *rest = ctx.saved_tensors
+        (gradient,) = gradients
+        read = ctx.linear.read(y, seed=ctx.seed)
+        of_y, matrices = ctx.linear.backward([gradient.to(y.dtype)], read, rest[0] if rest else None)
+        return gradient, of_y, None, None, *matrices
+
+
+@dataclass
+class GatedMLP:
+    """The last part of a block."""
+
+    norm: Norm
+    gate_up: LinearGroup
+    down: LinearGroup
+
+
+class _AddMLP(torch.autograd.Function):
+    """`x + down(silu(gate(norm(x))) * up(norm(x)))` for `x [N, H]`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, part: GatedMLP, seeds: Sequence[int | None], *_: Tensor) -> Tensor:
+        normed, reciprocal = part.norm.forward(x)
+        narrow = part.gate_up.narrow(part.gate_up.read(normed, seed=seeds[0]))
+        gate, up = part.gate_up.outputs(normed, narrow)
+        product = F.silu(gate).mul_(up)
+        narrow_down = part.down.narrow(part.down.read(product, seed=seeds[1]))
+        (out,) = part.down.outputs(product, narrow_down)
+        middles = [middle for middle in (narrow, narrow_down) if middle is not None]
+        ctx.save_for_backward(x, reciprocal, gate, up, *middles)
+        ctx.part, ctx.seeds = part, seeds
+        ctx.adapted = (narrow is not None, narrow_down is not None)
+        return x + out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        part, (gradient,) = ctx.part, gradients
+        x, reciprocal, gate, up, *middles = ctx.saved_tensors
+        narrow = middles.pop(0) if ctx.adapted[0] else None
+        narrow_down = middles.pop(0) if ctx.adapted[1] else None
+        activated = F.silu(gate)
+        read = part.down.read(activated * up, seed=ctx.seeds[1])
+        of_product, of_down = part.down.backward([gradient.to(gate.dtype)], read, narrow_down)
+        del read
+        of_up = activated.mul_(of_product)
+        of_gate = torch.ops.aten.silu_backward(of_product.mul_(up), gate)
+        read = part.gate_up.read(part.norm.again(x, reciprocal), seed=ctx.seeds[0])
+        of_normed, of_gate_up = part.gate_up.backward([of_gate, of_up], read, narrow)
+        total = part.norm.backward(of_normed, x, reciprocal, onto=gradient)
+        return total, None, None, *of_gate_up, *of_down
+
+
+@dataclass
+class Parts:
+    """A block's layers, as they are run."""
+
+    inputs: AttentionInputs
+    out: LinearGroup
+    mlp: GatedMLP
+
+    @property
+    def groups(self) -> list[LinearGroup]:
+        """All linear layers."""
+        return [self.inputs.linear, self.out, self.mlp.gate_up, self.mlp.down]
+
+
+class PackedBlock:
+    """One block of a model, run on the positions of a micro-batch."""
+
+    def __init__(self, block: Any, *, index: int, dtype: torch.dtype) -> None:
+        """
+        Args:
+            block: transformers' decoder layer of a Qwen2 or Qwen3, with PEFT's adapters or without.
+            index: of the block, for its noise.
+            dtype: of the products.
+        """
+        self._block, self._index, self._dtype = block, index, dtype
+        self._state: tuple[object, ...] = ()
+        self.parts: Parts | None = None
+        """None where the block cannot stand in for transformers' and PEFT's."""
+        self.obstacle: str | None = None
+        """The reason for that, in words."""
+
+    def refresh(self) -> None:
+        """Takes up what the block's adapters are now."""
+        norms, layers = _norms_of(self._block), _layers_of(self._block)
+        frozen = [(id(norm.weight), norm.weight.requires_grad, norm.weight.dtype) for norm in norms]
+        state = (*frozen, *self._hooked(), *(value for group in layers for value in state_of(group)))
+        if state == self._state:
+            return
+        self._state, self.obstacle = state, self._find_obstacle()
+        self.parts = None if self.obstacle else _parts_of(self._block, dtype=self._dtype)
+
+    def _find_obstacle(self) -> str | None:
+        norms, mlp = _norms_of(self._block), self._block.mlp
+        if any(norm.weight.requires_grad for norm in norms):
+            return "the base is trained too"
+        if any(norm.weight.dtype != self._dtype for norm in norms):
+            return f"a norm is not in {self._dtype}"
+        if any(self._hooked()):
+            return "a layer has a hook"
+        if mlp.config.hidden_act != "silu":
+            return f"the MLP is gated by {mlp.config.hidden_act}"
+        found = (obstacle(group, dtype=self._dtype) for group in _layers_of(self._block))
+        return next((reason for reason in found if reason is not None), None)
+
+    def _hooked(self) -> list[bool]:
+        """Of attention and MLP; the norms' hooks are our own (`model.load_base`)."""
+        return [has_hooks(part) for part in (self._block.self_attn, self._block.mlp, self._block.mlp.act_fn)]
+
+    def __call__(self, x: Tensor, tree: TreeAttention, turns: tuple[Tensor, Tensor]) -> Tensor:
+        """The residual stream after the block.
+
+        Args:
+            x: `[N, H]`, the residual stream.
+            tree: who looks at whom, and the seed of the noise.
+            turns: cos and sin of the positions, `[N, 1, D]`.
+        """
+        assert self.parts is not None, self.obstacle
+        inputs, out, mlp = self.parts.inputs, self.parts.out, self.parts.mlp
+        seeds: list[int | None] = [None] * _NOISES
+        if self._block.training and tree.noise_seed is not None:
+            first = tree.noise_seed + self._index * _NOISES
+            seeds = list(range(first, first + _NOISES))
+        query, key, value = _Project.apply(x, inputs, turns, seeds[0], *inputs.linear.parameters)
+        mixed = tree.attend(query, key, value, scale=self._block.self_attn.scaling).reshape(len(x), -1)
+        x = _AddProjection.apply(x, mixed, out, seeds[1], *out.parameters)
+        return _AddMLP.apply(x, mlp, seeds[2:], *mlp.gate_up.parameters, *mlp.down.parameters)
+
+
+def _norms_of(block: Any) -> list[Any]:
+    """Before attention, before the MLP, and in Qwen3 those of queries and keys."""
+    attention = block.self_attn
+    heads = [attention.q_norm, attention.k_norm] if hasattr(attention, "q_norm") else []
+    return [block.input_layernorm, block.post_attention_layernorm, *heads]
+
+
+def _layers_of(block: Any) -> list[list[Any]]:
+    """The linear layers, those together that read the same input."""
+    attention, mlp = block.self_attn, block.mlp
+    first = [attention.q_proj, attention.k_proj, attention.v_proj]
+    return [first, [attention.o_proj], [mlp.gate_proj, mlp.up_proj], [mlp.down_proj]]
+
+
+def _parts_of(block: Any, *, dtype: torch.dtype) -> Parts:
+    first, out, gate_up, down = (LinearGroup.of(layers, dtype=dtype) for layers in _layers_of(block))
+    before_attention, before_mlp, *heads = (Norm(norm.weight, norm.variance_epsilon) for norm in _norms_of(block))
+    head_norms = (heads[0], heads[1]) if heads else None
+    inputs = AttentionInputs(
+        norm=before_attention, linear=first, head_dim=block.self_attn.head_dim, head_norms=head_norms
+    )
+    return Parts(inputs=inputs, out=out, mlp=GatedMLP(norm=before_mlp, gate_up=gate_up, down=down))
+
+
+def use_packed_blocks(model: Any, *, dtype: torch.dtype) -> None:
+    """Gives the blocks of a causal LM this way to run where they are handed a `TreeAttention`.
+
+    Args:
+        model: transformers' causal LM, with PEFT's adapters inside or without.
+        dtype: of the products.
+    """
+    model.packed_blocks = []
+    for index, block in enumerate(model.model.layers):
+        block.packed_block = PackedBlock(block, index=index, dtype=dtype)
+        block.forward = _with_packs(block.forward, block.packed_block)
+        model.packed_blocks.append(block.packed_block)
+    refresh_blocks(model)
+
+
+def refresh_blocks(model: Any) -> None:
+    """Takes up what the adapters of a model are now, values included. Before each forward pass on packs.
+
+    Args:
+        model: a causal LM, after `use_packed_blocks` or without.
+    """
+    blocks: list[PackedBlock] = getattr(model, "packed_blocks", [])
+    before = {block.obstacle for block in blocks}
+    for block in blocks:
+        block.refresh()
+    for reason in {block.obstacle for block in blocks if block.obstacle} - before:
+        count = sum(block.obstacle == reason for block in blocks)
+        log.warning("%d of %d blocks run as PEFT defines them, which is slower: %s", count, len(blocks), reason)
+    refresh_copies([group for block in blocks if block.parts for group in block.parts.groups])
+
+
+def _with_packs(ordinary: Any, packed: PackedBlock) -> Any:
+    def forward(hidden_states: Tensor, attention_mask: Any = None, **kwargs: Any) -> Tensor:
+        if packed.parts is None or not isinstance(attention_mask, TreeAttention):
+            return ordinary(hidden_states, attention_mask=attention_mask, **kwargs)
+        turns = tuple(part.squeeze(0).unsqueeze(1) for part in kwargs["position_embeddings"])
+        states: Tensor = packed(hidden_states.squeeze(0), attention_mask, turns).unsqueeze(0)
+        return states
+
+    return forward
