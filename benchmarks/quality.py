@@ -91,7 +91,7 @@ def train(given: argparse.Namespace, work: Path) -> tuple[Path, Result, list[Any
     from fintune_kit.pack.stage import pack_conversations
     from fintune_kit.recipes import load_recipe
     from fintune_kit.train.stage import train as stage_3
-    from fintune_kit.workspace import write_manifest
+    from fintune_kit.workspace import Workspace, write_manifest
 
     encoder = ChatEncoder.load(given.base)
     rows = chosen_rows(given, encoder)
@@ -121,14 +121,7 @@ def train(given: argparse.Namespace, work: Path) -> tuple[Path, Result, list[Any
         },
     )
     started = time.monotonic()
-    outcome = stage_3(
-        recipe,
-        packed=work / "packed",
-        base=given.base,
-        run=work / "run",
-        adapter=work / "adapter",
-        minutes_between_checkpoints=1e9,
-    )
+    outcome = stage_3(recipe, Workspace(work), packed=work / "packed", base=given.base, minutes_between_checkpoints=1e9)
     log = [{k: v for k, v in record.items() if "second" not in k} for record in outcome.log]
     counts = manifest["counts"]["train"]
     record = {

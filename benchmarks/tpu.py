@@ -63,7 +63,7 @@ def run_side(side: str, work: Path) -> dict[str, Any]:
     from fintune_kit.tpu.plan import on_tpu
     from fintune_kit.train.model import load_adapter, load_base
     from fintune_kit.train.validation import mean_loss
-    from fintune_kit.workspace import open_workspace
+    from fintune_kit.workspace import Workspace, open_workspace
 
     _, workspace = open_workspace(load_recipe("smoke"))
     if not (work / "packed").is_dir():
@@ -76,7 +76,7 @@ def run_side(side: str, work: Path) -> dict[str, Any]:
     else:
         from fintune_kit.tpu.stage import train_on_tpu as train
     compiled = listen(out / "run" / "log.jsonl") if SIDES[side] else []
-    outcome = train(recipe, packed=work / "packed", base=base, run=out / "run", adapter=out / "adapter")
+    outcome = train(recipe, Workspace(out), packed=work / "packed", base=base)
     assert compiled or not SIDES[side], "nothing was heard of the compiler"
     between = sum(0 < steps < outcome.steps_done for steps in compiled)
     model = load_adapter(load_base(base, dtype="float32", quantization="none", device="cpu"), out / "adapter")

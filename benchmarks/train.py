@@ -106,15 +106,15 @@ def run_ours(setup: world.Setup, work: Path, *, steps: int) -> Result:
     """The whole of stage 3 as a user runs it, stopped after some steps."""
     from fintune_kit.pack.store import open_packed
     from fintune_kit.train.stage import train
+    from fintune_kit.workspace import Workspace
 
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary)
         outcome = train(
             setup.recipe,
+            Workspace(out),
             packed=work / "packed",
             base=work / "base",
-            run=out / "run",
-            adapter=out / "adapter",
             stop_after=steps,
             minutes_between_checkpoints=1e9,
         )

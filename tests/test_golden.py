@@ -18,7 +18,7 @@ from fintune_kit.data.stage import prepare
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.pack.store import open_packed
 from fintune_kit.recipes import load_recipe
-from fintune_kit.tiny import base_of, tokenizer_of
+from fintune_kit.tiny import tokenizer_of
 from fintune_kit.train.stage import train
 from fintune_kit.workspace import Workspace
 
@@ -52,14 +52,7 @@ def smoke_run(root: Path) -> dict[str, Any]:
     encoder = ChatEncoder.load(tokenizer_of(recipe, workspace))
     prepare(recipe, workspace, announce=lambda _line: None)
     pack_conversations(conversations, encoder=encoder, out=packed, max_length=recipe.pack.max_length, seed=recipe.seed)
-    outcome = train(
-        recipe,
-        packed=packed,
-        base=base_of(recipe, workspace),
-        run=workspace.folder("run"),
-        adapter=workspace.folder("adapter"),
-        stop_after=STEPS,
-    )
+    outcome = train(recipe, workspace, stop_after=STEPS)
     return {
         "conversations": content_of(conversations),
         "packs": content_of_packs(packed),

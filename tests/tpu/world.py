@@ -17,7 +17,7 @@ from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.recipes import Recipe, smoke
 from fintune_kit.tiny import build_tokenizer
-from fintune_kit.workspace import write_manifest
+from fintune_kit.workspace import Workspace, write_manifest
 
 WORDS = ("profit", "loss", "rose", "fell", "shares", "bond", "yield", "bank", "gold", "oil")
 LENGTH = 128
@@ -87,14 +87,7 @@ def recipe(*, dropout: float = 0.0, effective_batch: int = 16) -> Recipe:
 
 def run(stage: Any, world: Path, out: Path, the_recipe: Recipe | None = None, **options: Any) -> Any:
     """Runs a stage (`stage.train` or `tpu.train_on_tpu`) on the world."""
-    return stage(
-        the_recipe or recipe(),
-        packed=world / "packed",
-        base=world / "base",
-        run=out / "run",
-        adapter=out / "adapter",
-        **options,
-    )
+    return stage(the_recipe or recipe(), Workspace(out), packed=world / "packed", base=world / "base", **options)
 
 
 def _run_on_tpu(world: Path, out: Path, options: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.artifacts import FILES
 from fintune_kit.train.outcome import Outcome
 from fintune_kit.train.stage import train
-from fintune_kit.workspace import newest_checkpoint, sha256_of, write_manifest
+from fintune_kit.workspace import Workspace, newest_checkpoint, sha256_of, write_manifest
 from tests.train.two_processes import STEPS, recipe, short_run
 
 WORDS = ("profit", "loss", "rose", "fell", "shares", "bond", "yield", "bank", "gold", "oil")
@@ -82,10 +82,9 @@ def world(tmp_path_factory) -> Path:
 def run(world: Path, out: Path, **options):
     return train(
         recipe(),
+        Workspace(out),
         packed=world / "packed",
         base=world / "base",
-        run=out / "run",
-        adapter=out / "adapter",
         minutes_between_checkpoints=0,
         **options,
     )
@@ -129,7 +128,7 @@ def contrary(world, tmp_path_factory) -> Path:
 
 def run_contrary(world: Path, packed: Path, out: Path, **changes) -> Outcome:
     changed = replace(recipe(), train=replace(recipe().train, learning_rate=5e-3, epochs=12, **changes))
-    return train(changed, packed=packed, base=world / "base", run=out / "run", adapter=out / "adapter")
+    return train(changed, Workspace(out), packed=packed, base=world / "base")
 
 
 def measured(outcome: Outcome) -> list[float]:
@@ -171,14 +170,14 @@ def test_it_is_not_trained_twice_unless_asked(world, whole, monkeypatch):
 def test_another_recipe_does_not_go_on_from_this_run(world, whole):
     other = replace(recipe(), seed=7)
     with pytest.raises(UserError, match=r"another recipe.*--fresh"):
-        train(other, packed=world / "packed", base=world / "base", run=whole / "run", adapter=whole / "adapter")
+        train(other, Workspace(whole), packed=world / "packed", base=world / "base")
 
 
 def test_packs_of_another_length_are_refused(world, tmp_path):
     longer = replace(recipe(), pack=replace(recipe().pack, max_length=256))
     with pytest.raises(UserError, match=r"128 positions.*expects 256"):
-        train(longer, packed=world / "packed", base=world / "base", run=tmp_path / "r", adapter=tmp_path / "a")
-    assert not (tmp_path / "r").exists()
+        train(longer, Workspace(tmp_path), packed=world / "packed", base=world / "base")
+    assert not (tmp_path / "run").exists()
 
 
 def holds_something(folder: Path) -> bool:
@@ -253,16 +252,21 @@ def test_where_the_disk_is_full_the_old_checkpoint_stands_and_the_run_goes_on_la
     assert timeless(tmp_path) == timeless(whole)
 
 
-def test_a_later_session_goes_on_from_the_run_in_an_attached_input(world, whole, tmp_path, monkeypatch, caplog):
-    """As Kaggle mounts it: an earlier version's output, read-only, under a name that we do not choose."""
-    run(world, tmp_path / "first", stop_after=5)
-    attached = tmp_path / "kaggle" / "input" / "notebooks" / "someone" / "fintune-kit-03-train"
+def attach(run: Path, root: Path, monkeypatch) -> None:
+    """Makes a run an attached input of a Kaggle session, read-only."""
+    attached = root / "input" / "notebooks" / "someone" / "fintune-kit-03-train"
     attached.mkdir(parents=True)
-    (tmp_path / "first" / "run").rename(attached / "run")
+    run.rename(attached / "run")
     for path in attached.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    monkeypatch.setenv("FINTUNE_KAGGLE_ROOT", str(tmp_path / "kaggle"))
+    monkeypatch.setenv("FINTUNE_KAGGLE_ROOT", str(root))
+
+
+def test_a_later_session_goes_on_from_the_run_in_an_attached_input(world, whole, tmp_path, monkeypatch, caplog):
+    """As Kaggle mounts it: an earlier version's output, read-only, under a name that we do not choose."""
+    run(world, tmp_path / "first", stop_after=5)
+    attach(tmp_path / "first" / "run", tmp_path / "kaggle", monkeypatch)
     with caplog.at_level("WARNING"):
         assert run(world, tmp_path / "second").finished
     assert "going on after step 5" in caplog.text

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fintune_kit.recipes import Recipe, smoke
 from fintune_kit.train.stage import train
+from fintune_kit.workspace import Workspace
 
 STEPS = 6
 
@@ -27,14 +28,7 @@ def short_run(world: Path, out: Path) -> None:
     quiet = replace(
         base, lora=replace(base.lora, dropout=0.0), train=replace(base.train, effective_batch=8, accumulation=2)
     )
-    train(
-        quiet,
-        packed=world / "packed",
-        base=world / "base",
-        run=out / "run",
-        adapter=out / "adapter",
-        stop_after=STEPS,
-    )
+    train(quiet, Workspace(out), packed=world / "packed", base=world / "base", stop_after=STEPS)
 
 
 if __name__ == "__main__":

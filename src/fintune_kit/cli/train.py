@@ -67,10 +67,9 @@ def train(
             home.keep(chosen, stage="run", fresh=fresh)
         outcome = _train_function(tpu=on_tpu)(
             chosen,
+            home,
             packed=packs,
             base=base,
-            run=home.folder("run"),
-            adapter=home.folder("adapter"),
             budget_seconds=seconds,
             stop_after=steps,
             fresh=fresh,

@@ -7,9 +7,10 @@ Only what computes differs: the loop below does for a compiled JAX step what tra
 and drives the same clock, log and guard.
 """
 
+import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,17 @@ from fintune_kit.tpu.devices import find_devices
 from fintune_kit.tpu.model import TpuModel, load_model
 from fintune_kit.tpu.plan import on_tpu, plan_on
 from fintune_kit.tpu.step import StepShape, adam, compile_step, everywhere, make_loss, make_step, spread
-from fintune_kit.train.callbacks import Clock, StepLog, read_log
+from fintune_kit.train.callbacks import Clock, read_log
 from fintune_kit.train.guards import NonFiniteGuard
+from fintune_kit.train.job import Job, open_job
 from fintune_kit.train.model import load_config
 from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
-from fintune_kit.train.run_folder import identity_of, open_run
-from fintune_kit.train.stage import open_inputs, step_log
+from fintune_kit.train.run_folder import open_run
+from fintune_kit.train.stage import step_log
 from fintune_kit.train.trainer import in_training_order, step_order
-from fintune_kit.workspace import MANIFEST
+from fintune_kit.workspace import MANIFEST, Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -53,11 +57,10 @@ class _Progress:
 
 def train_on_tpu(
     recipe: Recipe,
+    workspace: Workspace,
     *,
-    packed: Path,
-    base: str | Path,
-    run: Path,
-    adapter: Path,
+    packed: Path | None = None,
+    base: str | Path | None = None,
     budget_seconds: float | None = None,
     minutes_between_checkpoints: float = 20.0,
     stop_after: int | None = None,
@@ -67,30 +70,26 @@ def train_on_tpu(
     """Trains, or goes on from the newest whole checkpoint; arguments and files are those of `stage.train`.
 
     Raises:
-        UserError: no eight TPU devices, the packs do not fit the recipe, or `run` holds another run.
+        UserError: no eight TPU devices, the packs do not fit the recipe, `run/` holds another run, or the recipe asks
+            for what a TPU does not do.
     """
     if report_to != "none":
         raise UserError(f"--report-to {report_to} is not there on a TPU; expected none: run/log.jsonl has the numbers")
-    recipe = on_tpu(recipe)
+    recipe = without_validation(on_tpu(recipe))
     clock = Clock(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
     )
     devices = find_devices()
-    encoder, packs = open_inputs(recipe, packed=packed, base=base)
-    config = load_config(base)
-    plan = plan_on(
-        devices[0].device_kind,
-        len(devices),
-        recipe=recipe,
-        shape=ModelShape.of(config),
-        counts=PackCounts.of_manifest(packs.manifest),
-    )
-    open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
-    if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
-        return finished_before(run, plan=plan)
+    job = open_job(recipe, workspace, packed=packed, base=base)
+    config = load_config(job.base)
+    shape, counts = ModelShape.of(config), PackCounts.of_manifest(job.packs.manifest)
+    plan = plan_on(devices[0].device_kind, len(devices), recipe=recipe, shape=shape, counts=counts)
+    open_run(job.run, identity=job.identity(), plan=plan, fresh=fresh)
+    if (job.run / MANIFEST).is_file() and (job.adapter / MANIFEST).is_file():
+        return finished_before(job.run, plan=plan)
 
     model = load_model(
-        weights_folder(base),
+        weights_folder(job.base),
         config=config,
         lora=recipe.lora,
         mesh=make_mesh(devices[: plan.processes]),
@@ -98,25 +97,39 @@ def train_on_tpu(
         recompute=plan.recompute,
         split_weights=plan.split_weights,
     )
-    progress = _start(run, model=model, config=config, recipe=recipe)
-    order = step_order(
-        packs.train.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
-    )
-    guard = NonFiniteGuard()
-    log = step_log(run / "log.jsonl", packs.train, order=order, plan=plan, recipe=recipe, guard=guard)
-    rows = in_training_order(packs.train.rows, order)
-    _run_steps(progress, model=model, rows=rows, plan=plan, recipe=recipe, clock=clock, log=log, guard=guard, run=run)
+    progress = _start(job.run, model=model, config=config, recipe=recipe)
+    _run_steps(progress, job=job, model=model, plan=plan, clock=clock)
     if progress.steps_done < plan.optimizer_steps:
-        steps, records = progress.steps_done, read_log(run / "log.jsonl")
+        steps, records = progress.steps_done, read_log(job.run / "log.jsonl")
         return Outcome(finished=False, steps_done=steps, plan=plan, log=records, validation_loss=None)
     trained = TrainedAdapter(
         write=partial(write_peft, from_jax(progress.adapter), lora=recipe.lora),
-        validation=mean_loss(model, progress.adapter, packs.validation.rows, plan=plan),
+        validation=mean_loss(model, progress.adapter, job.packs.validation.rows, plan=plan),
         machine=f"{plan.processes} x {devices[0].device_kind}",
     )
-    return finish(
-        trained, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter
-    )
+    return finish(trained, job=job, plan=plan)
+
+
+def without_validation(recipe: Recipe) -> Recipe:
+    """The recipe as it is carried out: the validation loss is measured after the last step only, whose adapter is kept.
+
+    Raises:
+        UserError: the recipe wants a run to end when the validation loss gets no better.
+    """
+    train = recipe.train
+    if train.patience is not None:
+        raise UserError(
+            f"train.patience is {train.patience}, and a TPU measures the validation loss after the last step only; "
+            f"expected none: leave train.patience out, or train on a card"
+        )
+    if train.validations or train.keep != "last":
+        log.warning(
+            "train.validations = %d and train.keep = %r are left out on a TPU: the validation loss is measured after "
+            "the last step only, and the adapter of the last step is kept",
+            train.validations,
+            train.keep,
+        )
+    return replace(recipe, train=replace(train, validations=0, keep="last"))
 
 
 def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Progress:
@@ -136,21 +149,14 @@ def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Progr
     return _Progress(adapter=adapter, moments=jax.device_put(moments, place), steps_done=found.step)
 
 
-def _run_steps(
-    progress: _Progress,
-    *,
-    model: TpuModel,
-    rows: Any,
-    plan: Plan,
-    recipe: Recipe,
-    clock: Clock,
-    log: StepLog,
-    guard: NonFiniteGuard,
-    run: Path,
-) -> None:
+def _run_steps(progress: _Progress, *, job: Job, model: TpuModel, plan: Plan, clock: Clock) -> None:
     """All steps that are left, or those that the clock allows; saved where the clock says so and at the end."""
     if progress.steps_done == plan.optimizer_steps:
         return
+    recipe, packs, guard = job.recipe, job.packs.train, NonFiniteGuard()
+    order = step_order(packs.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step)
+    steps = step_log(job, order=order, plan=plan, guard=guard)
+    rows = in_training_order(packs.rows, order)
     shape = StepShape(
         accumulation=plan.accumulation, packs=plan.micro_batch * plan.processes, length=recipe.pack.max_length
     )
@@ -159,15 +165,15 @@ def _run_steps(
     of_first_step = {"compile_seconds": round(time.monotonic() - began, 2)}
     rates = learning_rates(recipe.train, steps=plan.optimizer_steps)
     state, control = TrainerState(global_step=progress.steps_done, is_world_process_zero=True), TrainerControl()
-    watchers = (clock, log)
+    watchers = (clock, steps)
     for watcher in watchers:
         watcher.on_train_begin(None, state, control)
-    for packs, waited in step_batches(rows, first=progress.steps_done, shape=shape, mesh=model.mesh):
+    for batch, waited in step_batches(rows, first=progress.steps_done, shape=shape, mesh=model.mesh):
         for watcher in watchers:
             watcher.on_step_begin(None, state, control)
         rate, number = rates[state.global_step], np.int32(state.global_step)
         progress.adapter, progress.moments, measured = step(
-            progress.adapter, progress.moments, model.base, packs, np.float32(rate), number
+            progress.adapter, progress.moments, model.base, batch, np.float32(rate), number
         )
         norm = float(measured["grad_norm"])
         guard.accepts(norm)
@@ -182,10 +188,10 @@ def _run_steps(
         of_first_step = {}
         progress.steps_done = state.global_step = state.global_step + 1
         clock.on_step_end(None, state, control)
-        log.on_log(None, state, control, logs=logs)
+        steps.on_log(None, state, control, logs=logs)
         if control.should_save or progress.steps_done == plan.optimizer_steps:
             control.should_save = False
-            _save(progress, run, clock=clock)
+            _save(progress, job.run, clock=clock)
             clock.on_save(None, state, control)
         if control.should_training_stop:
             return

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.plan.plan import Plan
-from fintune_kit.recipes import Recipe
 from fintune_kit.train.artifacts import save_tokenizer
 from fintune_kit.train.base_id import base_id
 from fintune_kit.train.callbacks import read_log
+from fintune_kit.train.job import Job
 from fintune_kit.train.run_folder import finish_run
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
 
@@ -50,30 +49,21 @@ class TrainedAdapter:
     machine: str
 
 
-def finish(
-    trained: TrainedAdapter,
-    *,
-    recipe: Recipe,
-    plan: Plan,
-    encoder: ChatEncoder,
-    packed: Path,
-    base: str | Path,
-    run: Path,
-    adapter: Path,
-) -> Outcome:
-    """Leaves the artifacts in `adapter`, and the run's manifest: the last step is done."""
-    name = base_id(base)  # no path of this machine leaves it
+def finish(trained: TrainedAdapter, *, job: Job, plan: Plan) -> Outcome:
+    """Leaves the artifacts in `adapter/`, and the run's manifest: the last step is done."""
+    run, packed = job.run, job.packed
+    name = base_id(job.base)  # no path of this machine leaves it
     loss, _ = trained.validation
-    with replacing_folder(adapter) as folder:
+    with replacing_folder(job.adapter) as folder:
         parameters = trained.write(folder, name)
-        save_tokenizer(encoder.tokenizer, folder)
+        save_tokenizer(job.encoder.tokenizer, folder)
         write_manifest(
             folder,
             stage="adapter",
             inputs={"packed": sha256_of(packed / MANIFEST), "log": sha256_of(run / "log.jsonl")},
             counts={"parameters": parameters},
             base=name,
-            recipe=recipe.as_dict(),
+            recipe=job.recipe.as_dict(),
             validation_loss=loss,
         )
     log = read_log(run / "log.jsonl")

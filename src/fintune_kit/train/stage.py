@@ -8,6 +8,7 @@ packed/  ->  run/      plan.json   what is learned (recipe, packs, base) and how
          ->  adapter/  adapter_model.safetensors, adapter_config.json, the tokenizer's files, manifest.json
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,9 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from peft import PeftModel
 
-from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.errors import UserError
-from fintune_kit.hardware import find_machine
-from fintune_kit.pack.store import Packed, PackedSplit, open_packed
+from fintune_kit.hardware import Machine, find_machine
+from fintune_kit.pack.store import Packed
 from fintune_kit.plan.counts import PackCounts
 from fintune_kit.plan.devices import device_of
 from fintune_kit.plan.plan import Plan, make_plan
@@ -34,10 +34,11 @@ from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import partial_folder
 from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
+from fintune_kit.train.job import Job, open_job
 from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
 from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
 from fintune_kit.train.preflight import preflight
-from fintune_kit.train.run_folder import identity_of, lower_memory, open_run, plan_of_run
+from fintune_kit.train.run_folder import lower_memory, open_run, plan_of_run
 from fintune_kit.train.step import StepMemory
 from fintune_kit.train.trainer import PackTrainer, in_training_order, step_order, training_arguments
 from fintune_kit.train.validation import (
@@ -49,7 +50,9 @@ from fintune_kit.train.validation import (
     tasks_of,
     validation_schedule,
 )
-from fintune_kit.workspace import MANIFEST, newest_checkpoint, step_of
+from fintune_kit.workspace import MANIFEST, Workspace, newest_checkpoint, step_of
+
+log = logging.getLogger(__name__)
 
 
 def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path, processes: int | None = None) -> Plan:
@@ -65,105 +68,120 @@ def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path, processes: in
 
 def train(
     recipe: Recipe,
+    workspace: Workspace,
     *,
-    packed: Path,
-    base: str | Path,
-    run: Path,
-    adapter: Path,
+    packed: Path | None = None,
+    base: str | Path | None = None,
     budget_seconds: float | None = None,
     minutes_between_checkpoints: float = 20.0,
     stop_after: int | None = None,
     fresh: bool = False,
     report_to: str = "none",
 ) -> Outcome:
-    """Trains, or goes on from the newest whole checkpoint.
+    """Trains, or goes on from the newest whole checkpoint: `run/` and `adapter/` of a workspace.
 
     Args:
-        packed: stage 2's folder.
-        base: hub id or folder of the base model.
-        run: log, plan and checkpoints.
-        adapter: where the adapter goes when the last step is done.
+        packed: stage 2's folder; None takes the workspace's, or that of an attached input.
+        base: hub id or folder of the base model; None takes the recipe's.
         budget_seconds: stop while there is time to save; None for no limit.
         stop_after: stop after this many optimizer steps of the whole run, with a checkpoint; None runs to the end.
-        fresh: forget what `run` holds.
+        fresh: forget what `run/` holds.
         report_to: `none`, `tensorboard` or `wandb`; they are given the numbers of `log.jsonl`.
 
     Raises:
-        UserError: the packs do not fit the recipe, the machine cannot run it, or `run` holds another run.
+        MissingInputError: the packs are missing or unfinished.
+        UserError: the packs do not fit the recipe, the machine cannot run it, or `run/` holds another run.
     """
     # first of all: loading counts against the budget
     clock = Clock(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
     )
-    encoder, packs = open_inputs(recipe, packed=packed, base=base)
+    job = open_job(recipe, workspace, packed=packed, base=base)
     machine = find_machine()
     processes = PartialState(cpu=not machine.cards)
-    plan = plan_here(recipe, packed=packs, base=base, processes=processes.num_processes)
+    plan = _begin(job, machine, processes, fresh=fresh)
+    if (job.run / MANIFEST).is_file() and (job.adapter / MANIFEST).is_file():
+        return finished_before(job.run, plan=plan)
+
+    device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
+    model = load_for_training(recipe, plan, base=job.base, device=device)
+    validator = make_validator(job, plan, model=model, device=device, processes=processes)
+    trainer = _make_trainer(
+        job, plan, model=model, clock=clock, validator=validator, processes=processes, report_to=report_to
+    )
+    steps_done = _train_on(trainer, validator=validator, run=job.run)
+    check_dtypes(model, dtype=plan.dtype, quantization=recipe.train.quantization)
+    finished = validator.stopped_early or steps_done == plan.optimizer_steps
+    if not (finished and processes.is_main_process):
+        records = read_log(job.run / "log.jsonl")
+        return Outcome(finished=finished, steps_done=steps_done, plan=plan, log=records, validation_loss=None)
+    if recipe.train.keep == "best" and load_best_adapter(model, job.run) is None:
+        log.warning("no validation loss was measured, so the adapter of the last step is exported as the best one")
+    rows = job.packs.validation.rows
+    validation = mean_loss(model, rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype)
+    trained = TrainedAdapter(write=partial(_write_peft, model), validation=validation, machine=machine.name)
+    return finish(trained, job=job, plan=plan)
+
+
+def _begin(job: Job, machine: Machine, processes: PartialState, *, fresh: bool) -> Plan:
+    """The plan of a run whose folder is open and whose machine has been tried out.
+
+    Raises:
+        UserError: the machine cannot run it, or the folder holds another run.
+    """
+    plan = plan_here(job.recipe, packed=job.packs, base=job.base, processes=processes.num_processes)
     if plan.processes != processes.num_processes:
         raise UserError(
             f"{processes.num_processes} processes were started, expected {plan.processes}, which a step of "
             f"{plan.packs_per_step} pack(s) can be shared among: start it with --processes {plan.processes}"
         )
     if processes.is_main_process:
-        preflight(machine, recipe.train, plan)
+        preflight(machine, job.recipe.train, plan)
     with processes.main_process_first():
         if processes.is_main_process:
-            open_run(run, identity=identity_of(recipe, packed=packed, base=base), plan=plan, fresh=fresh)
-    plan = plan_of_run(run, plan)
-    if (run / MANIFEST).is_file() and (adapter / MANIFEST).is_file():
-        return finished_before(run, plan=plan)
+            open_run(job.run, identity=job.identity(), plan=plan, fresh=fresh)
+    return plan_of_run(job.run, plan)
 
-    device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
-    model = load_for_training(recipe, plan, base=base, device=device)
-    validator = make_validator(recipe, plan, model=model, packs=packs, run=run, device=device, processes=processes)
-    order = step_order(
-        packs.train.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step
-    )
-    log = run / "log.jsonl"
+
+def _make_trainer(
+    job: Job,
+    plan: Plan,
+    *,
+    model: PeftModel,
+    clock: Clock,
+    validator: Validator,
+    processes: PartialState,
+    report_to: str,
+) -> PackTrainer:
+    """The trainer of a run, with all that watches it."""
+    recipe, packs, checkpoints = job.recipe, job.packs.train, job.run / "checkpoints"
+    order = step_order(packs.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step)
     guard = NonFiniteGuard()
-    trainer = PackTrainer(
+    steps = step_log(job, order=order, plan=plan, guard=guard, validation_of=validator.record_of)
+    return PackTrainer(
         model=model,
-        tokenizer=encoder.tokenizer,
-        packs=in_training_order(packs.train.rows, order),
+        tokenizer=job.encoder.tokenizer,
+        packs=in_training_order(packs.rows, order),
         arguments=training_arguments(
-            recipe.train, plan, output=partial_folder(run / "checkpoints"), seed=recipe.seed, report_to=report_to
+            recipe.train, plan, output=partial_folder(checkpoints), seed=recipe.seed, report_to=report_to
         ),
-        checkpoints=run / "checkpoints",
+        checkpoints=checkpoints,
         clock=clock,
         guard=guard,
         memory=StepMemory(micro_batch=plan.micro_batch, blocks=plan.recompute.blocks),
-        note_memory=partial(_note_memory, run, processes),
-        callbacks=[
-            validator,
-            step_log(
-                log, packs.train, order=order, plan=plan, recipe=recipe, guard=guard, validation_of=validator.record_of
-            ),
-            FirstSteps(plan, read=partial(read_log, log)),
-        ],
-    )
-    steps_done = _train_on(trainer, validator=validator, checkpoint=newest_checkpoint(run / "checkpoints"), log=log)
-    check_dtypes(model, dtype=plan.dtype, quantization=recipe.train.quantization)
-    finished = validator.stopped_early or steps_done == plan.optimizer_steps
-    if not (finished and processes.is_main_process):
-        return Outcome(finished=finished, steps_done=steps_done, plan=plan, log=read_log(log), validation_loss=None)
-    if recipe.train.keep == "best":
-        load_best_adapter(model, run)
-    loss, tokens = mean_loss(
-        model, packs.validation.rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype
-    )
-    trained = TrainedAdapter(write=partial(_write_peft, model), validation=(loss, tokens), machine=machine.name)
-    return finish(
-        trained, recipe=recipe, plan=plan, encoder=encoder, packed=packed, base=base, run=run, adapter=adapter
+        note_memory=partial(_note_memory, job.run, processes),
+        callbacks=[validator, steps, FirstSteps(plan, read=partial(read_log, job.run / "log.jsonl"))],
     )
 
 
-def _train_on(trainer: PackTrainer, *, validator: Validator, checkpoint: Path | None, log: Path) -> int:
-    """Trains from a checkpoint, or from the start; returns the optimizer steps that are done."""
+def _train_on(trainer: PackTrainer, *, validator: Validator, run: Path) -> int:
+    """Trains from the newest checkpoint, or from the start; returns the optimizer steps that are done."""
+    checkpoint = newest_checkpoint(run / "checkpoints")
     if checkpoint is None:
         trainer.train()
         return trainer.state.global_step
     done = step_of(checkpoint)
-    validator.resume([record for record in read_log(log) if record["step"] <= done])
+    validator.resume([record for record in read_log(run / "log.jsonl") if record["step"] <= done])
     if validator.stopped_early:  # the run was over, and was killed before its adapter was written
         trainer.load_adapter_of(checkpoint)
         return done
@@ -176,17 +194,9 @@ def _note_memory(run: Path, processes: PartialState, memory: StepMemory) -> None
         lower_memory(run, micro_batch=memory.micro_batch, blocks=memory.blocks)
 
 
-def make_validator(
-    recipe: Recipe,
-    plan: Plan,
-    *,
-    model: PeftModel,
-    packs: Packed,
-    run: Path,
-    device: str,
-    processes: PartialState,
-) -> Validator:
-    """What measures the held-out loss while the run trains; several processes measure some packs each."""
+def make_validator(job: Job, plan: Plan, *, model: PeftModel, device: str, processes: PartialState) -> Validator:
+    """The callback that measures the validation loss while the run trains; each process measures its share of packs."""
+    recipe, packs = job.recipe.train, job.packs
     rank, count = processes.process_index, processes.num_processes
 
     def losses_of(chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -200,14 +210,14 @@ def make_validator(
 
     def save_best(step: int, loss: float) -> None:
         if processes.is_main_process:
-            save_best_adapter(model, run, step=step, loss=loss)
+            save_best_adapter(model, job.run, step=step, loss=loss)
 
     return Validator(
-        validation_schedule(recipe.train, packed=packs, optimizer_steps=plan.optimizer_steps),
+        validation_schedule(recipe, packed=packs, optimizer_steps=plan.optimizer_steps),
         tasks=tasks_of(packs),
         losses_of=losses_of,
-        save_best=save_best if recipe.train.keep == "best" else None,
-        patience=recipe.train.patience,
+        save_best=save_best if recipe.keep == "best" else None,
+        patience=recipe.patience,
     )
 
 
@@ -224,21 +234,20 @@ def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: s
 
 
 def step_log(
-    path: Path,
-    split: PackedSplit,
+    job: Job,
     *,
     order: np.ndarray,
     plan: Plan,
-    recipe: Recipe,
     guard: NonFiniteGuard,
     validation_of: Callable[[int], dict[str, Any]] = lambda _step: {},
 ) -> StepLog:
     """The step log of a run: what each optimizer step holds is known before it runs."""
+    split = job.packs.train
     return StepLog(
-        path,
+        job.run / "log.jsonl",
         supervised_tokens=_by_step(split.supervised_tokens, order, plan.packs_per_step),
         examples=_by_step(split.examples, order, plan.packs_per_step),
-        positions=plan.packs_per_step * recipe.pack.max_length,
+        positions=plan.packs_per_step * job.recipe.pack.max_length,
         guard=guard,
         validation_of=validation_of,
     )
@@ -248,23 +257,6 @@ def _by_step(of_packs: np.ndarray, order: np.ndarray, packs_per_step: int) -> li
     """Sums a count of each pack over the packs of each step; -1 in the order is an empty pack."""
     counts = np.append(np.asarray(of_packs), 0)[order]
     return [int(total) for total in counts.reshape(-1, packs_per_step).sum(axis=1)]
-
-
-def open_inputs(recipe: Recipe, *, packed: Path, base: str | Path) -> tuple[ChatEncoder, Packed]:
-    """The tokenizer and the packs, every byte checked.
-
-    Raises:
-        UserError: the packs were made with another tokenizer, or for another length than the recipe's.
-    """
-    encoder = ChatEncoder.load(recipe.tokenizer or base)
-    packs = open_packed(packed, fingerprint=encoder.fingerprint, verify=True)
-    length = packs.manifest["max_length"]
-    if length != recipe.pack.max_length:
-        raise UserError(
-            f"{packed} holds packs of {length} positions, the recipe {recipe.name!r} expects {recipe.pack.max_length}: "
-            f"run notebook 02 again with this recipe"
-        )
-    return encoder, packs
 
 
 def _write_peft(model: Any, folder: Path, base: str) -> int:
