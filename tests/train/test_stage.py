@@ -126,9 +126,9 @@ def contrary(world, tmp_path_factory) -> Path:
     return root / "packed"
 
 
-def run_contrary(world: Path, packed: Path, out: Path, **changes) -> Outcome:
+def run_contrary(world: Path, packed: Path, out: Path, stop_after: int | None = None, **changes) -> Outcome:
     changed = replace(recipe(), train=replace(recipe().train, learning_rate=5e-3, epochs=12, **changes))
-    return train(changed, Workspace(out), packed=packed, base=world / "base")
+    return train(changed, Workspace(out), packed=packed, base=world / "base", stop_after=stop_after)
 
 
 def measured(outcome: Outcome) -> list[float]:
@@ -261,6 +261,18 @@ def attach(run: Path, root: Path, monkeypatch) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     monkeypatch.setenv("FINTUNE_KAGGLE_ROOT", str(root))
+
+
+def test_the_best_adapter_of_an_earlier_session_is_exported_by_the_later_one(world, contrary, tmp_path, monkeypatch):
+    first = run_contrary(world, contrary, tmp_path / "first", stop_after=60)
+    best = load_file(tmp_path / "first" / "run" / "best" / "adapter.safetensors")
+    attach(tmp_path / "first" / "run", tmp_path / "kaggle", monkeypatch)
+    losses = measured(run_contrary(world, contrary, tmp_path / "second"))
+    assert min(losses) == min(measured(first)), "the later session found a better one"
+    assert len(losses) > len(measured(first))
+    exported = matrices(tmp_path / "second" / "adapter", "adapter_model.safetensors")
+    kept = [value for _, value in sorted((name.replace(".default", ""), value) for name, value in best.items())]
+    assert all(torch.equal(a, b) for a, b in zip(exported, kept, strict=True))
 
 
 def test_a_later_session_goes_on_from_the_run_in_an_attached_input(world, whole, tmp_path, monkeypatch, caplog):

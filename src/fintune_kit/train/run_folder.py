@@ -29,6 +29,8 @@ from fintune_kit.workspace import (
 
 log = logging.getLogger(__name__)
 
+BEST = "best"
+"""The folder in a run with the adapter of the lowest validation loss so far."""
 LOWERED = "after_running_out_of_memory"
 """The key in `plan.json` of what a run had to do with less memory than planned."""
 
@@ -102,7 +104,7 @@ def _differing(plan: Path, identity: dict[str, Any]) -> list[str]:
 
 
 def _continue_attached(run: Path, *, identity: dict[str, Any]) -> None:
-    """Copies the same run from an attached input, as an earlier session left it: its log and its newest checkpoint."""
+    """Copies the same run from an attached input: its log, its newest checkpoint and its best adapter."""
     reached: dict[int, Path] = {}
     for folder in attached_folders("run", holding="plan.json"):
         differing = _differing(folder / "plan.json", identity)
@@ -117,6 +119,8 @@ def _continue_attached(run: Path, *, identity: dict[str, Any]) -> None:
     partial = run.with_name(run.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(folder / "checkpoints" / f"checkpoint-{step}", partial / "checkpoints" / f"checkpoint-{step}")
+    if (folder / BEST / MANIFEST).is_file():
+        shutil.copytree(folder / BEST, partial / BEST)
     for name in ("log.jsonl", "plan.json"):
         shutil.copyfile(folder / name, partial / name)
     for path in (partial, *partial.rglob("*")):  # an input is read-only, and so are copies of it

@@ -27,6 +27,7 @@ from fintune_kit.pack.mix import even_order
 from fintune_kit.pack.store import Packed
 from fintune_kit.pack.tree import COLUMNS
 from fintune_kit.recipes import TrainRecipe
+from fintune_kit.train.run_folder import BEST
 from fintune_kit.train.trainer import stack_packs
 from fintune_kit.workspace import MANIFEST, read_json, replacing_folder, write_json
 
@@ -209,7 +210,7 @@ class Validator(TrainerCallback):
 def save_best_adapter(model: nn.Module, run: Path, *, step: int, loss: float) -> None:
     """Writes the adapter to `run/best/`, with its step and loss; a killed run leaves the one before whole."""
     weights = {name: value.detach().cpu().contiguous() for name, value in _trainable(model).items()}
-    with replacing_folder(run / "best") as folder:
+    with replacing_folder(run / BEST) as folder:
         save_file(weights, folder / WEIGHTS)
         write_json(folder / MANIFEST, {"step": step, "loss": loss})
 
@@ -220,15 +221,15 @@ def load_best_adapter(model: nn.Module, run: Path) -> tuple[int, float] | None:
     Returns:
         Its step and loss; None where none was kept, and nothing has changed.
     """
-    if not (run / "best" / MANIFEST).is_file():
+    if not (run / BEST / MANIFEST).is_file():
         return None
-    kept = load_file(run / "best" / WEIGHTS)
+    kept = load_file(run / BEST / WEIGHTS)
     parameters = _trainable(model)
     assert set(kept) == set(parameters), "the kept adapter has other matrices than the model"
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(kept[name])
-    manifest = read_json(run / "best" / MANIFEST)
+    manifest = read_json(run / BEST / MANIFEST)
     return manifest["step"], manifest["loss"]
 
 
