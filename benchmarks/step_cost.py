@@ -18,7 +18,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -278,6 +278,11 @@ class Found:
     waits: int
     """Of a micro-batch."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `dataclasses.asdict` would make a counter of pairs of a counter."""
+        cost = {name: dict(v) if isinstance(v, Counter) else v for name, v in vars(self.cost).items()}
+        return cost | {"host_milliseconds": self.host_milliseconds, "waits": self.waits}
+
 
 def measure(folder: Path, *, dtype: str, packed: bool) -> Found:
     """One block: the difference between two blocks and one."""
@@ -342,7 +347,7 @@ def main() -> None:
     text = as_table(arguments.config.name, before, after, layers=layers)
     print(text)
     if arguments.out:
-        found = {"transformers_and_peft": asdict(before), "ours": asdict(after), "layers": layers}
+        found = {"transformers_and_peft": before.as_dict(), "ours": after.as_dict(), "layers": layers}
         arguments.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         arguments.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
 

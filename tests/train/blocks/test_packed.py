@@ -359,6 +359,42 @@ def test_with_a_base_in_4_bits_the_numbers_are_those_of_bitsandbytes_and_peft(de
         assert (found[True][name] - value).norm() <= 3e-5 * value.norm(), name
 
 
+def on_a_base(folder, *, dtype, packed=False, planted=0.0):
+    """A base in float16 runs as on a card without bfloat16: under autocast, its residual stream in float32.
+
+    Args:
+        planted: added to one channel of the residual stream.
+    """
+    base = load_base(folder, dtype=dtype, quantization="none", device="cpu")
+    channel = torch.where(torch.arange(64) == 3, planted, 0.0)
+    base.get_input_embeddings().register_forward_hook(lambda _module, _given, states: states + channel)
+    model = get_peft_model(base, LoraConfig(r=8, lora_alpha=12, target_modules=list(ALL))).train()
+    randomize(model, seed=1)
+    if packed:
+        use_packed_blocks(base, dtype=getattr(torch, dtype))
+        assert {block.obstacle for block in base.packed_blocks} == {None}
+    with torch.autocast("cpu", dtype=torch.float16, enabled=dtype == "float16"):
+        return loss_and_gradients(model)
+
+
+def test_in_float16_beside_a_float32_residual_stream_errors_are_no_larger_than_those_of_transformers(tmp_path):
+    make(packed=False, dtype=torch.float32).unload().save_pretrained(tmp_path)
+    truth = on_a_base(tmp_path, dtype="float32")
+    errors = {}
+    for packed in (False, True):
+        found = on_a_base(tmp_path, dtype="float16", packed=packed)
+        errors[packed] = [float((found[name] - value).norm() / value.norm()) for name, value in truth.items()]
+    assert 1e-4 < np.mean(errors[True]) <= 1.1 * np.mean(errors[False]) < 0.02
+
+
+def test_a_residual_stream_of_1e5_does_not_overflow(tmp_path):
+    make(packed=False, dtype=torch.float32).unload().save_pretrained(tmp_path)
+    truth = on_a_base(tmp_path, dtype="float32", planted=1e5)
+    found = on_a_base(tmp_path, dtype="float16", packed=True, planted=1e5)
+    assert float(found["loss"]) == pytest.approx(float(truth["loss"]), rel=1e-3)
+    assert all(value.isfinite().all() for value in found.values())
+
+
 def test_a_gradient_of_a_gradient_is_refused():
     model = make(packed=True)
     (parameter, *_) = [p for p in model.parameters() if p.requires_grad]

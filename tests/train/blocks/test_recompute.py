@@ -73,6 +73,18 @@ def test_losses_and_gradients_are_the_same_bits_dropout_included(blocks):
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+def test_dropout_is_the_same_again_where_pefts_own_layers_run():
+    """They draw from the one generator there is, whose state has gone on until the backward pass."""
+    found = []
+    for blocks in (0, 2):
+        model = make(recompute=Recompute(blocks=blocks))
+        for block in blocks_of(model):
+            block.mlp.register_forward_hook(lambda *_: None)
+        found.append(loss_and_gradients(model))
+        assert all(block.packed_block.obstacle == "a layer has a hook" for block in blocks_of(model))
+    assert all(torch.equal(found[1][name], value) for name, value in found[0].items())
+
+
 def test_more_blocks_can_be_recomputed_later_and_fewer_too():
     model = make(recompute=Recompute())
     for count in (2, 1, 0):
