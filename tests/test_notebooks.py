@@ -1,6 +1,7 @@
 """How the notebooks are written; that they run is shown by nbmake."""
 
 import ast
+import importlib
 import json
 
 import pytest
@@ -41,3 +42,21 @@ def test_sentence_cell_look(path):
         assert len(source.splitlines()) <= 15
         assert not [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     assert sum("assert " in "".join(cell["source"]) for cell in code) >= 2, "claims are followed by cells that can fail"
+
+
+def imported_names(path):
+    """What a notebook imports from our package, as (module, name)."""
+    _, code = load(path)
+    trees = [ast.parse("".join(cell["source"])) for cell in code]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return [
+        (node.module, alias.name) for node in nodes if node.module.startswith("fintune_kit") for alias in node.names
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_imports_is_there(path):
+    names = imported_names(path)
+    assert len(names) > 3, "a notebook without imports could not miss one"
+    missing = [f"{module}.{name}" for module, name in names if not hasattr(importlib.import_module(module), name)]
+    assert not missing
