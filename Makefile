@@ -10,7 +10,7 @@ TPU_ENVIRONMENT := JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_
 	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(VENV_TPU)/compiled JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS=0.3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types unit notebooks on-kaggle install-tpu test-tpu install-readers test-readers clean
+.PHONY: help install demo test lint types unit unit-training unit-rooms notebooks on-kaggle install-tpu test-tpu install-readers test-readers clean
 
 help:
 	@echo "make demo    install into .venv and run the four notebooks on a CPU (recipe smoke)"
@@ -42,8 +42,17 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# Two halves side by side, a thread each: they take as long as the longer one.
 unit: install
-	$(BIN)/python -m pytest tests --ignore tests/kaggle/test_on_kaggle.py
+	$(MAKE) -j2 unit-training unit-rooms
+
+unit-training: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/train tests/tpu tests/kaggle $(wildcard tests/test_*.py) \
+		--ignore tests/kaggle/test_on_kaggle.py
+
+unit-rooms: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore tests/train --ignore tests/tpu --ignore tests/kaggle \
+		--ignore tests/readers --ignore-glob 'tests/test_*.py'
 
 notebooks: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 --ignore=notebooks/03_train_tpu_v5e8.ipynb notebooks

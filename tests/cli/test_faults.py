@@ -71,6 +71,15 @@ def test_a_full_disk_is_seen_by_its_free_bytes_where_the_error_does_not_say_it(m
     assert describe_fault(error, arguments=arguments) is None, "a file system without a size, as /proc, is not full"
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(
     ("number", "code", "sentence"),
     [(signal.SIGINT, 130, "stopped by Ctrl-C; what"), (signal.SIGTERM, 143, "stopped by SIGTERM; what")],
