@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fintune_kit.data.read.hub import open_hub
 from fintune_kit.errors import UserError
 from fintune_kit.evaluate.tasks import Metric
 
@@ -267,14 +268,3 @@ def hub_rows(key: str) -> list[dict[str, Any]]:
             f"task {key!r} could not be loaded from the hub dataset {benchmark.hub.name!r} ({error}): name a file of "
             f"text and target with --task {key}=FILE.jsonl"
         ) from error
-
-
-def open_hub(name: str) -> Mapping[str, Any]:
-    """The splits of a hub dataset, by name."""
-    import datasets
-
-    try:
-        return datasets.load_dataset(name)
-    except Exception as error:  # the client raises a dozen unrelated classes; each means the same to the user
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UserError(f"{first}; expected a connection to huggingface.co") from error
