@@ -14,6 +14,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.conversations import SCHEMA
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.recipes import Recipe, smoke
 from fintune_kit.tiny import build_tokenizer
@@ -40,7 +41,8 @@ def make_world(root: Path, *, train: int = 360, validation: int = 40) -> Path:
             "messages": [conversation(n) for n in numbers],
             "row_id": [f"made#{n}" for n in numbers],
         } | {name: ["made"] * len(numbers) for name in ("task_type", "source", "conversation_id")}
-        pq.write_table(pa.table(rows), folder / f"{split}.parquet")
+        rows["context_turns"] = [None] * len(numbers)
+        pq.write_table(pa.table(rows, schema=SCHEMA), folder / f"{split}.parquet")
     write_manifest(folder, stage="conversations", inputs={}, counts={})
     tokenizer = build_tokenizer(iter([" ".join(WORDS)] * 4), vocab_size=320)
     tokenizer.save_pretrained(root / "base")
