@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ def _is_turn(value: Any) -> bool:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
+    values = {sys.intern(name): value for name, value in pairs}  # the decoder makes names anew for each row
     if len(values) < len(pairs):
         repeated = sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"the name {repeated[0]!r} stands twice in one object")

@@ -38,7 +38,7 @@ class Neighbours:
 class Wording:
     """Which words belong to a text itself, and which to the common wording of prompts."""
 
-    pair_counts: NDArray[np.int64]
+    pair_counts: NDArray[np.int32]
     """For each word: how often all texts hold it followed by its next word; 0 at the end of a text."""
     common: int
     """From this count on, a pair is common wording."""
@@ -64,22 +64,21 @@ def find_neighbours(words: Words, *, similarity: float) -> tuple[Neighbours, Wor
 
 def _features(words: Words) -> tuple[NDArray[np.uint64], NDArray[np.int64], Wording]:
     """Hashes of the words and pairs that are not common wording, text after text, with the texts' offsets."""
-    texts, count = words.text_indices(), int(np.count_nonzero(words.lengths()))
+    count = int(np.count_nonzero(words.lengths()))
     _, (pairs, within) = words.grams(2)
-    common_words = _counts(words.hashes) > max(20, count // 100)
+    common_words = np.bincount(words.codes, minlength=len(words.vocabulary))[words.codes] > max(20, count // 100)
     common = max(8, count // 1000) + 1
-    pair_counts = np.zeros(len(pairs), np.int64)
+    pair_counts = np.zeros(len(pairs), np.int32)
     pair_counts[within] = _counts(pairs[within])
     common_pairs = pair_counts >= common
-    keep_word, keep_pair = ~common_words, within & ~common_pairs
-    features = np.concatenate([words.hashes[keep_word], pairs[keep_pair]])
-    owners = np.concatenate([texts[keep_word], texts[keep_pair]])
-    order = np.argsort(owners, kind="stable")
-    offsets = np.searchsorted(owners[order], np.arange(len(words) + 1))
+    hashes = np.column_stack([words.hashes, pairs]).ravel()  # word, its pair, next word, ...: already text after text
+    is_feature = np.column_stack([~common_words, within & ~common_pairs])
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_feature.sum(axis=1))])[words.offsets]
+    features = hashes[is_feature.ravel()]
     before = np.roll(common_pairs | ~within, 1) if len(pairs) else common_pairs
     is_wording = (common_pairs | ~within) & before
-    own = np.bincount(texts[~is_wording], minlength=len(words))
-    return features[order], offsets, Wording(pair_counts, common, own)
+    own = np.bincount(words.text_indices()[~is_wording], minlength=len(words))
+    return features, offsets, Wording(pair_counts, common, own)
 
 
 def _counts(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:

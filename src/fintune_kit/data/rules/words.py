@@ -83,12 +83,12 @@ def words_of(texts: Sequence[str], *, joined: bool = False) -> Words:
         joined: punctuation inside a word joins its parts instead of dividing them. `U.S.` is then `us`, as in a text
             that has lost its points.
     """
-    parts, lengths = [pa.array([], pa.string())], [np.zeros(1, np.int64)]
+    parts, lengths = [pa.array([], pa.string()).dictionary_encode()], [np.zeros(1, np.int64)]
     for start in range(0, len(texts), _CHUNK):
         words, counts = _split([_in_ascii(text) for text in texts[start : start + _CHUNK]], joined=joined)
-        parts.append(words)
+        parts.append(words.dictionary_encode())  # so that all words of all texts are never in memory at once
         lengths.append(counts)
-    encoded = pa.chunked_array(parts).combine_chunks().dictionary_encode()
+    encoded = pa.chunked_array(parts).unify_dictionaries().combine_chunks()
     written = encoded.dictionary.to_pylist()
     vocabulary: dict[str, int] = {}
     by_written = np.array([vocabulary.setdefault(word.lower(), len(vocabulary)) for word in written], np.int32)
