@@ -1,6 +1,7 @@
 """`fintune-kit data`: rows of any dataset into conversations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fintune_kit.cli.flags import Folder
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags
@@ -40,10 +41,23 @@ def data(
         also.append(Change(name="data.transactions", value=0, origin="--source"))
     chosen, workspace = recipe.open(stage="conversations", also=also)
     report = prepare(chosen, workspace, out=out, excluded=hold_out, mapping=mapping)
-    for step in report["funnel"]:
-        print(f"{step['left']:>9,} left  {-step['refused']:>9,}  {step['says']}")
+    print_funnel(report["funnel"])
     folder = out or workspace.folder("conversations")
     print(f"{folder}: {report['train']:,} conversations to train on, {report['validation']:,} held out")
+
+
+def print_funnel(funnel: Sequence[Mapping[str, Any]]) -> None:
+    """Prints the rows read, then a line for each rule that refused a row.
+
+    Args:
+        funnel: the report's steps; the first is the rows read, each of the others a rule.
+    """
+    first, *rules = funnel
+    print(f"{first['left']:>9,} rows read")
+    for step in (step for step in rules if step["refused"]):
+        print(f"{step['left']:>9,} left  {-step['refused']:>9,}  {step['says']}")
+    idle = sum(not step["refused"] for step in rules)
+    print(f"          {idle} other rules refused no row; report.json names all of them")
 
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str] | None:
