@@ -28,7 +28,16 @@ FLOORS_OF_DATA = ("read", "convert", "rules", "choose")
 KNOWS_THE_ORDER = ("cli", "__main__")
 """With the notebooks, all that may import every room."""
 MAX_FILES = 20
-MAX_FUNCTION_LINES = 60
+MAX_FUNCTION_LINES = 40
+"""Without the docstring."""
+LONGER_FUNCTIONS = {
+    "bank/conversations.py": ("to_conversations",),
+    "bank/privacy/anonymise.py": ("anonymise",),
+    "bank/statements/entries.py": ("add_entries",),
+    "data/stage.py": ("prepare_conversations",),
+    "pack/stage.py": ("pack_conversations",),
+}
+"""Those that still have to be cut."""
 CORE = (
     "chat",
     "pack/tree.py",
@@ -123,11 +132,18 @@ def test_a_module_is_a_room_with_its_purpose_said_on_top(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_functions_are_short(path):
+    longer = {}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            docstring = len((ast.get_docstring(node) or "").splitlines())
-            lines = (node.end_lineno or 0) - node.lineno + 1 - docstring
-            assert lines <= MAX_FUNCTION_LINES, f"{node.name} has {lines} lines without its docstring"
+            lines = _lines(node) - (_lines(node.body[0]) if ast.get_docstring(node) else 0)
+            if lines > MAX_FUNCTION_LINES:
+                longer[node.name] = lines
+    listed = LONGER_FUNCTIONS.get(path.relative_to(PACKAGE).as_posix(), ())
+    assert set(longer) == set(listed), f"{longer} are too long, and {listed} are known to be"
+
+
+def _lines(node: ast.stmt) -> int:
+    return (node.end_lineno or 0) - node.lineno + 1
 
 
 def test_a_floor_has_few_files():

@@ -10,7 +10,9 @@ from cyclopts import Parameter
 from fintune_kit.cli.flags import Count
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags, folder_of
 from fintune_kit.errors import UserError
+from fintune_kit.hardware import find_machine
 from fintune_kit.recipes import Recipe, read_recipe
+from fintune_kit.tiny import base_of
 from fintune_kit.workspace import Workspace, find_workspace, parse_duration, writing
 
 
@@ -42,18 +44,9 @@ def train(
         worker: Be one of the processes that a launcher has started.
         report_to: Who else is given the numbers of the log.
     """
-    from fintune_kit.hardware import find_machine
-    from fintune_kit.tiny import base_of
-    from fintune_kit.tpu.devices import is_tpu_machine
-
     chosen, workspace = _open(recipe, worker=worker, fresh=fresh, out=out)
     seconds = None if time_budget is None else parse_duration(time_budget)
-    on_tpu = tpu or is_tpu_machine()
-    if on_tpu and processes:
-        raise UserError(
-            f"--processes {processes} is for cards; expected none on a TPU, where one process drives all devices: "
-            f"leave it out"
-        )
+    on_tpu = _uses_tpu(asked=tpu, processes=processes)
     home = Workspace(out) if out else workspace
     packs = folder_of(packed, workspace, "packed")
     base = base_of(chosen, workspace)
@@ -84,6 +77,23 @@ def _open(recipe: RecipeFlags, *, worker: bool, fresh: bool, out: Path | None) -
         return recipe.open(stage="run", fresh=fresh, out=out)
     chosen = read_recipe(Path(str(recipe.recipe)))
     return chosen, find_workspace(chosen.name)
+
+
+def _uses_tpu(*, asked: bool, processes: int | None) -> bool:
+    """Whether this run trains on a TPU.
+
+    Raises:
+        UserError: it does, and a number of processes was given too.
+    """
+    from fintune_kit.tpu.devices import is_tpu_machine
+
+    on_tpu = asked or is_tpu_machine()
+    if on_tpu and processes:
+        raise UserError(
+            f"--processes {processes} is for cards; expected none on a TPU, where one process drives all devices: "
+            f"leave it out"
+        )
+    return on_tpu
 
 
 def _only_writer(home: Workspace, *, worker: bool) -> AbstractContextManager[None]:

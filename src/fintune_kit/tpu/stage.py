@@ -10,6 +10,7 @@ and drives the same clock, log and guard.
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from fintune_kit.tpu.batches import stack_columns, step_batches
 from fintune_kit.tpu.devices import find_devices
 from fintune_kit.tpu.model import TpuModel, load_model
 from fintune_kit.tpu.plan import on_tpu, plan_on
-from fintune_kit.tpu.step import StepShape, adam, compile_step, everywhere, make_loss, make_step, spread
+from fintune_kit.tpu.step import Step, StepShape, adam, compile_step, everywhere, make_loss, make_step, spread
 from fintune_kit.train.callbacks import Clock, read_log
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.job import Job, open_job
@@ -82,9 +83,7 @@ def train_on_tpu(
     devices = find_devices()
     job = open_job(recipe, workspace, packed=packed, base=base)
     config = load_config(job.base)
-    shape, counts = ModelShape.of(config), PackCounts.of_manifest(job.packs.manifest)
-    plan = plan_on(devices[0].device_kind, len(devices), recipe=recipe, shape=shape, counts=counts)
-    open_run(job.run, identity=job.identity(), plan=plan, fresh=fresh)
+    plan = _begin(job, devices, shape=ModelShape.of(config), fresh=fresh)
     if (job.run / MANIFEST).is_file() and (job.adapter / MANIFEST).is_file():
         return finished_before(job.run, plan=plan)
 
@@ -102,10 +101,27 @@ def train_on_tpu(
     if progress.steps_done < plan.optimizer_steps:
         steps, records = progress.steps_done, read_log(job.run / "log.jsonl")
         return Outcome(finished=False, steps_done=steps, plan=plan, log=records, validation_loss=None)
+    return _finish(progress, job=job, model=model, plan=plan, machine=f"{plan.processes} x {devices[0].device_kind}")
+
+
+def _begin(job: Job, devices: Sequence[Any], *, shape: ModelShape, fresh: bool) -> Plan:
+    """The plan for these devices, written into the folder of the run.
+
+    Raises:
+        UserError: the devices cannot run it, or the folder holds another run.
+    """
+    counts = PackCounts.of_manifest(job.packs.manifest)
+    plan = plan_on(devices[0].device_kind, len(devices), recipe=job.recipe, shape=shape, counts=counts)
+    open_run(job.run, identity=job.identity(), plan=plan, fresh=fresh)
+    return plan
+
+
+def _finish(progress: _Progress, *, job: Job, model: TpuModel, plan: Plan, machine: str) -> Outcome:
+    """Measures the adapter of the last step on the whole validation split, and writes it."""
     trained = TrainedAdapter(
-        write=partial(write_peft, from_jax(progress.adapter), lora=recipe.lora),
+        write=partial(write_peft, from_jax(progress.adapter), lora=job.recipe.lora),
         validation=mean_loss(model, progress.adapter, job.packs.validation.rows, plan=plan),
-        machine=f"{plan.processes} x {devices[0].device_kind}",
+        machine=machine,
     )
     return finish(trained, job=job, plan=plan)
 
@@ -171,30 +187,39 @@ def _run_steps(progress: _Progress, *, job: Job, model: TpuModel, plan: Plan, cl
     for batch, waited in step_batches(rows, first=progress.steps_done, shape=shape, mesh=model.mesh):
         for watcher in watchers:
             watcher.on_step_begin(None, state, control)
-        rate, number = rates[state.global_step], np.int32(state.global_step)
-        progress.adapter, progress.moments, measured = step(
-            progress.adapter, progress.moments, model.base, batch, np.float32(rate), number
-        )
-        norm = float(measured["grad_norm"])
-        guard.accepts(norm)
-        logs = {
-            "loss": float(measured["loss"]),
-            "grad_norm": norm,
-            "learning_rate": rate,
-            "peak_memory_gib": _peak_memory(model.mesh),
-            "input_wait_seconds": round(waited, 5),
-            **of_first_step,
-        }
-        of_first_step = {}
-        progress.steps_done = state.global_step = state.global_step + 1
+        logs = _take_step(progress, step=step, base=model.base, batch=batch, rate=rates[progress.steps_done])
+        guard.accepts(logs["grad_norm"])
+        state.global_step = progress.steps_done
         clock.on_step_end(None, state, control)
-        steps.on_log(None, state, control, logs=logs)
+        memory = {"peak_memory_gib": _peak_memory(model.mesh), "input_wait_seconds": round(waited, 5)}
+        steps.on_log(None, state, control, logs=logs | memory | of_first_step)
+        of_first_step = {}
         if control.should_save or progress.steps_done == plan.optimizer_steps:
             control.should_save = False
             _save(progress, job.run, clock=clock)
             clock.on_save(None, state, control)
         if control.should_training_stop:
             return
+
+
+def _take_step(progress: _Progress, *, step: Step, base: Any, batch: Any, rate: float) -> dict[str, float]:
+    """Moves the adapter by one optimizer step.
+
+    Args:
+        step: compiled, from `_compiled_step`.
+        base: the frozen weights.
+        batch: the packs of the step, on the devices.
+        rate: the learning rate.
+
+    Returns:
+        The loss, the gradient's norm and the learning rate, for the log.
+    """
+    number = np.int32(progress.steps_done)
+    progress.adapter, progress.moments, measured = step(
+        progress.adapter, progress.moments, base, batch, np.float32(rate), number
+    )
+    progress.steps_done += 1
+    return {"loss": float(measured["loss"]), "grad_norm": float(measured["grad_norm"]), "learning_rate": rate}
 
 
 def _compiled_step(progress: _Progress, *, model: TpuModel, plan: Plan, recipe: Recipe, shape: StepShape) -> Any:

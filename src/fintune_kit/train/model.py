@@ -138,6 +138,11 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         ) from error
 
 
+def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trainable parameters by name. The base is frozen, so these are the adapter's matrices."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def dtype_map(model: nn.Module) -> dict[tuple[str, str], int]:
     """How many values there are of each (dtype, `frozen` or `trainable`): `{("uint8", "frozen"): 1_543_714_304, ...}`.
 

@@ -35,7 +35,14 @@ from fintune_kit.train.checkpoints import partial_folder
 from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.job import Job, open_job
-from fintune_kit.train.model import accumulate_in_half, add_adapter, check_dtypes, load_base, load_config
+from fintune_kit.train.model import (
+    accumulate_in_half,
+    adapter_parameters,
+    add_adapter,
+    check_dtypes,
+    load_base,
+    load_config,
+)
 from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
 from fintune_kit.train.preflight import preflight
 from fintune_kit.train.run_folder import lower_memory, open_run, plan_of_run
@@ -115,12 +122,7 @@ def train(
     if not (finished and processes.is_main_process):
         records = read_log(job.run / "log.jsonl")
         return Outcome(finished=finished, steps_done=steps_done, plan=plan, log=records, validation_loss=None)
-    if recipe.train.keep == "best" and load_best_adapter(model, job.run) is None:
-        log.warning("no validation loss was measured, so the adapter of the last step is exported as the best one")
-    rows = job.packs.validation.rows
-    validation = mean_loss(model, rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype)
-    trained = TrainedAdapter(write=partial(_write_peft, model), validation=validation, machine=machine.name)
-    return finish(trained, job=job, plan=plan)
+    return _finish(model, job=job, plan=plan, device=device, machine=machine.name)
 
 
 def _begin(job: Job, machine: Machine, processes: PartialState, *, fresh: bool) -> Plan:
@@ -187,6 +189,17 @@ def _train_on(trainer: PackTrainer, *, validator: Validator, run: Path) -> int:
         return done
     trainer.train(resume_from_checkpoint=str(checkpoint))
     return trainer.state.global_step
+
+
+def _finish(model: PeftModel, *, job: Job, plan: Plan, device: str, machine: str) -> Outcome:
+    """Measures the adapter that the recipe keeps, on the whole validation split, and writes it."""
+    if job.recipe.train.keep == "best" and load_best_adapter(model, job.run) is None:
+        log.warning("no validation loss was measured, so the adapter of the last step is exported as the best one")
+    validation = mean_loss(
+        model, job.packs.validation.rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype
+    )
+    trained = TrainedAdapter(write=partial(_write_peft, model), validation=validation, machine=machine)
+    return finish(trained, job=job, plan=plan)
 
 
 def _note_memory(run: Path, processes: PartialState, memory: StepMemory) -> None:
@@ -263,4 +276,4 @@ def _write_peft(model: Any, folder: Path, base: str) -> int:
     model.peft_config["default"].base_model_name_or_path = base
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's; ours is written with the scores
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return sum(parameter.numel() for parameter in adapter_parameters(model).values())

@@ -25,6 +25,7 @@ from fintune_kit.errors import UserError
 from fintune_kit.train.batch import MicroBatch, lay_out
 from fintune_kit.train.blocks.recompute import blocks_of, recompute_blocks
 from fintune_kit.train.guards import NonFiniteGuard, device_for_messages
+from fintune_kit.train.model import adapter_parameters
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class StepRunner:
             note: told of each change of `memory`.
         """
         self.memory = memory
-        self._adapter = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._adapter = list(adapter_parameters(model).values())
         self._blocks = blocks_of(model)
         self._accelerator, self._guard = accelerator, guard
         self._max_grad_norm, self._seed, self._note = max_grad_norm, seed, note

@@ -9,7 +9,8 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from fintune_kit.recipes import TrainRecipe
 from fintune_kit.train.callbacks import Clock
 from fintune_kit.train.checkpoints import explaining_a_full_disk, partial_folder, seal
 from fintune_kit.train.guards import NonFiniteGuard
+from fintune_kit.train.model import adapter_parameters
 from fintune_kit.train.step import StepMemory, StepRunner
 
 log = logging.getLogger(__name__)
@@ -114,6 +116,21 @@ def training_arguments(
     )
 
 
+@contextmanager
+def _kept_from_trl(model: PeftModel) -> Iterator[None]:
+    """Keeps the model's adapter and its forward, which TRL's constructor changes.
+
+    TRL rounds the adapters of a quantized model to bfloat16, which a gradient scaler cannot unscale, and gives the
+    model a forward of its own, whose kernels need Triton.
+    """
+    forward_over_packs = model.get_base_model().forward
+    float32_adapter = {name: value.detach().clone() for name, value in adapter_parameters(model).items()}
+    yield
+    for name, parameter in adapter_parameters(model).items():
+        parameter.data = float32_adapter[name]
+    model.get_base_model().forward = forward_over_packs
+
+
 class PackTrainer(SFTTrainer):
     """Trains on packs. The model must have been taught to read them (`loss.enable_packs`)."""
 
@@ -141,22 +158,15 @@ class PackTrainer(SFTTrainer):
             memory: how much of a step is on the card at once.
             note_memory: told where memory ran out and `memory` had to change.
         """
-        forward_over_packs = model.get_base_model().forward
-        float32_adapter = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-        super().__init__(
-            model=model,
-            args=arguments,
-            train_dataset=packs,
-            processing_class=tokenizer,
-            data_collator=stack_columns,
-            callbacks=[clock, *callbacks],
-        )
-        # TRL rounds the adapters of a quantized model to bfloat16, which a gradient scaler cannot unscale, and gives
-        # the model a forward of its own, whose kernels need Triton.
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                parameter.data = float32_adapter[name]
-        self.model.get_base_model().forward = forward_over_packs
+        with _kept_from_trl(model):
+            super().__init__(
+                model=model,
+                args=arguments,
+                train_dataset=packs,
+                processing_class=tokenizer,
+                data_collator=stack_columns,
+                callbacks=[clock, *callbacks],
+            )
         self.remove_callback(PrinterCallback)
         self._checkpoints, self._clock, self._guard = checkpoints, clock, guard
         # Not wrapped in DDP: a step sums its gradients itself, after its last micro-batch.

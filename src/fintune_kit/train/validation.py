@@ -27,6 +27,7 @@ from fintune_kit.pack.mix import even_order
 from fintune_kit.pack.store import Packed
 from fintune_kit.pack.tree import COLUMNS
 from fintune_kit.recipes import TrainRecipe
+from fintune_kit.train.model import adapter_parameters
 from fintune_kit.train.run_folder import BEST
 from fintune_kit.train.trainer import stack_packs
 from fintune_kit.workspace import MANIFEST, read_json, replacing_folder, write_json
@@ -209,7 +210,7 @@ class Validator(TrainerCallback):
 
 def save_best_adapter(model: nn.Module, run: Path, *, step: int, loss: float) -> None:
     """Writes the adapter to `run/best/`, with its step and loss; a killed run leaves the one before whole."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in _trainable(model).items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in adapter_parameters(model).items()}
     with replacing_folder(run / BEST) as folder:
         save_file(weights, folder / WEIGHTS)
         write_json(folder / MANIFEST, {"step": step, "loss": loss})
@@ -224,14 +225,10 @@ def load_best_adapter(model: nn.Module, run: Path) -> tuple[int, float] | None:
     if not (run / BEST / MANIFEST).is_file():
         return None
     kept = load_file(run / BEST / WEIGHTS)
-    parameters = _trainable(model)
+    parameters = adapter_parameters(model)
     assert set(kept) == set(parameters), "the kept adapter has other matrices than the model"
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(kept[name])
     manifest = read_json(run / BEST / MANIFEST)
     return manifest["step"], manifest["loss"]
-
-
-def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
