@@ -20,7 +20,6 @@ from fintune_kit.recipes import RECIPES, named_recipe
 kaggle = App(
     name="kaggle",
     help="Run the notebooks as Kaggle kernels: build, push, status, fetch.",
-    help_format="markdown",
     default_parameter=FLAGS,
 )
 

@@ -12,7 +12,6 @@ from fintune_kit.recipes import DEFAULT, named_recipe, read_recipe
 recipe = App(
     name="recipe",
     help="Show a recipe with the reason of each value, or check a recipe file.",
-    help_format="markdown",
     default_parameter=FLAGS,
 )
 

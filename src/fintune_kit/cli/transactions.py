@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 transactions = App(
     name="transactions",
     help="Work with bank statements: generate, import, anonymise, label, conversations, categorise.",
-    help_format="markdown",
     default_parameter=FLAGS,
 )
 
