@@ -3,7 +3,6 @@
 Prints counts and file names only: no row of a person's file appears on the terminal.
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -46,7 +45,7 @@ class Reading:
     """The decimal mark, where the file leaves it open."""
 
     def as_arguments(self) -> dict[str, Any]:
-        """What the readers take."""
+        """The keyword arguments of the readers."""
         from fintune_kit.bank.statements.load import parse_mapping
 
         return {
@@ -57,6 +56,9 @@ class Reading:
             "charges_positive": self.charges_positive,
             "decimal": self.decimal,
         }
+
+
+DEFAULT_READING = Reading()
 
 
 @transactions.command
@@ -76,7 +78,7 @@ def generate(*, count: int, out: Path, seed: int = 0) -> None:
 
 
 @transactions.command(name="import")
-def import_(file: Path, /, *, out: Path, reading: Reading | None = None) -> None:
+def import_(file: Path, /, *, out: Path, reading: Reading = DEFAULT_READING) -> None:
     """Read a bank's CSV, Excel, OFX, MT940, CAMT or QIF export into one plain form.
 
     Args:
@@ -86,8 +88,8 @@ def import_(file: Path, /, *, out: Path, reading: Reading | None = None) -> None
     from fintune_kit.bank.statements.load import import_statement
     from fintune_kit.bank.statements.statement import explain
 
-    report = import_statement(file, out=out, **(reading or Reading()).as_arguments())
-    print("\n".join([f"{out}:", *(f"  {line}" for line in explain(report))]))
+    report = import_statement(file, out=out, **reading.as_arguments())
+    _say(out, explain(report))
 
 
 @transactions.command
@@ -103,7 +105,7 @@ def anonymise(
     also: tuple[str, ...] = (),
     keep: tuple[str, ...] = (),
     replace_doubtful: bool = False,
-    reading: Reading | None = None,
+    reading: Reading = DEFAULT_READING,
 ) -> None:
     """Replace what identifies people and accounts.
 
@@ -131,9 +133,9 @@ def anonymise(
         also=also,
         keep=keep,
         replace_doubtful=replace_doubtful,
-        **(reading or Reading()).as_arguments(),
+        **reading.as_arguments(),
     )
-    print("\n".join([f"{out}:", *(f"  {line}" for line in explain(report))]))
+    _say(out, explain(report))
 
 
 @transactions.command
@@ -200,14 +202,17 @@ class Model:
     """A person to hide in the descriptions; may be repeated."""
 
 
+DEFAULT_MODEL = Model()
+
+
 @transactions.command
 def label(
     files: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
     /,
     *,
     out: Path,
-    model: Model | None = None,
-    reading: Reading | None = None,
+    model: Model = DEFAULT_MODEL,
+    reading: Reading = DEFAULT_READING,
     recipe: RecipeChoice = DEFAULT_CHOICE,
 ) -> None:
     """Suggest a category for each merchant, in a CSV to be corrected.
@@ -219,7 +224,7 @@ def label(
     from fintune_kit.bank.labels import check_is_new, write_suggestions
 
     check_is_new(out)
-    rows, corrections, model = _rows_and_corrections(files, model, reading)
+    rows, corrections = _private_rows(files, model, reading)
     categoriser, calibration = _open(model, recipe)
     suggestions = categoriser.suggest(rows, corrections=corrections, calibration=calibration)
     write_suggestions(out, suggestions)
@@ -233,8 +238,8 @@ def categorise(
     /,
     *,
     out: Path,
-    model: Model | None = None,
-    reading: Reading | None = None,
+    model: Model = DEFAULT_MODEL,
+    reading: Reading = DEFAULT_READING,
     recipe: RecipeChoice = DEFAULT_CHOICE,
 ) -> None:
     """Give each transaction a category, or none where the model is not sure, and add up the categories.
@@ -243,43 +248,35 @@ def categorise(
         files: Statements of a bank, of any format.
         out: The CSV file to write: anonymised transactions, each with its category, confidence and who decided.
     """
-    from fintune_kit.bank.transactions import check_replaceable, save_statement
-    from fintune_kit.evaluate.categorise import category_report, explain_categories
-    from fintune_kit.workspace import write_json
+    from fintune_kit.bank.transactions import check_replaceable
+    from fintune_kit.evaluate.categorise import explain_categories, save_categorised
 
     for file in files:
         check_replaceable(out, source=file)
-    rows, corrections, model = _rows_and_corrections(files, model, reading)
+    rows, corrections = _private_rows(files, model, reading)
     categoriser, calibration = _open(model, recipe)
     decisions = categoriser.decide(rows, corrections=corrections, calibration=calibration)
-    report = category_report(rows, decisions, calibration=calibration)
-    labelled = [replace(row, category=decision.category) for row, decision in zip(rows, decisions, strict=True)]
-    decided = [(decision.suggestion, f"{decision.confidence:.3f}", decision.decided_by) for decision in decisions]
-    save_statement(out, labelled, source=files[0], decided=decided)
-    write_json(out.with_suffix(".report.json"), report)
-    print("\n".join([f"{out}:", *(f"  {line}" for line in explain_categories(report))]))
+    report = save_categorised(out, rows, decisions, calibration=calibration, sources=files)
+    _say(out, explain_categories(report))
 
 
-def _rows_and_corrections(
-    files: tuple[Path, ...], model: Model | None, reading: Reading | None
-) -> tuple[list["Transaction"], "MerchantLabels | None", Model]:
-    """The anonymised transactions of all files, and the person's categories: all that can be wrong before a model."""
+def _private_rows(
+    files: tuple[Path, ...], model: Model, reading: Reading
+) -> tuple[list["Transaction"], "MerchantLabels | None"]:
+    """The anonymised transactions of all files, and the person's corrections. Both are read before a model is."""
     from fintune_kit.bank.labels import read_labels
-    from fintune_kit.bank.privacy.anonymise import Anonymiser, anonymous_rows
-    from fintune_kit.bank.statements.load import load_statement
+    from fintune_kit.bank.privacy.anonymise import private_transactions
     from fintune_kit.bank.statements.statement import explain
 
-    chosen = model or Model()
-    corrections = read_labels(chosen.corrections) if chosen.corrections else None
-    rows, digest = [], hashlib.sha256()
-    for file in files:
-        statement = load_statement(file, **(reading or Reading()).as_arguments())
-        print("\n".join([f"{file}:", *(f"  {line}" for line in explain(statement.report))]))
-        rows += statement.transactions
-        digest.update(file.read_bytes())
-    # the key comes from the files: the same statement gives the same placeholders, so the same categories
-    worker = Anonymiser(key=digest.digest(), names=chosen.name)
-    return anonymous_rows(rows, worker=worker, replace_doubtful=True), corrections, chosen
+    corrections = read_labels(model.corrections) if model.corrections else None
+    rows, reports = private_transactions(files, names=model.name, **reading.as_arguments())
+    for file, report in zip(files, reports, strict=True):
+        _say(file, explain(report))
+    return rows, corrections
+
+
+def _say(file: Path, lines: list[str]) -> None:
+    print("\n".join([f"{file}:", *(f"  {line}" for line in lines)]))
 
 
 def _open(model: Model, recipe: RecipeChoice) -> tuple["Categoriser", "Calibration"]:

@@ -24,8 +24,9 @@ from fintune_kit.bank.conversations import line_of, single_prompt
 from fintune_kit.bank.labels import Suggestion
 from fintune_kit.bank.merchants import MerchantLabels, merchant_keys
 from fintune_kit.bank.taxonomy import load_taxonomy
-from fintune_kit.bank.transactions import Transaction, totals_by_category
+from fintune_kit.bank.transactions import Transaction, check_replaceable, save_statement, totals_by_category
 from fintune_kit.chat.encoder import ChatEncoder
+from fintune_kit.errors import MissingInputError
 from fintune_kit.evaluate.models import compute_here, load_model
 from fintune_kit.evaluate.scoring import Compute, score_choices
 from fintune_kit.evaluate.tasks import Question, evenly_chosen
@@ -33,7 +34,7 @@ from fintune_kit.evaluate.transactions import transactions_tasks
 from fintune_kit.hardware import check_machine, find_machine
 from fintune_kit.recipes import Recipe
 from fintune_kit.tiny import base_of
-from fintune_kit.workspace import Workspace
+from fintune_kit.workspace import Workspace, write_json
 
 THRESHOLD = 0.9
 """Below this probability the model abstains, where no rows were given to choose it on."""
@@ -60,7 +61,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What turns log-probabilities into confidence, and the confidence that is enough."""
+    """How log-probabilities become confidence, and which confidence is enough."""
 
     temperature: float = 1.0
     """Log-probabilities are divided by it."""
@@ -70,15 +71,16 @@ class Calibration:
     coverage: float | None = None
     """Share of these rows at the threshold or above."""
     accuracy: float | None = None
-    """Share of right labels among those."""
+    """Share of right labels among those, on the rows that the threshold was chosen on."""
 
 
 class Categoriser:
-    """A loaded model that gives transactions their categories."""
+    """A loaded model that gives transactions their categories. It keeps the scores of the lines that it has read."""
 
     def __init__(self, model: Any, *, encoder: ChatEncoder, compute: Compute) -> None:
         self._model, self._encoder, self._compute = model, encoder, compute
         self._labels = load_taxonomy().names
+        self._scores: dict[str, Floats] = {}
 
     def log_probabilities(self, texts: Sequence[str]) -> Floats:
         """`[texts, labels]` log-probability of each of the taxonomy's labels, in its order; equal texts are read once.
@@ -86,21 +88,21 @@ class Categoriser:
         Args:
             texts: lines as `bank.conversations.line_of` writes them.
         """
-        distinct = list(dict.fromkeys(texts))
+        new = [text for text in dict.fromkeys(texts) if text not in self._scores]
         questions = [
             Question(
                 row_id=str(number), messages=tuple(single_prompt(text)), text=text, target="", options=self._labels
             )
-            for number, text in enumerate(distinct)
+            for number, text in enumerate(new)
         ]
         scores = score_choices(
             self._model, questions, encoder=self._encoder, compute=self._compute, label="categorising"
         )
-        found = {text: score.log_probability for text, score in zip(distinct, scores, strict=True)}
-        return np.array([found[text] for text in texts]).reshape(len(texts), len(self._labels))
+        self._scores |= {text: score.log_probability for text, score in zip(new, scores, strict=True)}
+        return np.array([self._scores[text] for text in texts]).reshape(len(texts), len(self._labels))
 
     def calibrated_on(self, rows: Sequence[Question]) -> Calibration:
-        """Temperature and threshold from what `calibration_rows` read."""
+        """Temperature and threshold, from the rows that `calibration_rows` reads."""
         targets = np.array([self._labels.index(row.target) for row in rows])
         return fit_calibration(self.log_probabilities([row.text for row in rows]), targets)
 
@@ -112,7 +114,7 @@ class Categoriser:
         Args:
             rows: anonymised transactions, as training shows them.
             corrections: a person's categories by merchant.
-            calibration: what `calibrated_on` found, or chosen by hand.
+            calibration: from `calibrated_on`, or chosen by hand.
         """
         given = [_given(row, corrections) for row in rows]
         asked = [index for index, decision in enumerate(given) if decision is None]
@@ -153,7 +155,7 @@ def calibration_rows(folder: Path) -> list[Question]:
     """Labelled rows of merchants that training never showed, at most `MAX_CALIBRATION_ROWS`.
 
     Args:
-        folder: what `bank.conversations.to_conversations` wrote.
+        folder: a folder that `bank.conversations.to_conversations` wrote.
 
     Raises:
         MissingInputError: the folder is missing or unfinished.
@@ -164,21 +166,41 @@ def calibration_rows(folder: Path) -> list[Question]:
 
 
 def open_categoriser(
-    recipe: Recipe, workspace: Workspace, *, adapter: Path | None = None, base: str | Path | None = None
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    adapter: Path | None = None,
+    base: str | Path | None = None,
+    or_base: bool = False,
 ) -> Categoriser:
-    """Loads the model: the base alone where only that is named, else the adapter (the workspace's by default) on it.
+    """Loads the model that answers.
+
+    adapter given                the adapter, on `base` or on the recipe's base
+    only base given              the base alone
+    neither                      the workspace's adapter; without one, an error, or the base alone with `or_base`
 
     Raises:
-        MissingInputError: neither is named, and the workspace holds no adapter.
+        MissingInputError: there is no adapter, and the base alone was not asked for.
         UserError: the base or the adapter cannot be loaded.
     """
     machine = find_machine()
     check_machine(machine)
     compute = compute_here(recipe, machine)
-    folder = adapter or (workspace.existing("adapter") if base is None else None)
+    folder = adapter
+    if adapter is None and base is None:
+        folder = _adapter_in(workspace, or_base=or_base)
     source = base or base_of(recipe, workspace)
     model = load_model(recipe, base=source, adapter=folder, compute=compute)
     return Categoriser(model, encoder=ChatEncoder.load(recipe.tokenizer or source), compute=compute)
+
+
+def _adapter_in(workspace: Workspace, *, or_base: bool) -> Path | None:
+    try:
+        return workspace.existing("adapter")
+    except MissingInputError:
+        if or_base:
+            return None
+        raise
 
 
 def probabilities(log_probabilities: Floats, calibration: Calibration) -> Floats:
@@ -193,7 +215,9 @@ def probabilities(log_probabilities: Floats, calibration: Calibration) -> Floats
 def fit_calibration(log_probabilities: Floats, targets: NDArray[np.int64]) -> Calibration:
     """The temperature of the smallest mean loss, and the smallest threshold with 98 % right labels above it.
 
-    Where no threshold reaches that, the model always abstains.
+    One wrong label more is counted than there is. Without it, the threshold would be the luckiest of many on these
+    rows, and on new rows fewer than 98 % would be right. So at least 49 right labels must lie above a threshold. Where
+    no threshold reaches 98 %, the model always abstains.
 
     Args:
         log_probabilities: `[rows, labels]`.
@@ -206,9 +230,9 @@ def fit_calibration(log_probabilities: Floats, targets: NDArray[np.int64]) -> Ca
     shares = probabilities(log_probabilities, best)
     confidence, right = shares.max(axis=1), shares.argmax(axis=1) == targets
     order = np.argsort(-confidence, kind="stable")
-    accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    wrong, passed = np.cumsum(~right[order]), np.arange(1, len(order) + 1)
     ends = np.append(confidence[order][1:] < confidence[order][:-1], True)  # equal confidences pass together
-    enough = np.flatnonzero((accuracy >= TARGET_ACCURACY) & ends)
+    enough = np.flatnonzero(((wrong + 1) / (passed + 1) <= 1 - TARGET_ACCURACY + 1e-12) & ends)
     if len(enough) == 0:
         return replace(best, threshold=1.01, rows=len(targets), coverage=0.0)
     last = int(enough[-1])
@@ -217,16 +241,52 @@ def fit_calibration(log_probabilities: Floats, targets: NDArray[np.int64]) -> Ca
         threshold=float(confidence[order][last]),
         rows=len(targets),
         coverage=(last + 1) / len(order),
-        accuracy=float(accuracy[last]),
+        accuracy=float(1 - wrong[last] / passed[last]),
     )
+
+
+def save_categorised(
+    out: Path,
+    rows: Sequence[Transaction],
+    decisions: Sequence[Decision],
+    *,
+    calibration: Calibration,
+    sources: Sequence[Path],
+) -> dict[str, Any]:
+    """Writes each transaction with its category, confidence and who decided it, and a report beside it.
+
+    Args:
+        out: the CSV file; the report goes beside it as `<name>.report.json`.
+        rows: the transactions that the decisions are about.
+        decisions: as `Categoriser.decide` gives them.
+        calibration: that the decisions were made with.
+        sources: the files that the transactions come from; none of them is replaced.
+
+    Returns:
+        The report; see `category_report`.
+
+    Raises:
+        UserError: `out` is one of the sources, a folder, or a file that we did not write.
+    """
+    for source in sources:
+        check_replaceable(out, source=source)
+    decided = [(decision.suggestion, f"{decision.confidence:.3f}", decision.decided_by) for decision in decisions]
+    save_statement(out, with_categories(rows, decisions), source=sources[0], decided=decided)
+    report = category_report(rows, decisions, calibration=calibration)
+    write_json(out.with_suffix(".report.json"), report)
+    return report
+
+
+def with_categories(rows: Sequence[Transaction], decisions: Sequence[Decision]) -> list[Transaction]:
+    """The transactions with the category that was decided for each; empty where nobody decided."""
+    return [replace(row, category=decision.category) for row, decision in zip(rows, decisions, strict=True)]
 
 
 def category_report(
     rows: Sequence[Transaction], decisions: Sequence[Decision], *, calibration: Calibration
 ) -> dict[str, Any]:
     """Counts by who decided, and totals by currency and category (those left open under an empty name)."""
-    labelled = [replace(row, category=d.category) for row, d in zip(rows, decisions, strict=True)]
-    sums = totals_by_category(labelled)
+    sums = totals_by_category(with_categories(rows, decisions))
     return {
         "transactions": len(rows),
         "decided_by": dict(sorted(Counter(decision.decided_by for decision in decisions).items())),
@@ -255,8 +315,8 @@ def explain_categories(report: Mapping[str, Any]) -> list[str]:
         )
     else:
         said.append(
-            f"confidence is enough from {calibration['threshold']:.2f}, which nothing was measured for: name a folder "
-            "that `fintune-kit transactions conversations` wrote with --calibrate-on"
+            f"confidence is enough from {calibration['threshold']:.2f}; this value was not measured for this model: "
+            "name a folder that `fintune-kit transactions conversations` wrote with --calibrate-on"
         )
     for currency, sums in report["totals"].items():
         said.append(currency or "without a currency")
@@ -265,7 +325,7 @@ def explain_categories(report: Mapping[str, Any]) -> list[str]:
 
 
 def _given(row: Transaction, corrections: MerchantLabels | None) -> Decision | None:
-    """What a person or the file decided; None where the model is to be asked."""
+    """The decision of a person or of the file; None where the model is to be asked."""
     corrected = corrections.category_of(row.description) if corrections else None
     if corrected:
         return Decision(category=corrected, suggestion="", confidence=1.0, decided_by="correction")

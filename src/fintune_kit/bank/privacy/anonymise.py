@@ -192,10 +192,7 @@ def anonymise(
         UserError: the file cannot be read, or something that looks like an identifier would be left; nothing is
             written then.
     """
-    if not 0 <= jitter <= 0.5:
-        raise UserError(f"--jitter is {jitter}, expected 0 to 0.5: 0.05 moves amounts by up to five percent")
-    if not 0 <= jitter_days <= 60:
-        raise UserError(f"--jitter-days is {jitter_days}, expected 0 to 60: say by how many days dates may move")
+    _check_jitter(jitter, jitter_days)
     statement = load_statement(Path(path), **reading)
     worker = Anonymiser(key=key, names=names, also=also, keep=keep)
     rows = anonymous_rows(statement.transactions, worker=worker, jitter=jitter, jitter_days=jitter_days)
@@ -214,16 +211,44 @@ def anonymise(
         "replaced": dict(sorted(worker.replaced.items())),
         "jitter": {"amounts": jitter, "days": jitter_days},
         "key": "given by the caller, not written" if key else "drawn for this run and forgotten",
-        "scan": f"the written lines were searched for {', '.join(SEARCHED)}; what no rule knows may be left: read them",
+        "scan": f"the written lines were searched for {', '.join(SEARCHED)}; other secrets may be left: read the lines",
         "doubtful_lines": {what: {"count": len(where), "lines": where} for what, where in doubtful.items()},
-        "left_in": "merchants and their towns"
-        + ("" if jitter else ", amounts")
-        + ("" if jitter_days else ", dates")
-        + ": who knows the person may still recognise them",
+        "left_in": _left_in(jitter=jitter, jitter_days=jitter_days),
     }
     save_statement(Path(out), rows, source=Path(path))
     write_json(Path(out).with_suffix(".report.json"), report)
     return report
+
+
+def private_transactions(
+    files: Sequence[Path], *, names: Sequence[str] = (), **reading: Any
+) -> tuple[list[Transaction], list[dict[str, Any]]]:
+    """The transactions of one person's files, anonymised; doubtful words are replaced too.
+
+    The key of the placeholders comes from the files, so the same files give the same text and so the same categories.
+    It is not secret: who has the files can make the key. The transactions are for use on this machine; `anonymise`
+    draws a secret key for a file that leaves it.
+
+    Args:
+        files: statements of any format.
+        names: people whose name is replaced wherever it is written.
+        **reading: as of `statements.load_statement`.
+
+    Returns:
+        The transactions in the order of the files, and `Statement.report` of each file.
+
+    Raises:
+        MissingInputError: a file is missing.
+        UserError: a file cannot be read.
+    """
+    rows, reports, digest = [], [], hashlib.sha256()
+    for file in files:
+        statement = load_statement(file, **reading)
+        rows += statement.transactions
+        reports.append(statement.report)
+        digest.update(file.read_bytes())
+    worker = Anonymiser(key=digest.digest(), names=names)
+    return anonymous_rows(rows, worker=worker, replace_doubtful=True), reports
 
 
 def explain(report: Mapping[str, Any]) -> list[str]:
@@ -305,6 +330,18 @@ def _without_doubts(row: Transaction, *, worker: Anonymiser) -> Transaction:
         currency=worker.without_doubts(row.currency),
         split=worker.without_doubts(row.split),
     )
+
+
+def _check_jitter(jitter: float, jitter_days: int) -> None:
+    if not 0 <= jitter <= 0.5:
+        raise UserError(f"--jitter is {jitter}, expected 0 to 0.5: 0.05 moves amounts by up to five percent")
+    if not 0 <= jitter_days <= 60:
+        raise UserError(f"--jitter-days is {jitter_days}, expected 0 to 60: say by how many days dates may move")
+
+
+def _left_in(*, jitter: float, jitter_days: int) -> str:
+    moved = ("" if jitter else ", amounts") + ("" if jitter_days else ", dates")
+    return f"merchants and their towns{moved}: who knows the person may still recognise them"
 
 
 def _refusal(doubtful: dict[str, list[int]]) -> str:
