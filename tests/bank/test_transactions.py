@@ -1,15 +1,19 @@
 """Synthetic statements: seeded, labelled, split by merchant."""
 
+import datetime
 import hashlib
 import json
+import re
+import tomllib
 from collections import Counter, defaultdict
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from fintune_kit.bank.synthetic import descriptors
 from fintune_kit.bank.synthetic.generate import generate_statements, synthetic_transactions
-from fintune_kit.bank.taxonomy import load_taxonomy
+from fintune_kit.bank.taxonomy import Merchant, load_taxonomy
 from fintune_kit.bank.transactions import (
     HEADER,
     Transaction,
@@ -18,6 +22,8 @@ from fintune_kit.bank.transactions import (
     totals_by_category,
 )
 from fintune_kit.errors import MissingInputError, UserError
+
+DESCRIPTORS = Path(descriptors.__file__).with_suffix(".toml")
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +93,96 @@ def test_a_statement_is_in_the_order_of_its_days(rows: list[Transaction]) -> Non
 
 def test_lines_read_as_banks_write_them(rows: list[Transaction]) -> None:
     text = "\n".join(r.description for r in rows)
-    for sign in ("SQ *", "POS DEBIT", "UPI", "SEPA", "CARD PAYMENT TO", "IBAN"):
+    for sign in (
+        "SQ *",
+        "TST* ",
+        "POS DEBIT",
+        "UPI",
+        "SEPA",
+        "CARD PAYMENT TO",
+        "IBAN",
+        " debited from A/c ",
+        "Paid Rs ",
+    ):
         assert sign in text, sign
     own_forms = ("AMZN", "AMAZON", "Amazon", "Spotify P", "NETFLIX.COM ", "UBER *", "AIRBNB *", "EBAY O*")
     assert any(form in text for form in own_forms), "no merchant is written as it writes itself"
     assert "{" not in text
     assert len({r.description for r in rows}) > 0.6 * len(rows)
+
+
+def test_a_tills_prefix_fits_the_trade(rows: list[Transaction]) -> None:
+    restaurants = [r for r in rows if r.description.startswith("TST*")]
+    assert len(restaurants) > 5
+    assert {r.category for r in restaurants} == {"Food & Dining"}
+    assert "Groceries" not in {r.category for r in rows if r.description.startswith(("SQ *", "ZTL*", "SumUp"))}
+
+
+def test_a_chain_stands_in_its_own_country_and_is_paid_in_its_language() -> None:
+    writer = descriptors.Descriptors(seed=1)
+    homes = {"REWE": "eu", "MERCADONA": "eu", "H-E-B": "us"}
+    found = {
+        name: [
+            writer.line(
+                Merchant(name=name, category="Groceries", regions=(region,), split="train"),
+                kind="card",
+                region=region,
+                day=datetime.date(2024, 3, 1),
+                person=("Ada", "Lovelace"),
+                place=place,
+                cents=-500,
+                currency="EUR",
+            )
+            for place in range(200)
+        ]
+        for name, region in homes.items()
+    }
+    assert any(text.startswith("KARTENZAHLUNG REWE") for text in found["REWE"])
+    assert not [text for text in found["REWE"] if re.match("CB |PAIEMENT|COMPRA|BEA,|PAGAMENTO", text)]
+    assert any(text.startswith("COMPRA EN MERCADONA") for text in found["MERCADONA"])
+    states = {match[1] for text in found["H-E-B"] if (match := re.search(r"H-E-B (?:[A-Z]+ )+([A-Z]{2})$", text))}
+    assert states == {"TX"}
+
+
+def test_an_amount_in_the_text_is_the_transactions_own(rows: list[Transaction]) -> None:
+    told = [(r.amount, m[1]) for r in rows if (m := re.search(r"(?:Rs\.? ?|INR )(\d+(?:\.\d\d)?)\b", r.description))]
+    assert len(told) > 50
+    assert all(abs(amount) == Decimal(text) for amount, text in told)
+
+
+def test_an_amount_abroad_times_its_rate_is_the_amount(rows: list[Transaction]) -> None:
+    found = [(r, m) for r in rows if (m := re.search(r"(\d+\.\d\d) ([A-Z]{3}) @ (\d+\.\d+)", r.description))]
+    assert len(found) > 10
+    for r, m in found:
+        assert m[2] != r.currency
+        assert float(m[1]) * float(m[3]) == pytest.approx(abs(float(r.amount)), rel=0.01, abs=0.01 * float(m[3]))
+
+
+def test_words_of_the_trade_are_taught_and_no_word_is_an_unseen_merchant(rows: list[Transaction]) -> None:
+    categories = load_taxonomy().categories
+    words = {word.upper() for c in categories for word in (*c.aliases, *c.words)}
+    merchants = {m.name for c in categories for g in c.groups for m in g.merchants}
+    plain = [r for r in rows if r.merchant in words - merchants]
+    assert 0.05 < len(plain) / len(rows) < 0.15
+    assert {r.split for r in plain} == {"train"}
+    assert {r.category for r in plain} == set(load_taxonomy().names)
+    assert sum(r.description.upper() == r.merchant for r in rows if r not in plain) > 0.03 * len(rows), "no bare names"
+
+
+def test_money_that_arrives_by_transfer_comes_from_somebody(rows: list[Transaction]) -> None:
+    arrived = [r.description for r in rows if r.category == "Transfers" and r.amount > 0]
+    assert len(arrived) > 20
+    assert not [text for text in arrived if re.search(r" TO [A-Z][a-z]+ [A-Z]|/DR/", text)]
+
+
+def test_every_chain_with_a_home_is_a_merchant_of_the_taxonomy_and_every_home_has_a_town() -> None:
+    table = tomllib.loads(DESCRIPTORS.read_text(encoding="utf-8"))
+    merchants = {m.name: m for c in load_taxonomy().categories for g in c.groups for m in g.merchants}
+    areas = {*("DE", "FR", "ES", "NL", "IT"), *table["towns"], *table["places"]["gb"], *table["places"]["in"]}
+    areas |= {place[-2:] for place in table["places"]["us"]}
+    for homes, chains in table["homes"].items():
+        assert set(homes.split()) <= areas, homes
+        assert set(chains.split("; ")) <= set(merchants), homes
 
 
 def test_totals_are_added_by_code_per_currency_and_category() -> None:

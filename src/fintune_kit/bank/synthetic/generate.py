@@ -105,6 +105,8 @@ def _description(
         day=day,
         person=contacts[payment.contact],
         place=payment.place,
+        cents=payment.cents,
+        currency=CURRENCIES[region],
     )
     if not payment.refund:
         return text

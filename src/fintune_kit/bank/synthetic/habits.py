@@ -25,9 +25,10 @@ _REGION_SHARES = (0.4, 0.18, 0.24, 0.18)
 _FIRST_DAY = datetime.date(2022, 1, 1).toordinal()
 _TEN_TO_NINETY = 2 * 1.2816  # standard deviations between the 10th and the 90th percentile
 _WEEKDAY = np.array([0.9, 0.85, 0.9, 1.0, 1.25, 1.4, 1.1])  # payments by weekday, Monday first
-_ABROAD = ("Food & Dining", "Groceries", "Transport", "Entertainment", "Shopping")  # what a trip moves abroad
+_ABROAD = ("Food & Dining", "Groceries", "Transport", "Entertainment", "Shopping")  # bought abroad on a trip
 _REFUNDED = ("Shopping", "Travel")
 _REFUND_SHARE = 0.035
+_WORDS_SHARE = 0.1  # of the payments: a word of the trade stands where the merchant's name would
 _UNSEEN_WEIGHT = 3.0  # about a fifth of the rows are then of merchants kept for evaluation
 
 _LANDLORD = Merchant(name="PRIVATE LANDLORD", category="Housing & Utilities", regions=REGIONS, split="train")
@@ -45,7 +46,7 @@ class Payment:
     cents: int
     """Signed: money out is negative."""
     kind: str
-    """Which templates write it: a group's kind, `rent` for a private landlord."""
+    """Which templates write it: a group's kind, `rent` for a private landlord, `plain` for a word of the trade."""
     region: str
     """Which bank writes it; `foreign` abroad."""
     contact: int
@@ -69,8 +70,9 @@ def person_payments(number: int, *, seed: int, taxonomy: Taxonomy) -> tuple[str,
                 payments += _contracts(group, favourites, region=region, first=first, wealth=wealth, rng=rng)
             else:
                 payments += _habit(group, favourites, region=region, first=first, wealth=wealth, rng=rng)
-    payments = _with_trips(payments, taxonomy=taxonomy, first=first, rng=rng)
+    payments = _with_trips(payments, taxonomy=taxonomy, region=region, first=first, rng=rng)
     payments += list(_refunds(payments, last=first + 30 * MONTHS, rng=rng))
+    payments = _in_words_of_the_trade(payments, taxonomy=taxonomy, rng=rng)
     return region, sorted(payments, key=lambda payment: payment.day)
 
 
@@ -142,8 +144,10 @@ def _contracts(
     return payments
 
 
-def _with_trips(payments: list[Payment], *, taxonomy: Taxonomy, first: int, rng: np.random.Generator) -> list[Payment]:
-    """Moves what is bought during one or two journeys abroad, and adds the bank's fee for it."""
+def _with_trips(
+    payments: list[Payment], *, taxonomy: Taxonomy, region: str, first: int, rng: np.random.Generator
+) -> list[Payment]:
+    """Moves the purchases of up to two journeys abroad, to merchants that are there, and adds the bank's fee."""
     abroad = {category.name: category.groups[0] for category in taxonomy.categories if category.name in _ABROAD}
     fee_group = next(c for c in taxonomy.categories if c.name == "Fees & Cash").groups[0]
     fee = next(merchant for merchant in fee_group.merchants if merchant.name == "FOREIGN TRANSACTION FEE")
@@ -155,7 +159,8 @@ def _with_trips(payments: list[Payment], *, taxonomy: Taxonomy, first: int, rng:
         if not (away and group and payment.kind in ("card", "online")):
             moved.append(payment)
             continue
-        merchant = group.merchants[int(rng.integers(len(group.merchants)))]
+        there = [merchant for merchant in group.merchants if merchant.regions != (region,)]
+        merchant = there[int(rng.integers(len(there)))]
         moved.append(replace(payment, merchant=merchant, kind="card", region="foreign"))
         if rng.random() < 0.3:
             cents = min(-30, round(payment.cents * 0.03))
@@ -171,6 +176,27 @@ def _refunds(payments: list[Payment], *, last: int, rng: np.random.Generator) ->
         share = 1.0 if chance < _REFUND_SHARE * 0.7 else 0.5
         day = min(last, payment.day + int(rng.integers(2, 20)))
         yield replace(payment, day=day, cents=max(1, round(-payment.cents * share)), refund=True)
+
+
+def _in_words_of_the_trade(payments: list[Payment], *, taxonomy: Taxonomy, rng: np.random.Generator) -> list[Payment]:
+    """Some payments without a merchant's name: `HARDWARE STORE`, `loyer`, or the name that another tool gives."""
+    words = {category.name: [*category.aliases, *category.words] for category in taxonomy.categories}
+    names = {merchant.name for category in taxonomy.categories for g in category.groups for merchant in g.merchants}
+    merchants = {
+        category: [
+            Merchant(name=word.upper(), category=category, regions=REGIONS, split="train")
+            for word in found
+            if word.upper() not in names
+        ]
+        for category, found in words.items()
+    }
+    draws = rng.random((len(payments), 2)).tolist()
+    return [
+        replace(payment, merchant=known[int(which * len(known))], kind="plain")
+        if draw < _WORDS_SHARE and payment.region != "foreign" and (known := merchants[payment.merchant.category])
+        else payment
+        for payment, (draw, which) in zip(payments, draws, strict=True)
+    ]
 
 
 def _amounts(group: Group, count: int, *, wealth: float, rng: np.random.Generator) -> Floats:
