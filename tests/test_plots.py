@@ -23,6 +23,9 @@ FIGURES = {
     "loss": lambda: plots.plot_loss(LOG),
     "confusion": lambda: plots.plot_confusion([[3, 1, 0], [0, 4, 2]], labels=["yes", "no"]),
     "before_after": lambda: plots.plot_before_after([RECORD]),
+    "spending": lambda: plots.plot_spending(
+        {"Health": {"2024-01": 9, "2024-02": -3}, "": {"2024-01": 2}}, currency="EUR"
+    ),
     "calibration": lambda: plots.plot_calibration([0.2, 0.9, 0.95], [False, True, True]),
 }
 
@@ -52,6 +55,20 @@ def test_a_long_label_is_named_on_several_lines_where_its_bar_is_wide_enough():
 def test_the_funnel_ends_with_what_is_left():
     (axes,) = plots.plot_funnel(100, {"empty": 3, "exact_duplicate": 7}).axes
     assert [text.get_text() for text in axes.texts] == ["100", "97  (-3)", "90  (-7)"]
+
+
+def test_each_month_stacks_its_categories_and_money_back_hangs_below() -> None:
+    spending = {"Health": {"2024-02": -3, "2024-01": 9}, "Travel": {"2024-01": 4}, "": {"2024-01": 2}}
+    figure = plots.plot_spending(spending, currency="EUR", max_categories=1)
+    bars = {
+        bar.get_label(): [(patch.get_y(), patch.get_height()) for patch in bar] for bar in figure.axes[0].containers
+    }
+    assert bars == {
+        "Health": [(0, 9), (0, -3)],
+        "all others": [(9, 4), (0, 0)],
+        "(left open)": [(13, 2), (0, 0)],
+    }
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["2024-01", "2024-02"]
 
 
 def test_sharing_is_said_in_percent():

@@ -255,6 +255,36 @@ def plot_before_after(records: Sequence[Mapping[str, Any]], *, title: str = "Bef
     return figure
 
 
+def plot_spending(
+    spending: Mapping[str, Mapping[str, Any]], *, currency: str, max_categories: int = 9, title: str = ""
+) -> Figure:
+    """Spending by month, a stacked bar a month and a colour a category; the smallest categories are one.
+
+    Args:
+        spending: amount by category and month (`2024-03`); what has no category stands under "" and is grey.
+        currency: of the amounts.
+        max_categories: categories with a colour of their own.
+    """
+    months = sorted({month for sums in spending.values() for month in sums})
+    largest = sorted(filter(None, spending), key=lambda name: -float(sum(spending[name].values())))
+    groups = {name: [name] for name in largest[:max_categories]} | {"all others": largest[max_categories:]}
+    groups["(left open)"] = [""] if "" in spending else []
+    figure, axes = _figure(title or f"Spending by month and category ({currency})", height=4.4)
+    shades = [*colormaps["tab10"].colors[:7], *colormaps["Set2"].colors]  # type: ignore[attr-defined]
+    above, below = np.zeros(len(months)), np.zeros(len(months))
+    for number, (label, names) in enumerate(groups.items()):
+        heights = np.array([sum(float(spending[name].get(month, 0)) for name in names) for month in months])
+        color = {"all others": "#7f8c8d", "(left open)": BEFORE}.get(label, shades[number % len(shades)])
+        if names:
+            bottoms = np.where(heights < 0, below, above)  # more money back than out hangs below the axis
+            axes.bar(range(len(months)), heights, bottom=bottoms, color=color, label=label)
+        above, below = above + np.maximum(heights, 0), below + np.minimum(heights, 0)
+    axes.set(xticks=range(len(months)), xlabel="month", ylabel=f"spent ({currency})")
+    axes.set_xticklabels(months, rotation=30, ha="right")
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
 def plot_calibration(
     confidence: Sequence[float], right: Sequence[bool], *, title: str = "Is it as sure as it is right?"
 ) -> Figure:

@@ -11,14 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from fintune_kit.bank.statements.load import load_statement
 from fintune_kit.bank.synthetic import descriptors
-from fintune_kit.bank.synthetic.generate import generate_statements, synthetic_transactions
+from fintune_kit.bank.synthetic.generate import (
+    generate_statements,
+    synthetic_transactions,
+    write_bank_export,
+)
 from fintune_kit.bank.taxonomy import Merchant, load_taxonomy
 from fintune_kit.bank.transactions import (
     HEADER,
     Transaction,
     read_statement,
     save_statement,
+    spending_by_month,
     totals_by_category,
 )
 from fintune_kit.errors import MissingInputError, UserError
@@ -183,6 +189,32 @@ def test_every_chain_with_a_home_is_a_merchant_of_the_taxonomy_and_every_home_ha
     for homes, chains in table["homes"].items():
         assert set(homes.split()) <= areas, homes
         assert set(chains.split("; ")) <= set(merchants), homes
+
+
+def test_spending_is_money_out_less_money_back_by_month_without_income_and_transfers() -> None:
+    rows = [
+        row(amount="-5.00"),
+        row(amount="2.00"),
+        row(amount="-1.00", date="2024-04-30"),
+        row(amount="-3.00", category=""),
+        row(amount="900", category="Income"),
+        row(amount="-50", category="Transfers"),
+    ]
+    assert spending_by_month(rows) == {
+        "USD": {"Shopping": {"2024-03": Decimal(3), "2024-04": Decimal(1)}, "": {"2024-03": Decimal(3)}}
+    }
+
+
+def test_the_export_of_an_invented_bank_is_read_with_its_signs_and_balance(tmp_path: Path) -> None:
+    written = write_bank_export(tmp_path / "bank.csv", count=60, seed=7)
+    statement = load_statement(tmp_path / "bank.csv")
+    assert written == len(statement.transactions) == 60
+    own = list(synthetic_transactions(count=60, seed=7))
+    assert [(t.date, t.amount, t.currency) for t in statement.transactions] == [
+        (t.date, t.amount, t.currency) for t in own
+    ]
+    assert not any(t.category for t in statement.transactions)
+    assert statement.notes == []
 
 
 def test_totals_are_added_by_code_per_currency_and_category() -> None:

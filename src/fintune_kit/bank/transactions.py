@@ -23,6 +23,8 @@ from fintune_kit.errors import MissingInputError, UserError
 STATEMENTS = "statements.csv"
 HEADER = "account,date,description,amount,currency,category,merchant,split"
 """First line of every statement that we write."""
+NOT_SPENDING = ("Income", "Transfers", "Savings & Investments")
+"""Categories of money that comes in, or that stays the person's own."""
 DECIDED = ("suggestion", "confidence", "decided_by")
 """Columns after these in a statement that a model categorised; they are read past."""
 
@@ -154,6 +156,23 @@ def totals_by_category(
         by_category = totals.setdefault(row.currency, {})
         by_category[label] = by_category.get(label, Decimal(0)) + row.amount
     return totals
+
+
+def spending_by_month(rows: Iterable[Transaction]) -> dict[str, dict[str, dict[str, Decimal]]]:
+    """Money spent per currency, category and month: money out less money back.
+
+    Income, transfers and savings are no spending and are left out.
+
+    Returns:
+        {"USD": {"Food & Dining": {"2024-03": Decimal("212.40")}}}; transactions without a category are under "" .
+    """
+    spent: dict[str, dict[str, dict[str, Decimal]]] = {}
+    for row in rows:
+        if row.category in NOT_SPENDING:
+            continue
+        months = spent.setdefault(row.currency, {}).setdefault(row.category, {})
+        months[row.date[:7]] = months.get(row.date[:7], Decimal(0)) - row.amount
+    return spent
 
 
 def _row(values: list[str], *, file: Path, line: int, names: list[str]) -> Transaction:

@@ -9,10 +9,12 @@
 `split` belongs to the merchant: the transactions of an `unseen` merchant are for evaluation only.
 """
 
+import csv
 import datetime
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,37 @@ def generate_statements(*, count: int, seed: int, out: Path) -> dict[str, Any]:
         }
         write_manifest(folder, stage="statements", inputs={}, counts=counts, seed=seed)
     return read_manifest(Path(out), stage="statements")
+
+
+def write_bank_export(path: Path, *, count: int, seed: int) -> int:
+    """Writes the first transactions of one made-up person as a bank exports them: no labels, and names in the text.
+
+        Account statement
+        Date,Details,Paid out,Paid in,Balance,Currency
+        14/05/2023,SQ *BLUE BOTTLE 0514 OAKLAND CA,6.50,,993.50,USD
+
+    Args:
+        path: the CSV file to write.
+        count: transactions at most; a person has some hundreds.
+        seed: of the person.
+
+    Returns:
+        How many transactions were written.
+    """
+    taxonomy, writer = load_taxonomy(), Descriptors(seed=seed)
+    rows = list(islice(_statement(0, seed=seed, taxonomy=taxonomy, writer=writer), count))
+    balance = Decimal("1000.00")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        lines = csv.writer(stream, lineterminator="\n")
+        lines.writerow(["Account statement"])
+        lines.writerow(["Date", "Details", "Paid out", "Paid in", "Balance", "Currency"])
+        for row in rows:
+            balance += row.amount
+            day = datetime.date.fromisoformat(row.date).strftime("%d/%m/%Y")
+            out, into = ("", row.amount) if row.amount > 0 else (-row.amount, "")
+            lines.writerow([day, row.description, out, into, balance, row.currency])
+    return len(rows)
 
 
 def synthetic_transactions(*, count: int, seed: int) -> Iterator[Transaction]:
