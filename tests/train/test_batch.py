@@ -26,10 +26,10 @@ def seen_by(batch) -> dict[int, list[int]]:
     """The tokens that each token looks at."""
     seen = {}
     for group in batch.groups:
-        allowed = (group.key_places[:, None] <= group.query_places[:, :, None]) & (
-            group.query_places[:, :, None] < group.key_ends[:, None]
+        allowed = (group.key_positions[:, None] <= group.query_positions[:, :, None]) & (
+            group.query_positions[:, :, None] < group.key_ends[:, None]
         )
-        queries = batch.input_ids[group.queries].view(group.query_places.shape)
+        queries = batch.input_ids[group.queries].view(group.query_positions.shape)
         for chunk in range(len(queries)):
             for number, query in enumerate(queries[chunk].tolist()):
                 visible = batch.input_ids[group.keys[chunk]][allowed[chunk, number]].tolist()
@@ -42,7 +42,7 @@ def test_a_chunk_looks_at_the_ancestors_of_its_first_token_and_at_its_own():
     batch = lay_out(columns_of([DRAWN]), chunk=4)
     used = {}
     for group in batch.groups:
-        for queries, keys, ends in zip(group.query_places, group.key_places, group.key_ends, strict=True):
+        for queries, keys, ends in zip(group.query_positions, group.key_positions, group.key_ends, strict=True):
             used[queries.tolist()[0]] = keys[ends > 0].tolist()
     assert used == {0: [0, 1, 2, 3], 4: [0, 1, 2, 3, 4, 5, 6, 7], 8: [0, 1, 5, 6, 7, 8, 9, 10, 11]}
     assert all(group.keys.shape[1] % KEYS_TOGETHER == 0 for group in batch.groups)
@@ -74,7 +74,7 @@ def test_far_fewer_products_are_computed():
     ends = [[50 * (position // 50 + 1) for position in range(2000)]]
     groups = lay_out(columns_of(ends), chunk=250).groups
     assert len(groups) <= MAX_GROUPS
-    products = sum(group.query_places.numel() * group.keys.shape[1] for group in groups)
+    products = sum(group.query_positions.numel() * group.keys.shape[1] for group in groups)
     assert products <= 2000 * (250 + 50 + KEYS_TOGETHER)
 
 
@@ -87,7 +87,7 @@ def test_groups_are_cut_where_the_number_of_keys_jumps():
 def test_the_kernel_is_given_the_same_mask_for_each_key_head():
     batch = lay_out(columns_of([DRAWN]), chunk=4)
     tree = TreeAttention.of(batch.groups, kv_heads=2, dtype=torch.float16)
-    all_rows = tree.rows.split([2 * group.keys.numel() for group in batch.groups])
+    all_rows = tree.key_indices.split([2 * group.keys.numel() for group in batch.groups])
     for group, inputs, its_rows in zip(batch.groups, tree.groups, all_rows, strict=True):
         chunks, keys = group.keys.shape
         rows = its_rows.view(chunks, 2, keys)

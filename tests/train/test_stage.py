@@ -246,7 +246,7 @@ def test_where_the_disk_is_full_the_old_checkpoint_stands_and_the_run_goes_on_la
     process.join()
     said = (tmp_path / "said.txt").read_text()
     assert re.search(r"checkpoint of step 4 could not be written.*GiB free.*run the same command again", said)
-    assert "checkpoint-3 stands" in said
+    assert "checkpoint-3 is whole" in said
     assert newest_checkpoint(tmp_path / "run" / "checkpoints") == before
     assert run(world, tmp_path).finished
     assert timeless(tmp_path) == timeless(whole)

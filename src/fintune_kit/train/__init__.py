@@ -1,4 +1,4 @@
-"""Stage 3: an adapter and its log from packs, the same on any machine, resumable at any moment."""
+"""Stage 3 trains an adapter on packs. The result is the same on any machine, and a run can be resumed at any moment."""
 
 from fintune_kit.hardware import forbid_hub_kernels
 

@@ -4,9 +4,9 @@
               tokenizer.json  tokenizer_config.json  vocab.json  merges.txt  chat_template.jinja
               manifest.json
 
-An adapter that loads does not yet work: a matrix can be missing (PEFT then starts it afresh), a B matrix can be zero, a
-download can be cut. Readers are older than writers: transformers 4 reads other tokenizer settings than transformers 5
-writes, so both spellings are there.
+An adapter that loads may still be wrong: a matrix is missing (PEFT then starts it afresh), a B matrix is zero, or a
+download was cut short. A reader may be older than the writer: transformers 4 reads other tokenizer settings than
+transformers 5 writes, so the files hold both spellings.
 """
 
 import re
@@ -23,11 +23,11 @@ from fintune_kit.workspace import WRITTEN_BY, check_files, read_json, read_manif
 FILES = ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json",
          "merges.txt", "chat_template.jinja")  # fmt: skip
 LOSS_TOLERANCE = 0.02
-"""Relative. Another card rounds differently by less; another base is far off."""
+"""Relative. The rounding of another card changes the loss by less than this, another base by far more."""
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _OF_THIS_MACHINE = ("is_local", "local_files_only", "name_or_path")
-"""Settings that transformers 5 saves with a tokenizer, and that say only where it was loaded from."""
+"""transformers 5 saves these settings with a tokenizer. They only say where it was loaded from."""
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
@@ -68,20 +68,20 @@ def check_adapter(folder: Path, *, base_config: Any) -> dict[str, Any]:
         base_config: the base model's transformers config.
 
     Returns:
-        `matrices`, `parameters`, `bytes`, `rank`, `alpha`, `largest_b` (the largest absolute value in any B matrix; 0
-        where nothing was learned).
+        `matrices`, `parameters`, `bytes`, `rank`, `alpha` and `largest_b`, the largest absolute value in any B matrix.
+        It is 0 if nothing was learned.
 
     Raises:
         MissingInputError: the folder is missing or unfinished.
-        UserError: a file is missing, changed or cut, a matrix is missing, has another shape or dtype, is not finite,
-            or is zero where others are not.
+        UserError: a file is missing, changed or cut short; or a matrix is missing, has another shape or dtype, is not
+            finite, or is zero although others are not.
     """
     manifest = read_manifest(folder, stage="adapter")
     for name in FILES:
         if not (folder / name).is_file():
             raise _wrong(folder, f"holds no {name}", "all files of notebook 03")
     config = read_json(folder / "adapter_config.json")
-    found = _read_matrices(folder / FILES[0])  # before the hashes: a cut file then says that it is cut
+    found = _read_matrices(folder / FILES[0])  # before the hashes, so that the error of a cut file says so
     check_files(folder, manifest, stage="adapter")
     expected = expected_shapes(ModelShape.of(base_config), rank=config["r"], targets=config["target_modules"])
     _compare(folder, found, expected, base=str(getattr(base_config, "name_or_path", "")) or "the base")
@@ -89,10 +89,10 @@ def check_adapter(folder: Path, *, base_config: Any) -> dict[str, Any]:
 
 
 def check_foreign_adapter(folder: Path) -> dict[str, Any]:
-    """Checks a PEFT adapter that has no manifest: its files are there and its values are finite.
+    """Checks a PEFT adapter that has no manifest: its files exist and its values are finite.
 
     Returns:
-        As `check_adapter`.
+        The same as `check_adapter`.
 
     Raises:
         MissingInputError: the folder holds no PEFT adapter.
@@ -109,7 +109,7 @@ def check_foreign_adapter(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise _wrong(folder, f"has a damaged {settings.name} ({error})", "JSON: copy it again") from error
     if config.get("peft_type") != "LORA":
-        raise _wrong(folder, f"is of the kind {config.get('peft_type')!r}", "a LoRA adapter: name another")
+        raise _wrong(folder, f"is of type {config.get('peft_type')!r}", "a LoRA adapter: name another folder")
     return _describe(folder, _read_matrices(weights), config)
 
 
@@ -127,16 +127,16 @@ def expected_shapes(shape: ModelShape, *, rank: int, targets: list[str]) -> dict
 
 
 def check_loss(found: float, ended_with: float | None, *, folder: Path) -> None:
-    """Checks that the adapter on a fresh base gives the validation loss with which its training ended.
+    """Checks that the adapter on a fresh base gives the validation loss that was measured at the end of its training.
 
     Raises:
-        UserError: it gives another one.
+        UserError: the loss is another one.
     """
     if ended_with is not None and abs(found - ended_with) > LOSS_TOLERANCE * abs(ended_with):
         raise _wrong(
             folder,
             f"gives a validation loss of {found:.4f} on this base",
-            f"{ended_with:.4f}, with which its training ended: name the base and the packs that it was trained on",
+            f"{ended_with:.4f}, as at the end of its training: name the base and the packs that it was trained on",
         )
 
 
@@ -144,7 +144,7 @@ def _describe(folder: Path, found: dict[str, torch.Tensor], config: dict[str, An
     largest = {name: _largest_value(folder, name, tensor) for name, tensor in found.items()}
     of_b = {name: value for name, value in largest.items() if "lora_B" in name}
     zero = [name for name, value in largest.items() if value == 0]
-    if zero and not (set(zero) == set(of_b)):  # all B matrices zero: a sound adapter that learned nothing
+    if zero and not (set(zero) == set(of_b)):  # if all B matrices are zero, the adapter is whole and learned nothing
         raise _wrong(folder, f"has a matrix that is all zero ({zero[0]})", "a trained one: run notebook 03 to its end")
     return {
         "matrices": len(found),
@@ -163,8 +163,8 @@ def _read_matrices(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
-            f"{path} could not be read ({first}); expected a whole safetensors file: it was cut on the way, so copy it "
-            f"again, or run notebook 03 again"
+            f"{path} could not be read ({first}); expected a whole safetensors file: copy it again, or run notebook 03 "
+            f"again"
         ) from error
 
 
@@ -177,8 +177,8 @@ def _compare(folder: Path, found: dict[str, torch.Tensor], expected: dict[str, t
         )
     missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing or surplus:
-        what = f"lacks {missing[0]}" if missing else f"holds {surplus[0]}, which no adapter on {base} has"
-        raise _wrong(folder, what, f"{len(expected)} matrices: run notebook 03 again")
+        difference = f"lacks {missing[0]}" if missing else f"holds {surplus[0]}, which no adapter on {base} has"
+        raise _wrong(folder, difference, f"{len(expected)} matrices: run notebook 03 again")
     for name, shape in expected.items():
         if tuple(found[name].shape) != shape:
             raise _wrong(

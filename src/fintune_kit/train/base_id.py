@@ -1,12 +1,12 @@
-"""Which published model a base is, so that an adapter names its base by a hub id and never by a path.
+"""Finds the hub id of a base model, so that an adapter names its base by this id and never by a path.
 
-    Qwen/Qwen2.5-3B-Instruct                                         a hub id: as it is
+    Qwen/Qwen2.5-3B-Instruct                                         a hub id: taken unchanged
     ~/.cache/.../models--Qwen--Qwen2.5-3B-Instruct/snapshots/aa8e7   the hub's cache
     /kaggle/input/models/qwen-lm/qwen2.5/transformers/3b-instruct/1  a Kaggle mount
-    ~/models/Qwen2.5-3B-Instruct                                     a folder called as the model, with its config
+    ~/models/Qwen2.5-3B-Instruct                                     a folder with the model's name and its config
 
-Configs alone cannot tell: Qwen2.5-0.5B-Instruct and Qwen2.5-Coder-0.5B-Instruct have the same. So a folder under
-another name is called by its own name only; `FINTUNE_BASE_ID` says which model it is.
+A config alone is not enough: Qwen2.5-0.5B-Instruct and Qwen2.5-Coder-0.5B-Instruct have the same one. So a folder with
+any other name gives just that name. The user can set the hub id with `FINTUNE_BASE_ID`.
 """
 
 import json
@@ -61,7 +61,7 @@ def _from_cache(folder: Path) -> str | None:
 
 
 def _from_names(folder: Path) -> str | None:
-    """A known model that the folder's names spell, alone or together, where the config has that model's size."""
+    """A known model whose name the parts of the path spell, alone or in pairs, if the config has that model's size."""
     parts = [part.lower().replace("_", "-") for part in folder.parts[-5:]]
     spelled = [*parts, *(f"{family}-{size}" for family in parts for size in parts)]
     for name in reversed(spelled):
@@ -89,6 +89,6 @@ def _as_published(name: str) -> str:
 def _own_name(folder: Path) -> str:
     """The folder's name, or the name of the link to it.
 
-    Kaggle calls the folders of a model's versions by number, so the one above is taken there.
+    On Kaggle the folder of a model's version is a number, so its parent's name is taken.
     """
     return folder.parent.name if folder.name.isdigit() else folder.name

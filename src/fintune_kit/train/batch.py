@@ -1,7 +1,7 @@
-"""Packs laid out for a forward pass, on the CPU: nothing that the card would have to tell the host is left to the card.
+"""Lays out packs for a forward pass. This happens on the CPU, so that the host never has to wait for the card.
 
-The positions of all packs of a micro-batch stand one behind the other, chunk by chunk. Chunks that look at about as
-many keys stand together, so that attention computes them in one call, with few keys that only fill up:
+The positions of all packs of a micro-batch follow each other, chunk by chunk. Chunks with about the same number of keys
+are neighbours, so that attention computes them in one call with little padding:
 
     two packs of four chunks, keys a chunk    200 456 430 300    200 380 520 340
     laid out                                  200 200 | 300 340 380 430 | 456 520
@@ -23,11 +23,11 @@ from fintune_kit.train.attention import QueryGroup
 
 Ints = NDArray[np.int64]
 QUERY_CHUNK = 256
-"""Queries in a chunk: smaller chunks skip more keys and take more memory for keys."""
+"""Queries in a chunk. Smaller chunks skip more keys, but need more memory for keys."""
 MAX_GROUPS = 3
-"""Calls of the attention kernel in a layer. More calls fill up fewer keys and start more kernels."""
+"""Calls of the attention kernel in a layer. More calls need less padding, but start more kernels."""
 KEYS_TOGETHER = 8
-"""The keys of a group are filled up to a multiple of this: the kernel copies masks whose rows are not aligned."""
+"""The keys of a group are padded to a multiple of this, because the kernel copies masks whose rows are not aligned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +39,22 @@ class MicroBatch:
     position_ids: Tensor
     """`[positions]`."""
     supervised: Tensor
-    """`[S]`: where in the layout the positions are from which a token is to be predicted."""
+    """`[S]`: indices into the layout of the positions that predict a supervised token."""
     targets: Tensor
-    """`[S]`: that token."""
+    """`[S]`: these tokens."""
     groups: tuple[QueryGroup, ...]
     natural_order: Tensor
-    """`[positions]`: where in the layout each position of each pack is, pack after pack."""
+    """`[positions]`: the index in the layout of each position of each pack, pack after pack."""
 
     def to(self, device: torch.device | str) -> "MicroBatch":
-        """The same on a device. Copies run beside what the device computes, where the memory is pinned."""
+        """The same on a device. From pinned memory, copies run while the device computes."""
         moved = {
             name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
         return replace(self, **moved, groups=tuple(group.to(device) for group in self.groups))
 
     def pinned(self) -> "MicroBatch":
-        """The same in memory that a card can read by itself."""
+        """The same in pinned memory, which a card can read by itself."""
         moved = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
         groups = [
             replace(group, **{name: value.pin_memory() for name, value in vars(group).items() if name != "queries"})
@@ -78,8 +78,8 @@ def lay_out(columns: Mapping[str, NDArray[np.integer]], *, chunk: int | None = N
     """Lays out some packs of equal length.
 
     Args:
-        columns: `input_ids`, `position_ids`, `subtree_end` and, where there is a loss, `shift_labels`: `[B, L]` each.
-        chunk: queries in a chunk; None for `QUERY_CHUNK`.
+        columns: `input_ids`, `position_ids`, `subtree_end` and, for a loss, `shift_labels`: integers `[B, L]` each.
+        chunk: queries in a chunk; None takes `QUERY_CHUNK`.
     """
     ends = np.asarray(columns["subtree_end"], np.int64)
     chunks = _chunks_of(ends, size=chunk or QUERY_CHUNK)
@@ -117,31 +117,31 @@ def _chunks_of(ends: Ints, *, size: int) -> list[_Chunk]:
 
 
 def _sort_key(chunk: _Chunk) -> tuple[int, int]:
-    """Chunks of equal length lie together, and among them those with about as many keys."""
+    """Sorts chunks by descending length, and chunks of equal length by their number of keys."""
     return chunk.first - chunk.last, len(chunk.keys)
 
 
 def _groups_of(chunks: list[_Chunk], *, ends: Ints, natural: Ints) -> tuple[QueryGroup, ...]:
-    """Cuts sorted chunks into groups, and writes down what each looks at."""
+    """Cuts sorted chunks into groups, each with its keys padded to one length."""
     groups, start, length = [], 0, ends.shape[1]
     lengths = [chunk.last - chunk.first for chunk in chunks]
     for first, last in pairwise(cut_points([len(chunk.keys) for chunk in chunks], lengths)):
         some = chunks[first:last]
-        most = max(len(chunk.keys) for chunk in some)
-        most += -most % KEYS_TOGETHER
-        keys, places, key_ends = (np.zeros((len(some), most), np.int64) for _ in range(3))
-        for row, chunk in enumerate(some):
+        max_keys = max(len(chunk.keys) for chunk in some)
+        max_keys += -max_keys % KEYS_TOGETHER
+        keys, positions, key_ends = (np.zeros((len(some), max_keys), np.int64) for _ in range(3))
+        for index, chunk in enumerate(some):
             count = len(chunk.keys)
-            keys[row, :count] = natural[chunk.keys + chunk.pack * length]
-            places[row, :count] = chunk.keys
-            key_ends[row, :count] = ends[chunk.pack][chunk.keys]
+            keys[index, :count] = natural[chunk.keys + chunk.pack * length]
+            positions[index, :count] = chunk.keys
+            key_ends[index, :count] = ends[chunk.pack][chunk.keys]
         queries = np.stack([np.arange(chunk.first, chunk.last) for chunk in some])
         groups.append(
             QueryGroup(
                 queries=slice(start, start + queries.size),
                 keys=torch.from_numpy(keys),
-                query_places=torch.from_numpy(queries.astype(np.int32)),
-                key_places=torch.from_numpy(places.astype(np.int32)),
+                query_positions=torch.from_numpy(queries.astype(np.int32)),
+                key_positions=torch.from_numpy(positions.astype(np.int32)),
                 key_ends=torch.from_numpy(key_ends.astype(np.int32)),
             )
         )
@@ -150,14 +150,14 @@ def _groups_of(chunks: list[_Chunk], *, ends: Ints, natural: Ints) -> tuple[Quer
 
 
 def cut_points(keys: list[int], lengths: list[int]) -> list[int]:
-    """Where to cut sorted chunks into groups, so that as few products as possible only fill up.
+    """Where to cut sorted chunks into groups, so that padding costs as few products as possible.
 
     Args:
         keys: keys of each chunk, ascending among chunks of equal length.
         lengths: queries of each chunk, descending.
 
     Returns:
-        The first chunk of each group, and the number of chunks at the end.
+        The index of the first chunk of each group, then the number of chunks.
     """
     borders = [0, *(i for i in range(1, len(keys)) if lengths[i] != lengths[i - 1]), len(keys)]
     points = [0]
@@ -166,11 +166,11 @@ def cut_points(keys: list[int], lengths: list[int]) -> list[int]:
     return points
 
 
-def _best_cuts(keys: list[int], most: int) -> list[int]:
-    """The ends of at most `most` groups of ascending numbers with the least sum of (largest x count)."""
+def _best_cuts(keys: list[int], max_groups: int) -> list[int]:
+    """The ends of at most `max_groups` groups of ascending numbers with the least sum of (largest x count)."""
     count = len(keys)
     best = [(0, [0])] + [(keys[end - 1] * end, [end]) for end in range(1, count + 1)]
-    for _ in range(min(most, count) - 1):
+    for _ in range(min(max_groups, count) - 1):
         best = [best[0]] + [
             min(
                 [

@@ -1,10 +1,10 @@
-"""What watches a run: the step log, the checkpoint clock and the time budget.
+"""Callbacks of a run: the step log, and the clock that decides when to save and when to stop.
 
     run/log.jsonl    {"step": 1, "loss": 1.83, "learning_rate": 1e-05, "grad_norm": 0.7, ...}
                      {"step": 40, "loss": 1.12, ..., "validation_loss": 1.2, "validation_by_task": {"qa": 1.9, ...}}
 
-One line a step, appended, never rewritten: a resumed run repeats the steps since its checkpoint bit for bit, so it
-leaves the lines that are there and goes on after them.
+Each step appends one line, and no line is ever rewritten. A resumed run repeats the steps since its checkpoint bit for
+bit, so it keeps the existing lines and appends after them.
 """
 
 import json
@@ -30,7 +30,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The steps of `log.jsonl` in order; a last line that a killed run cut off is left out."""
+    """The records of `log.jsonl` in order; without the last line, if a killed run did not finish it."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
@@ -51,11 +51,11 @@ class StepLog(TrainerCallback):
     ) -> None:
         """
         Args:
-            path: the log.
-            supervised_tokens, examples: of each optimizer step, from the packs' own counts.
-            positions: pack positions that one optimizer step computes.
-            guard: knows whether the step was applied or skipped.
-            validation_of: what was measured on the validation split after a step, if it was.
+            path: the log's file.
+            supervised_tokens, examples: counts for each optimizer step.
+            positions: pack positions in one optimizer step.
+            guard: knows whether a step was applied or skipped.
+            validation_of: returns the validation record of a step, `{}` for most steps.
         """
         self._path, self._positions, self._guard, self._validation_of = path, positions, guard, validation_of
         self._supervised_tokens, self._examples = supervised_tokens, examples
@@ -65,6 +65,7 @@ class StepLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Removes a line that a killed run did not finish, and finds the last logged step."""
         _cut_unfinished_line(self._path)
         records = read_log(self._path)
         self._logged = records[-1]["step"] if records else 0
@@ -72,6 +73,7 @@ class StepLog(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Starts the time of the step."""
         self._step_started = time.perf_counter()
 
     def on_log(
@@ -82,6 +84,7 @@ class StepLog(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Appends the step's line, in the first process only. Steps that are in the log already are left out."""
         if not state.is_world_process_zero or not logs or "loss" not in logs or state.global_step <= self._logged:
             return
         step = state.global_step
@@ -106,9 +109,9 @@ class StepLog(TrainerCallback):
 
 
 class Clock(TrainerCallback):
-    """Saves by wall-clock minutes, and stops a run while there is still time to save it.
+    """Asks for a checkpoint every few minutes, and stops a run while there is still time to save it.
 
-    Ctrl-C and SIGTERM stop it too (`catching_signals`).
+    Ctrl-C and SIGTERM stop a run too (`catching_signals`).
     """
 
     def __init__(
@@ -116,9 +119,9 @@ class Clock(TrainerCallback):
     ) -> None:
         """
         Args:
-            minutes_between_checkpoints: at most this much work is lost.
-            budget_seconds: of the whole stage, from now; None for no limit.
-            stop_after: optimizer steps of the whole run; None for all.
+            minutes_between_checkpoints: a killed run loses about this much work at most.
+            budget_seconds: time for the whole stage, from now; None for no limit.
+            stop_after: optimizer steps after which the run stops, counted from its first step; None for all.
         """
         self._between = minutes_between_checkpoints * 60
         self._deadline = time.monotonic() + budget_seconds if budget_seconds is not None else None
@@ -132,17 +135,20 @@ class Clock(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Counts the minutes to the next checkpoint from here."""
         self._last_save = time.monotonic()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Starts the time of the step."""
         self._step_started = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Asks for a checkpoint, or for the end of the run, in all processes alike."""
         now = time.monotonic()
         self._longest_step = max(self._longest_step, now - self._step_started)
-        # One more step, a save before it ends, and as much again for the measurements after the last step.
+        # Time for one more step, for a save, and for as much again: the measurements after the last step.
         needed = self._longest_step + 2 * self._save_seconds
         out_of_time = self._deadline is not None and now + needed > self._deadline
         stop = out_of_time or self._stopped_by is not None
@@ -154,14 +160,15 @@ class Clock(TrainerCallback):
             control.should_training_stop = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Counts the minutes to the next checkpoint from here."""
         self._last_save = time.monotonic()
 
     @contextmanager
     def catching_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM let the step of this block end and save it; then they do what they would have done.
+        """In this block, Ctrl-C and SIGTERM wait until the running step has ended and is saved.
 
-        A second signal of the same kind does so at once. With several processes it does not, because their launcher
-        repeats each signal.
+        After the block the signal has its usual effect. A second signal of the same kind has it at once, except with
+        several processes: their launcher repeats each signal.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python gives signals to the main thread only
@@ -183,7 +190,7 @@ class Clock(TrainerCallback):
             raise KeyboardInterrupt
 
     def note_save(self, seconds: float) -> None:
-        """Told by the trainer how long the last save took: the budget keeps that much."""
+        """Notes how long the last save took. The time budget keeps this much for the next save."""
         self._save_seconds = seconds
 
 
@@ -192,7 +199,7 @@ def _peak_of_card() -> float | None:
 
 
 def _finite(value: Any) -> float | None:
-    """JSON has no NaN and no infinity; a step that had one is marked `skipped`."""
+    """The number, or None if it is not finite: JSON has no NaN. Such a step is marked `skipped`."""
     return float(value) if math.isfinite(float(value)) else None
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or not there: written aside, sealed with SHA-256, renamed; two are kept.
+"""Checkpoints that are whole or absent: each is written in a folder of its own, sealed with SHA-256 and renamed.
 
-run/checkpoints/
-    partial/checkpoint-40/      being written; a killed run leaves it behind, the next one removes it
+run/checkpoints/                the two newest are kept
+    partial/checkpoint-40/      being written; if the run is killed, the next run removes it
     checkpoint-30/              adapter, optimizer, schedule, random state, trainer state
         manifest.json           the SHA-256 of each file, written last
     checkpoint-20/
@@ -20,7 +20,7 @@ from fintune_kit.workspace import MANIFEST, checkpoints_by_step, newest_checkpoi
 
 KEPT = 2
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_NEVER_READ = ("training_args.bin",)  # a pickle that transformers writes; we load none, so we keep none
+_NEVER_READ = ("training_args.bin",)  # transformers writes it as a pickle; we load no pickles, so we keep none
 
 
 def partial_folder(checkpoints: Path) -> Path:
@@ -29,14 +29,14 @@ def partial_folder(checkpoints: Path) -> Path:
 
 
 def seal(written: Path, checkpoints: Path, *, step: int) -> Path:
-    """Finishes a checkpoint: hashes its files, flushes them to the disk, renames it into place, removes older ones.
+    """Finishes a checkpoint: hashes its files, flushes them to the disk, renames the folder, removes older ones.
 
     Args:
         written: the complete folder inside `partial_folder(checkpoints)`.
         step: optimizer steps done.
 
     Returns:
-        The folder in its final place.
+        The folder under its final name.
     """
     for name in _NEVER_READ:
         (written / name).unlink(missing_ok=True)
@@ -56,10 +56,10 @@ def seal(written: Path, checkpoints: Path, *, step: int) -> Path:
 
 @contextmanager
 def explaining_a_full_disk(checkpoints: Path, *, step: int) -> Iterator[None]:
-    """Turns what a full disk makes of a save into one sentence; what lies in `checkpoints` already is whole.
+    """Turns the error of a save on a full disk into one sentence. Earlier checkpoints stay whole.
 
     Raises:
-        UserError: there was no room to write.
+        UserError: the disk was full.
     """
     try:
         yield
@@ -68,16 +68,16 @@ def explaining_a_full_disk(checkpoints: Path, *, step: int) -> Iterator[None]:
             raise
         shutil.rmtree(partial_folder(checkpoints), ignore_errors=True)
         kept = newest_checkpoint(checkpoints)
-        stands = f"{kept.name} stands" if kept else "none was written before"
+        earlier = f"{kept.name} is whole" if kept else "no checkpoint was written before"
         raise UserError(
             f"the checkpoint of step {step} could not be written to {checkpoints} ({str(error).splitlines()[0]}; "
             f"{shutil.disk_usage(checkpoints).free / GIB:.1f} GiB free); expected room for it: free some and run the "
-            f"same command again ({stands})"
+            f"same command again ({earlier})"
         ) from error
 
 
 def _is_full_disk(error: Exception) -> bool:
-    """safetensors and PyTorch wrap the system's error in their own, with its text or a remark on the writer."""
+    """safetensors and PyTorch raise their own errors, which hold the system's text or a remark on the writer."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     signs = (*(f"os error {number}" for number in _FULL), *map(os.strerror, _FULL), "PytorchStreamWriter failed")

@@ -1,7 +1,7 @@
-"""The estimate, corrected by what the first steps really took.
+"""A better estimate of a run's hours, from the measured time of its first steps.
 
-The plan's hours are arithmetic over a card's peak; three steps later there is something better. It is said once, when
-these steps are done, and with each step that is watched.
+The plan's hours are computed from a card's peak rate. After a few steps the measured time gives a better estimate. The
+trainer prints it once, and a launcher prints it after each step.
 """
 
 import statistics
@@ -14,12 +14,11 @@ from fintune_kit.plan.plan import Plan
 
 Log = Sequence[Mapping[str, Any]]
 MEASURED = 3
-"""Steps that are enough to say something; the very first one of a process warms up and is left out."""
+"""Steps that are enough for an estimate. The first step of a process is left out, because it warms up."""
 
 
 def measured_hours(log: Log, *, steps: int) -> tuple[float, float] | None:
-    """Low and high estimate of the hours of a whole run, from the seconds of the steps so far; None while these are
-    too few.
+    """A low and a high estimate of the hours of a whole run. None if fewer than `MEASURED` steps are done.
 
     Args:
         log: records of `log.jsonl`.
@@ -34,7 +33,7 @@ def measured_hours(log: Log, *, steps: int) -> tuple[float, float] | None:
 
 
 def describe_progress(log: Log, *, plan: Plan) -> str:
-    """Where a run is: its newest step, and the measured hours beside the planned ones once there are any."""
+    """The newest step of a run and, after a few steps, the measured hours beside the planned ones."""
     newest = log[-1]
     text = f"step {newest['step']} of {plan.optimizer_steps}: loss {newest['loss']}"
     hours = measured_hours(log, steps=plan.optimizer_steps)
@@ -46,21 +45,22 @@ def describe_progress(log: Log, *, plan: Plan) -> str:
 
 
 class FirstSteps(TrainerCallback):
-    """Says the corrected estimate once, as soon as there is one."""
+    """Prints the measured estimate once, as soon as enough steps are done."""
 
     def __init__(self, plan: Plan, read: Any) -> None:
         """
         Args:
             read: returns the records of the log so far.
         """
-        self._plan, self._read, self._said = plan, read, False
+        self._plan, self._read, self._printed = plan, read, False
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._said or not state.is_world_process_zero:
+        """Prints the estimate, in the first process, if it was not printed yet."""
+        if self._printed or not state.is_world_process_zero:
             return
         log = self._read()
         if measured_hours(log, steps=self._plan.optimizer_steps) is not None:
-            self._said = True
+            self._printed = True
             print(f"\n{describe_progress(log, plan=self._plan)}", flush=True)

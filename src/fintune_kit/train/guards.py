@@ -1,4 +1,4 @@
-"""What keeps a bad step from spoiling a run, and several processes from deciding differently."""
+"""Guards of a run: a bad step does not spoil the adapter, and several processes take the same decisions."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,14 @@ from fintune_kit.errors import UserError
 MAX_SKIPPED = 3
 """Optimizer steps in a row that may be skipped."""
 MAX_REPEATS = 16
-"""Times that a step is repeated at a smaller scale. A scaler starts at 65,536, so that the last scale is 1."""
+"""Times that a step is repeated at a smaller scale. A scaler starts at 65,536, so the last scale is 1."""
 
 
 class NonFiniteGuard:
     """Refuses gradients that are not finite, counts them, and stops the run after several in a row.
 
-    With a gradient scaler (float16) gradients overflow as a matter of course until the scale has been found. Then the
-    step is repeated at half the scale, and no data is lost. Elsewhere, or where the loss itself is not finite, a
+    With a gradient scaler (float16), gradients overflow until the right scale has been found. That is normal: the step
+    is repeated at half the scale, and no data is lost. Without a scaler, or when the loss itself is not finite, a
     smaller scale does not help, and the step is skipped.
     """
 
@@ -29,22 +29,22 @@ class NonFiniteGuard:
         self.last_accepted = True
 
     def begin_step(self) -> None:
-        """Another optimizer step begins."""
+        """Resets the count of repeats, at the beginning of an optimizer step."""
         self.repeats = 0
 
     def wants_repeat(self, *, loss: Tensor | float, norm: Tensor | float) -> bool:
-        """Whether a step with a scaled loss is to be repeated: its gradient overflowed, its loss did not.
+        """Whether to repeat a step with a scaled loss, because its gradient overflowed and its loss did not.
 
         Raises:
-            UserError: it was repeated at every scale already.
+            UserError: the step was already repeated at every scale.
         """
         if is_finite(norm) or not is_finite(loss):
             return False
         self.repeats += 1
         if self.repeats > MAX_REPEATS:
             raise UserError(
-                f"the gradient of one optimizer step overflowed float16 at {MAX_REPEATS} scales; expected one scale at "
-                f"which it does not: run on a card with bfloat16, or lower train.learning_rate"
+                f"the gradient of one optimizer step overflowed float16 at {MAX_REPEATS} scales; expected one scale "
+                f"without overflow: run on a card with bfloat16, or lower train.learning_rate"
             )
         return True
 
@@ -52,7 +52,7 @@ class NonFiniteGuard:
         """Whether a gradient of this norm may be applied.
 
         Raises:
-            UserError: too many in a row were not finite.
+            UserError: `MAX_SKIPPED` norms in a row were not finite.
         """
         self.last_accepted = is_finite(norm)
         if self.last_accepted:
@@ -63,21 +63,22 @@ class NonFiniteGuard:
         if self._in_a_row >= MAX_SKIPPED:
             raise UserError(
                 f"{self._in_a_row} optimizer steps in a row had a loss or gradient that was not finite; expected "
-                f"finite ones: the adapter before them is kept in the newest checkpoint; lower train.learning_rate, or "
-                f"run on a card with bfloat16"
+                f"finite ones: lower train.learning_rate, or run on a card with bfloat16; the newest checkpoint holds "
+                f"the adapter before these steps"
             )
         return False
 
 
 def is_finite(value: Tensor | float) -> bool:
-    """Whether all of a number or tensor is finite."""
+    """Whether a number, or every value of a tensor, is finite."""
     return bool(torch.isfinite(torch.as_tensor(value)).all())
 
 
 def decide_together(*wishes: bool) -> tuple[bool, ...]:
-    """What process 0 wishes, in every process. Clocks differ, and processes that act differently wait for ever.
+    """Returns the wishes of process 0 in every process.
 
-    All processes must call this at the same point. In a single process it returns its arguments.
+    The clocks of processes differ, and processes that act differently would wait for each other for ever. All
+    processes must call this at the same point. A single process gets its own wishes back.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return wishes
@@ -87,6 +88,6 @@ def decide_together(*wishes: bool) -> tuple[bool, ...]:
 
 
 def device_for_messages() -> torch.device:
-    """Where the processes' small messages must lie: on the card for NCCL, else on the CPU."""
+    """The device on which the processes' small messages must be: the card for NCCL, else the CPU."""
     on_card = dist.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if on_card else torch.device("cpu")

@@ -1,4 +1,4 @@
-"""A call of stage 3: the recipe, the packs that it learns from, the base, and the folders that it writes."""
+"""The inputs and outputs of one call of stage 3: recipe, base, packs, and the folders that it writes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,32 +21,32 @@ class Job:
     base: str | Path
     """Hub id or folder of the base model."""
     encoder: ChatEncoder
-    """With the tokenizer that made the packs."""
+    """It holds the tokenizer that made the packs."""
     packed: Path
     """Stage 2's folder."""
     packs: Packed
-    """What lies in it."""
+    """The packs in it."""
     run: Path
-    """Log, plan and checkpoints."""
+    """The folder of log, plan and checkpoints."""
     adapter: Path
-    """Where the adapter goes when the last step is done."""
+    """The folder of the adapter, written after the last step."""
 
     def identity(self) -> dict[str, Any]:
-        """What is learned: a checkpoint belongs to exactly one of these."""
+        """Says which training this is; see `run_folder.identity_of`."""
         return identity_of(self.recipe, packed=self.packed, base=self.base)
 
 
 def open_job(recipe: Recipe, workspace: Workspace, *, packed: Path | None, base: str | Path | None) -> Job:
-    """Opens the tokenizer and the packs, every byte checked.
+    """Opens the tokenizer and the packs, and checks every byte of the packs.
 
     Args:
         workspace: where `run/` and `adapter/` are written.
-        packed: stage 2's folder; None takes the workspace's, or that of an attached input.
-        base: None takes the recipe's.
+        packed: stage 2's folder; None takes that of the workspace or of an attached input.
+        base: hub id or folder of the base model; None takes the recipe's.
 
     Raises:
         MissingInputError: the packs are missing or unfinished.
-        UserError: the packs were made with another tokenizer, or for another length than the recipe's.
+        UserError: the packs have another tokenizer or another length than the recipe.
     """
     packed = packed or workspace.existing("packed")
     base = base or base_of(recipe, workspace)

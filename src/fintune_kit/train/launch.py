@@ -1,7 +1,7 @@
-"""Training in processes of its own: one a card, started by accelerate, watched through the files that it writes.
+"""Starts training in processes of their own, one for each card, and follows their progress in `run/log.jsonl`.
 
-The notebook and the command line start training the same way. A process that ends takes its card's memory with it, one
-that is killed leaves what its checkpoints hold, and progress is read from `run/log.jsonl`, the only record there is.
+The notebook and the command line start training the same way. A process that ends frees its card's memory, and a killed
+process loses only the steps since its newest checkpoint.
 """
 
 import ctypes
@@ -35,23 +35,22 @@ def run_training(
     cards: int,
     watch: Watcher | None = None,
 ) -> None:
-    """Runs `fintune-kit train ARGUMENTS` in `processes` processes and waits for it.
+    """Runs `fintune-kit train ARGUMENTS` in several processes and waits for their end.
 
-    The processes read the recipe from the file that is left beside `run/`, so each value that was changed reaches them.
+    The processes read the recipe from the file beside `run/`, so every changed value reaches them.
 
     Args:
-        recipe: as `open_workspace` returns it.
-        workspace: where packs and base lie.
+        recipe: from `open_workspace`.
+        workspace: holds the packs and the base.
         arguments: flags of `fintune-kit train`, as on the command line.
-        out: where `run/` and `adapter/` are written, and `run.console.txt` with what the processes print; None takes
-            the workspace.
-        processes: how many; one a card, or several on a CPU.
-        cards: how many cards this machine has; 0 on a CPU.
-        watch: called with the log so far whenever it has grown.
+        out: for `run/`, `adapter/` and `run.console.txt`, which holds the processes' output; None takes the workspace.
+        processes: the number of processes; one for each card, or several on a CPU.
+        cards: the number of cards of this machine; 0 on a CPU.
+        watch: called with the log so far whenever the log has grown.
 
     Raises:
-        UserError: the run was refused; the sentence is the command's own.
-        RuntimeError: it failed otherwise; the end of its output is quoted.
+        UserError: the command refused the run; the text is the command's own.
+        RuntimeError: the command failed in another way; the text quotes the end of its output.
     """
     home = out or workspace
     file = home.keep(recipe, stage="run", fresh="--fresh" in arguments)
@@ -78,7 +77,7 @@ def run_training(
 def launch_command(arguments: Sequence[str], *, processes: int, cards: int) -> list[str]:
     """The command that starts training: plain Python for one process, a launcher for several.
 
-    On a CPU accelerate would want MPI; torch's own launcher, which it uses for cards, does without.
+    On a CPU accelerate needs MPI, so torch's own launcher starts the processes there.
     """
     train = ["fintune_kit", "train", "--worker", *arguments]
     if processes == 1:
@@ -108,16 +107,17 @@ def _environment(workspace: Workspace, *, processes: int, cards: int) -> dict[st
 
 
 def end_with_parent() -> None:
-    """Lets Linux kill this process when its parent ends, so that no training goes on unseen. Elsewhere it does nothing.
+    """Lets Linux kill this process when its parent ends, so that no training runs on unseen.
 
-    `torch.distributed.run` passes a signal on to its workers, unless it is killed itself.
+    `torch.distributed.run` passes signals on to its workers, but cannot when it is killed itself. On other systems
+    than Linux this function does nothing.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def is_first_worker() -> bool:
-    """Whether this is the first of the processes that train together, or the only one."""
+    """Whether this process is the first of those that train together, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,12 +1,12 @@
-"""The loss: packs in, the summed cross-entropy of their supervised tokens out, without ever holding all logits.
+"""The loss: the summed cross-entropy of the supervised tokens of packs, without all logits in memory at once.
 
 A causal LM's head is its widest matrix (151,936 rows), and in finance data about one position in eight is supervised.
-So the head runs on supervised positions only, in chunks, and each chunk's gradient is taken while its logits exist:
+So the head runs on supervised positions only, in chunks, and computes each chunk's gradient while its logits exist:
 
     hidden [B, L, H] --gather--> [N, H] --chunk--> [C, H] @ head.T -> logits [C, V] float32 -> loss, d loss / d hidden
 
-Plain PyTorch, so that it runs on a CPU and on cards that Triton has left behind. The head is frozen in QLoRA; one that
-wants a gradient is refused rather than silently not trained.
+It is plain PyTorch, so it runs on a CPU and on cards that Triton no longer supports. The head is frozen in QLoRA. A
+head that requires a gradient is refused, because it would get none.
 """
 
 import types
@@ -25,31 +25,32 @@ from fintune_kit.train.batch import MicroBatch, lay_out
 from fintune_kit.train.blocks.packed import refresh_blocks
 
 HALF_SCALE = 2.0**12
-"""Probabilities below 2**-24 vanish in float16; a chunk's gradient is scaled by this before the product with the head
-and unscaled after it, in float32."""
+"""Probabilities below 2**-24 become 0 in float16. So a chunk's gradient is multiplied by this before the product with
+the head, and divided by it afterwards, in float32."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy of `hidden @ head.T` against `labels`, a chunk of rows at a time."""
+    """Summed cross-entropy of `hidden @ head.T` against `labels`, a chunk of positions at a time."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, chunk: int) -> Tensor:
+        """The loss. Its gradient is computed here, while the logits exist."""
         total = torch.zeros((), dtype=_accumulator(hidden.dtype), device=hidden.device)
         wants_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden, dtype=total.dtype) if wants_gradient else None
         scale = HALF_SCALE if head.dtype is torch.float16 else 1.0
         for start in range(0, len(labels), chunk):
-            rows = slice(start, start + chunk)
-            logits = (hidden[rows].to(head.dtype) @ head.T).to(total.dtype)
-            targets = labels[rows, None]
+            some = slice(start, start + chunk)
+            logits = (hidden[some].to(head.dtype) @ head.T).to(total.dtype)
+            targets = labels[some, None]
             normalizer = logits.logsumexp(dim=-1, keepdim=True)
             total += (normalizer - logits.gather(1, targets)).sum()
             if gradient is not None:
-                # In place, for memory's sake: a pass over all logits costs as much as the product that made them.
-                slope = logits.sub_(normalizer).exp_()  # d loss / d logits, but for the target's own -1
+                # In place, to save memory: a pass over all logits costs as much as the product that made them.
+                slope = logits.sub_(normalizer).exp_()  # d loss / d logits, before 1 is subtracted at the target
                 slope.scatter_add_(1, targets, torch.full_like(normalizer, -1.0))
                 slope = slope if scale == 1.0 else slope.mul_(scale)
-                gradient[rows] = (slope.to(head.dtype) @ head).to(total.dtype).div_(scale)
+                gradient[some] = (slope.to(head.dtype) @ head).to(total.dtype).div_(scale)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         ctx.hidden_dtype = hidden.dtype
@@ -57,21 +58,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+        """The gradient of `hidden`, which the forward pass has computed."""
         (gradient,) = ctx.saved_tensors
         return (gradient * grad_outputs[0]).to(ctx.hidden_dtype), None, None, None
 
 
 def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor, *, chunk: int) -> Tensor:
-    """Cross-entropy summed over supervised tokens, `chunk` rows of logits at a time.
+    """Cross-entropy summed over supervised tokens, `chunk` tokens at a time.
 
     Args:
-        hidden: `[N, H]`, last hidden states of supervised positions.
+        hidden: `[N, H]`, the last hidden states of supervised positions.
         head: `[V, H]`, the frozen language-model head.
         labels: `[N]` int64, none of them -100.
-        chunk: rows of logits that exist at once; memory is about `8 * chunk * V` bytes.
+        chunk: tokens whose logits exist at once; they need about `8 * chunk * V` bytes.
 
     Returns:
-        A scalar, float32 (float64 where `hidden` is).
+        A scalar in float32, or in float64 if `hidden` is.
     """
     assert not head.requires_grad, "the head is trained, but this loss gives it no gradient"
     with torch.autocast(device_type=hidden.device.type, enabled=False):
@@ -79,12 +81,12 @@ def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor, *, chunk:
 
 
 def packed_forward(causal_lm: Any, batch: MicroBatch, *, noise_seed: int | None = None) -> CausalLMOutputWithPast:
-    """One forward pass over packs, with the summed loss as `.loss` and no logits.
+    """One forward pass over packs. It returns the summed loss as `.loss`, and no logits.
 
     Args:
-        causal_lm: a Qwen2 or Qwen3 causal LM of transformers, adapters inside.
+        causal_lm: a Qwen2 or Qwen3 causal LM of transformers, with or without adapters.
         batch: on the model's device.
-        noise_seed: of dropout, while training; None leaves it out.
+        noise_seed: the seed of dropout in training; None: no dropout.
     """
     assert causal_lm.config._attn_implementation == TREE_ATTENTION, causal_lm.config._attn_implementation
     hidden = laid_out_states(causal_lm, batch, noise_seed=noise_seed)[batch.supervised]
@@ -113,7 +115,7 @@ def laid_out_states(causal_lm: Any, batch: MicroBatch, *, noise_seed: int | None
     refresh_blocks(causal_lm)
     kv_heads, dtype = causal_lm.config.num_key_value_heads, compute_dtype(causal_lm)
     tree = TreeAttention.of(batch.groups, kv_heads=kv_heads, dtype=dtype, noise_seed=noise_seed)
-    by_kind = {"full_attention": tree}  # transformers hands such a dictionary on as it is
+    by_kind = {"full_attention": tree}  # transformers passes such a dictionary on unchanged
     return _states(causal_lm, batch.input_ids[None], batch.position_ids[None], by_kind).squeeze(0)
 
 
@@ -125,18 +127,18 @@ def _states(causal_lm: Any, input_ids: Tensor, position_ids: Tensor, mask: Any) 
 
 
 def compute_dtype(causal_lm: Any) -> torch.dtype:
-    """The dtype of queries and keys: that of autocast where it is on, else the head's."""
+    """The dtype of queries and keys: autocast's dtype while autocast is on, else the head's."""
     weight: Tensor = causal_lm.lm_head.weight
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def loss_alone(causal_lm: nn.Module, tokens: Sequence[int], labels: Sequence[int]) -> Tensor:
-    """The reference: one example by itself, through the model's own forward and PyTorch's cross-entropy.
+    """The reference: the loss of one example by the model's own forward and PyTorch's cross-entropy.
 
     Args:
-        causal_lm: before `enable_packs` or after; its ordinary forward is called.
-        tokens, labels: of one example; labels are pre-shifted, -100 where nothing is supervised.
+        causal_lm: before or after `enable_packs`; its ordinary forward is called.
+        tokens, labels: of one example. Labels are pre-shifted; -100 is not supervised.
 
     Returns:
         The loss summed over supervised tokens.
@@ -146,17 +148,18 @@ def loss_alone(causal_lm: nn.Module, tokens: Sequence[int], labels: Sequence[int
 
 
 def enable_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:
-    """Teaches a causal LM to take packs, laid out or as their four columns; else its own forward runs.
+    """Lets a causal LM take packs, either laid out or as their four columns. Other calls run its own forward.
 
         causal_lm(micro_batch=batch)                                              as training calls it
         causal_lm(input_ids=, position_ids=, subtree_end=, shift_labels=)         the columns of some packs
 
-    On the model's own `forward`, so that it works under PEFT's and accelerate's wrappers alike.
+    It replaces the `forward` of the model itself, so it works inside the wrappers of PEFT and accelerate.
     """
     assert head_chunk >= 1, head_chunk
     ordinary = causal_lm.forward
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss of packs, or the ordinary forward pass."""
         if "micro_batch" in kwargs:
             noise_seed = kwargs.get("noise_seed")
             if noise_seed is not None:
@@ -171,7 +174,7 @@ def enable_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:
 
 
 def loss_of_columns(causal_lm: Any, columns: Mapping[str, Tensor]) -> Tensor:
-    """The summed loss of some packs, given as their four columns, with any attention implementation."""
+    """The summed loss of some packs from their four columns, with any attention implementation."""
     states = states_of_packs(causal_lm, columns).flatten(0, 1)
     labels = columns["shift_labels"].flatten().to(states.device)
     supervised = labels != IGNORE

@@ -1,7 +1,7 @@
-"""The base model, quantized, with an adapter on it, in exactly the dtypes that were decided.
+"""Loads the quantized base model and puts an adapter on it, in exactly the dtypes of the plan.
 
 frozen    4-bit NF4 blocks (uint8) of the seven projections; embeddings and norms in the compute dtype
-trainable adapter matrices, float32: a float16 adapter cannot be unscaled, a bfloat16 one loses small updates
+trainable adapter matrices in float32: float16 gradients cannot be unscaled, bfloat16 matrices lose small updates
 """
 
 from collections import Counter
@@ -23,10 +23,10 @@ HYBRID = ", whose linear-attention layers carry a state through a pack: its exam
 
 
 def load_config(source: str | Path) -> Any:
-    """The base model's configuration.
+    """The transformers config of a base model.
 
     Raises:
-        UserError: nothing is there, or it is not a dense Qwen2 or Qwen3.
+        UserError: no model was found, or it is not a dense Qwen2 or Qwen3.
     """
     try:
         config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
@@ -53,17 +53,17 @@ def load_base(
     head_chunk: int = 256,
     attention: str = TREE_ATTENTION,
 ) -> PreTrainedModel:
-    """Loads a base model that reads packs, frozen.
+    """Loads a base model, frozen, and lets it read packs.
 
     Args:
         source: hub id or folder with safetensors.
         dtype: compute dtype, `float32`, `float16` or `bfloat16`.
         quantization: `nf4` (double quantization) or `none`.
         device: `cpu`, `cuda:0`, ...
-        head_chunk: rows of logits that exist at once (see `loss`).
+        head_chunk: tokens whose logits exist at once (see `loss`).
 
     Raises:
-        UserError: the model is missing, or not one that we support.
+        UserError: the model is missing, or its type is not supported.
     """
     load_config(source)
     compute = getattr(torch, dtype)
@@ -98,14 +98,14 @@ def load_base(
 
 
 def add_adapter(model: PreTrainedModel, lora: LoraRecipe, *, seed: int) -> PeftModel:
-    """Puts a new adapter on the base: A from Kaiming's uniform distribution under `seed`, B zero, both float32."""
+    """Puts a new adapter on the base. A is drawn from Kaiming's uniform distribution with `seed`, B is 0; float32."""
     with torch.random.fork_rng(devices=_cuda_devices(model)):
         torch.manual_seed(seed)
         return get_peft_model(model, peft_config(lora))
 
 
 def peft_config(lora: LoraRecipe) -> LoraConfig:
-    """The adapter in PEFT's words."""
+    """The recipe's adapter as PEFT's config."""
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -117,7 +117,7 @@ def peft_config(lora: LoraRecipe) -> LoraConfig:
 
 
 def accumulate_in_half(wanted: bool) -> None:
-    """Whether cards may add up float16 products in float16 (`TrainRecipe.half_accumulation`)."""
+    """Sets whether cards may add up float16 products in float16 (`TrainRecipe.half_accumulation`)."""
     torch.backends.cuda.matmul.allow_fp16_accumulation = wanted
 
 
@@ -125,7 +125,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     """Puts a saved adapter on a fresh base, frozen.
 
     Raises:
-        UserError: the folder holds none, or it was made for another base.
+        UserError: the folder holds no adapter, or the adapter was made for another base.
     """
     if not (folder / "adapter_config.json").is_file():
         raise UserError(f"{folder} holds no adapter_config.json; expected the output of notebook 03: run it first")
@@ -144,9 +144,9 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def dtype_map(model: nn.Module) -> dict[tuple[str, str], int]:
-    """How many values there are of each (dtype, `frozen` or `trainable`): `{("uint8", "frozen"): 1_543_714_304, ...}`.
+    """The number of values of each (dtype, `frozen` or `trainable`): `{("uint8", "frozen"): 1_543_714_304, ...}`.
 
-    4-bit weights are counted as stored, two to a uint8.
+    4-bit weights are counted as they are stored, two in a uint8.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for parameter in model.parameters():
@@ -156,7 +156,7 @@ def dtype_map(model: nn.Module) -> dict[tuple[str, str], int]:
 
 
 def check_dtypes(model: nn.Module, *, dtype: str, quantization: str) -> dict[tuple[str, str], int]:
-    """Asserts that the whole model is in the dtypes of the plan, and returns the map."""
+    """Asserts that all parameters have the dtypes of the plan, and returns `dtype_map`."""
     found = dtype_map(model)
     allowed = {(dtype, "frozen"), ("float32", "trainable")} | (
         {("uint8", "frozen")} if quantization == "nf4" else set()
@@ -166,8 +166,11 @@ def check_dtypes(model: nn.Module, *, dtype: str, quantization: str) -> dict[tup
 
 
 def _keep_weights_as_packed(model: nn.Module) -> None:
-    """On a CPU with AVX512-BF16, bitsandbytes 0.50 lays 4-bit weights anew at the first evaluation and rounds their
-    scales to bfloat16: an evaluated model would not be the trained one, and what is read of it after, noise."""
+    """Keeps bitsandbytes 0.50 from changing 4-bit weights on a CPU with AVX512-BF16.
+
+    At the first evaluation it would store them in another layout and round their scales to bfloat16. The evaluated
+    model would differ from the trained one, and weights read afterwards would be wrong.
+    """
     import bitsandbytes as bnb
 
     for module in model.modules():
@@ -176,8 +179,11 @@ def _keep_weights_as_packed(model: nn.Module) -> None:
 
 
 def _keep_residual_stream_in_float32(model: PreTrainedModel) -> None:
-    """Qwen's residual stream grows past float16's 65,504 in a few channels; autocast keeps it in the dtype that it
-    starts with, so it starts in float32. What the norms make of it is small again, and read in float16 only."""
+    """Lets the residual stream start in float32. Autocast then keeps it in float32.
+
+    In a few channels Qwen's residual stream grows past 65,504, the largest number of float16. The output of the norms
+    is small again, and is read in float16.
+    """
     model.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: output.float())
     for block in model.model.layers:
         for norm in (block.input_layernorm, block.post_attention_layernorm):

@@ -1,6 +1,6 @@
-"""How a run ends: finished, with its artifacts in `adapter/` and a manifest, or stopped, to go on later.
+"""The end of a run: either finished, with the files in `adapter/` and a manifest, or stopped, to be resumed later.
 
-PyTorch and JAX both hand over a `TrainedAdapter`, and the files are the same.
+PyTorch and JAX both pass a `TrainedAdapter` to `finish`, which writes the same files for both.
 """
 
 from collections.abc import Callable
@@ -19,18 +19,18 @@ from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a call of `train` ended."""
+    """The result of a call of `train`."""
 
     finished: bool
-    """Whether the last optimizer step is done and the adapter written."""
+    """True if the last optimizer step is done and the adapter is written."""
     steps_done: int
     plan: Plan
     log: list[dict[str, Any]]
     validation_loss: float | None
-    """Mean over the validation packs' supervised tokens, once finished."""
+    """Nats per supervised token, the mean over the whole validation split. None if the run is not finished."""
 
     def describe(self) -> str:
-        """How it ended, and how to go on."""
+        """A sentence for the user: the losses, or how to resume."""
         of_all = f"{self.steps_done} of {self.plan.optimizer_steps} optimizer steps"
         if not self.finished:
             return f"stopped after {of_all}, saved; run the same command again to go on"
@@ -43,16 +43,16 @@ class TrainedAdapter:
     """The adapter after the last step, before its files are written."""
 
     write: Callable[[Path, str], int]
-    """Writes PEFT's two files into a folder, for a base of this name. Returns how many parameters they hold."""
+    """Writes PEFT's two files into a folder, for a base of this name, and returns the number of parameters."""
     validation: tuple[float, int]
-    """Mean loss over the validation packs' supervised tokens, and how many these are."""
+    """The mean loss over the supervised tokens of the validation split, and the number of these tokens."""
     machine: str
 
 
 def finish(trained: TrainedAdapter, *, job: Job, plan: Plan) -> Outcome:
-    """Leaves the artifacts in `adapter/`, and the run's manifest: the last step is done."""
+    """Writes `adapter/`, then the manifest of the run, after the last step."""
     run, packed = job.run, job.packed
-    name = base_id(job.base)  # no path of this machine leaves it
+    name = base_id(job.base)  # never a path of this machine
     loss, _ = trained.validation
     with replacing_folder(job.adapter) as folder:
         parameters = trained.write(folder, name)
@@ -72,7 +72,7 @@ def finish(trained: TrainedAdapter, *, job: Job, plan: Plan) -> Outcome:
 
 
 def finished_before(run: Path, *, plan: Plan) -> Outcome:
-    """The outcome of a run whose last step was done before this call."""
+    """The outcome of a run that an earlier call has finished."""
     manifest = read_manifest(run, stage="run")
     return Outcome(
         finished=True,

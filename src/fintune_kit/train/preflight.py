@@ -1,7 +1,7 @@
-"""Before anything large is loaded: one small QLoRA step on the card itself, and room for the plan.
+"""Tries one small QLoRA step on the card, and checks that the plan fits, before anything large is loaded.
 
-A session that fails does so here, in seconds and with the remedy, instead of after minutes of loading: a card that
-PyTorch has no kernels for, a bitsandbytes without a binary for this CUDA, a card whose memory something else holds.
+So a session that cannot work fails in seconds, with a remedy, and not after minutes of loading. Examples: PyTorch has
+no kernels for the card, bitsandbytes has no binary for this CUDA, or something else holds the card's memory.
 """
 
 import importlib.metadata
@@ -16,17 +16,17 @@ from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import TrainRecipe
 
 SIZE = 128
-"""Inputs and outputs of the layer that is tried: two blocks of NF4."""
+"""Inputs and outputs of the test layer: two blocks of NF4."""
 
 
 def preflight(machine: Machine, recipe: TrainRecipe, plan: Plan) -> list[Finding]:
     """Runs one kernel, one 4-bit layer with its backward pass, and one optimizer step on each card.
 
     Returns:
-        What was tried, a finding each, all fine.
+        A finding for each check, all fine.
 
     Raises:
-        UserError: something failed, or the plan does not fit into what is free; the remedy is named.
+        UserError: a check failed, or the plan needs more memory than is free.
     """
     check_machine(machine)
     devices = [torch.device("cuda", index) for index in range(len(machine.cards))] or [torch.device("cpu")]
@@ -44,10 +44,10 @@ def preflight(machine: Machine, recipe: TrainRecipe, plan: Plan) -> list[Finding
 
 
 def check_room(device: torch.device, plan: Plan) -> None:
-    """Whether the plan fits into what is free on a card now.
+    """Checks that the plan fits into the free memory of a card.
 
     Raises:
-        UserError: it does not.
+        UserError: the plan needs more.
     """
     if device.type != "cuda":
         return
@@ -60,7 +60,7 @@ def check_room(device: torch.device, plan: Plan) -> None:
 
 
 def check_step(device: torch.device, recipe: TrainRecipe, *, dtype: str) -> None:
-    """One optimizer step of a float32 adapter on a frozen layer, in the dtypes and with the optimizer of the real run.
+    """Takes one step of a float32 adapter on a frozen layer, with the dtypes and the optimizer of the real run.
 
     Raises:
         UserError: the layer or the optimizer failed, or the step changed nothing.

@@ -1,7 +1,7 @@
-"""The folder of a run: which run it is, whether it may go on, and what says that it is done.
+"""The folder of a run. It says which training it holds, so that only the same training is resumed.
 
-run/plan.json       what is learned (recipe, packs, base) and how this machine does it, written first
-run/manifest.json   losses and counts, written when the last step is done
+run/plan.json       recipe, packs and base, and the plan for this machine; written first
+run/manifest.json   losses and counts; written after the last step
 """
 
 import hashlib
@@ -32,18 +32,19 @@ log = logging.getLogger(__name__)
 BEST = "best"
 """The folder in a run with the adapter of the lowest validation loss so far."""
 LOWERED = "after_running_out_of_memory"
-"""The key in `plan.json` of what a run had to do with less memory than planned."""
+"""The key in `plan.json` of the smaller micro-batch that a run uses since memory ran out."""
 
 
 def identity_of(recipe: Recipe, *, packed: Path, base: str | Path) -> dict[str, Any]:
-    """What is learned: a checkpoint belongs to exactly one of these."""
-    learned = recipe.as_dict()
-    return {"recipe": learned, "packed": sha256_of(packed / MANIFEST), "base": base_identity(base)}
+    """Says which training this is: recipe, packs and base. A run is resumed only if all of them are equal."""
+    return {"recipe": recipe.as_dict(), "packed": sha256_of(packed / MANIFEST), "base": base_identity(base)}
 
 
 def base_identity(base: str | Path) -> str:
-    """A hub id as it is; a folder by its config and the sizes of its weights, since Kaggle mounts the same model under
-    other names."""
+    """The hub id, or for a folder a hash of its config and of the sizes of its weights.
+
+    A folder's path does not count: Kaggle mounts the same model under different names.
+    """
     folder = Path(base)
     if not folder.is_dir():
         return str(base)
@@ -52,14 +53,22 @@ def base_identity(base: str | Path) -> str:
 
 
 def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) -> None:
-    """Makes or checks the run's folder, and writes its plan. Where memory ran out before, the plan needs less of it.
+    """Creates or checks the folder of a run, and writes its plan.
+
+    If memory ran out in this run before, its smaller micro-batch stays in the file (`lower_memory`).
+
+    Args:
+        run: the folder.
+        identity: from `identity_of`.
+        plan: for this machine.
+        fresh: delete an earlier run.
 
     Raises:
-        UserError: the folder holds another run, or files of someone else.
+        UserError: the folder holds another run, or files that no run has written.
     """
     if fresh and run.exists():
         if any(run.iterdir()) and not (run / "plan.json").is_file():
-            raise UserError(f"{run} holds files but no plan.json, so it is no run of ours: name another folder")
+            raise UserError(f"{run} holds files but no plan.json, as a run has: name another folder")
         shutil.rmtree(run)
     path = run / "plan.json"
     if not fresh and not (run.is_dir() and any(run.iterdir())):
@@ -78,13 +87,13 @@ def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) ->
 
 
 def lower_memory(run: Path, *, micro_batch: int, blocks: int) -> None:
-    """Writes down with how much less at once a run fits: it goes on so after an interruption too."""
+    """Notes the smaller micro-batch and the recomputed blocks with which a run fits, for the time after a restart."""
     path = run / "plan.json"
     write_json(path, read_json(path) | {LOWERED: {"micro_batch": micro_batch, "blocks": blocks}})
 
 
 def plan_of_run(run: Path, plan: Plan) -> Plan:
-    """The plan, with what `lower_memory` has written down."""
+    """The plan, changed as `lower_memory` has noted."""
     lowered = read_json(run / "plan.json").get(LOWERED)
     if lowered is None:
         return plan
@@ -104,7 +113,7 @@ def _differing(plan: Path, identity: dict[str, Any]) -> list[str]:
 
 
 def _continue_attached(run: Path, *, identity: dict[str, Any]) -> None:
-    """Copies the same run from an attached input: its log, its newest checkpoint and its best adapter."""
+    """Copies log, newest checkpoint and best adapter of the same run from an attached input, if one holds them."""
     reached: dict[int, Path] = {}
     for folder in attached_folders("run", holding="plan.json"):
         differing = _differing(folder / "plan.json", identity)
@@ -123,10 +132,10 @@ def _continue_attached(run: Path, *, identity: dict[str, Any]) -> None:
         shutil.copytree(folder / BEST, partial / BEST)
     for name in ("log.jsonl", "plan.json"):
         shutil.copyfile(folder / name, partial / name)
-    for path in (partial, *partial.rglob("*")):  # an input is read-only, and so are copies of it
+    for path in (partial, *partial.rglob("*")):  # an input is read-only, and its copies would be too
         path.chmod(path.stat().st_mode | 0o200)
     if run.is_dir():
-        run.rmdir()  # empty, or it is not ours
+        run.rmdir()  # fails if it is not empty
     partial.rename(run)
     log.warning("going on after step %d, which %s reached", step, folder)
 
@@ -134,7 +143,7 @@ def _continue_attached(run: Path, *, identity: dict[str, Any]) -> None:
 def finish_run(
     run: Path, *, packed: Path, log: list[dict[str, Any]], validation: tuple[float, int], machine: str
 ) -> None:
-    """Writes the manifest of a run whose last step is done; `validation` is the loss and its number of tokens."""
+    """Writes the manifest of a run after its last step. `validation` is the loss and its number of tokens."""
     write_manifest(
         run,
         stage="run",

@@ -1,10 +1,10 @@
-"""Stage 3 from end to end: packs in, a run's log, its checkpoints and the adapter out.
+"""Stage 3 from end to end: it reads packs, and writes the log, the checkpoints and the adapter of a run.
 
-packed/  ->  run/      plan.json   what is learned (recipe, packs, base) and how this machine does it
-                       log.jsonl   a line a step
+packed/  ->  run/      plan.json   recipe, packs and base, and the plan for this machine
+                       log.jsonl   a line for each step
                        checkpoints/
-                       best/       the adapter with the lowest held-out loss so far
-                       manifest.json, when the last step is done
+                       best/       the adapter with the lowest validation loss so far
+                       manifest.json, after the last step
          ->  adapter/  adapter_model.safetensors, adapter_config.json, the tokenizer's files, manifest.json
 """
 
@@ -66,7 +66,7 @@ def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path, processes: in
     """The plan for this machine, from the packs and the base model's config.
 
     Args:
-        processes: how many are to run; None for one a card.
+        processes: the number of processes; None for one on each card.
     """
     counts = PackCounts.of_manifest(packed.manifest)
     device = device_of(find_machine(), processes=processes)
@@ -85,21 +85,22 @@ def train(
     fresh: bool = False,
     report_to: str = "none",
 ) -> Outcome:
-    """Trains, or goes on from the newest whole checkpoint: `run/` and `adapter/` of a workspace.
+    """Trains, or resumes from the newest whole checkpoint. Writes `run/` and `adapter/` of the workspace.
 
     Args:
-        packed: stage 2's folder; None takes the workspace's, or that of an attached input.
+        packed: stage 2's folder; None takes that of the workspace or of an attached input.
         base: hub id or folder of the base model; None takes the recipe's.
-        budget_seconds: stop while there is time to save; None for no limit.
-        stop_after: stop after this many optimizer steps of the whole run, with a checkpoint; None runs to the end.
-        fresh: forget what `run/` holds.
-        report_to: `none`, `tensorboard` or `wandb`; they are given the numbers of `log.jsonl`.
+        budget_seconds: time for this call, saving included; None for no limit.
+        minutes_between_checkpoints: a killed run loses about this much work at most.
+        stop_after: stop with a checkpoint after this many optimizer steps of the whole run; None runs to the end.
+        fresh: delete what `run/` holds.
+        report_to: `none`, `tensorboard` or `wandb`, which then also get the numbers of `log.jsonl`.
 
     Raises:
         MissingInputError: the packs are missing or unfinished.
-        UserError: the packs do not fit the recipe, the machine cannot run it, or `run/` holds another run.
+        UserError: the packs do not fit the recipe, the machine cannot run the plan, or `run/` holds another run.
     """
-    # first of all: loading counts against the budget
+    # The clock starts first, because loading counts against the budget.
     clock = Clock(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
     )
@@ -126,16 +127,16 @@ def train(
 
 
 def _begin(job: Job, machine: Machine, processes: PartialState, *, fresh: bool) -> Plan:
-    """The plan of a run whose folder is open and whose machine has been tried out.
+    """Makes the plan, tests the machine and opens the folder of the run.
 
     Raises:
-        UserError: the machine cannot run it, or the folder holds another run.
+        UserError: the machine cannot run the plan, or the folder holds another run.
     """
     plan = plan_here(job.recipe, packed=job.packs, base=job.base, processes=processes.num_processes)
     if plan.processes != processes.num_processes:
         raise UserError(
-            f"{processes.num_processes} processes were started, expected {plan.processes}, which a step of "
-            f"{plan.packs_per_step} pack(s) can be shared among: start it with --processes {plan.processes}"
+            f"{processes.num_processes} processes were started, expected {plan.processes}, because a step of "
+            f"{plan.packs_per_step} pack(s) can be divided among these: start with --processes {plan.processes}"
         )
     if processes.is_main_process:
         preflight(machine, job.recipe.train, plan)
@@ -155,7 +156,7 @@ def _make_trainer(
     processes: PartialState,
     report_to: str,
 ) -> PackTrainer:
-    """The trainer of a run, with all that watches it."""
+    """The trainer of a run, with its callbacks."""
     recipe, packs, checkpoints = job.recipe, job.packs.train, job.run / "checkpoints"
     order = step_order(packs.strata, epochs=recipe.train.epochs, seed=recipe.seed, packs_per_step=plan.packs_per_step)
     guard = NonFiniteGuard()
@@ -177,14 +178,14 @@ def _make_trainer(
 
 
 def _train_on(trainer: PackTrainer, *, validator: Validator, run: Path) -> int:
-    """Trains from the newest checkpoint, or from the start; returns the optimizer steps that are done."""
+    """Trains from the newest checkpoint or from the start, and returns the number of optimizer steps that are done."""
     checkpoint = newest_checkpoint(run / "checkpoints")
     if checkpoint is None:
         trainer.train()
         return trainer.state.global_step
     done = step_of(checkpoint)
     validator.resume([record for record in read_log(run / "log.jsonl") if record["step"] <= done])
-    if validator.stopped_early:  # the run was over, and was killed before its adapter was written
+    if validator.stopped_early:  # the run had stopped early, and was killed before its adapter was written
         trainer.load_adapter_of(checkpoint)
         return done
     trainer.train(resume_from_checkpoint=str(checkpoint))
@@ -192,7 +193,7 @@ def _train_on(trainer: PackTrainer, *, validator: Validator, run: Path) -> int:
 
 
 def _finish(model: PeftModel, *, job: Job, plan: Plan, device: str, machine: str) -> Outcome:
-    """Measures the adapter that the recipe keeps, on the whole validation split, and writes it."""
+    """Measures the loss of the last or best adapter on the whole validation split, and writes this adapter."""
     if job.recipe.train.keep == "best" and load_best_adapter(model, job.run) is None:
         log.warning("no validation loss was measured, so the adapter of the last step is exported as the best one")
     validation = mean_loss(
@@ -208,11 +209,11 @@ def _note_memory(run: Path, processes: PartialState, memory: StepMemory) -> None
 
 
 def make_validator(job: Job, plan: Plan, *, model: PeftModel, device: str, processes: PartialState) -> Validator:
-    """The callback that measures the validation loss while the run trains; each process measures its share of packs."""
+    """The callback that measures the validation loss during the run. Each process measures its share of the packs."""
     recipe, packs = job.recipe.train, job.packs
     rank, count = processes.process_index, processes.num_processes
 
-    def losses_of(chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _losses_of(chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         found = np.zeros((2, len(chosen)))
         found[:, rank::count] = losses_of_packs(
             model, packs.validation.rows, chosen[rank::count], device=device, dtype=plan.dtype
@@ -221,21 +222,29 @@ def make_validator(job: Job, plan: Plan, *, model: PeftModel, device: str, proce
             found = reduce(torch.from_numpy(found).to(device), "sum").cpu().numpy()
         return found[0], found[1].astype(np.int64)
 
-    def save_best(step: int, loss: float) -> None:
+    def _save_best(step: int, loss: float) -> None:
         if processes.is_main_process:
             save_best_adapter(model, job.run, step=step, loss=loss)
 
     return Validator(
         validation_schedule(recipe, packed=packs, optimizer_steps=plan.optimizer_steps),
         tasks=tasks_of(packs),
-        losses_of=losses_of,
-        save_best=save_best if recipe.keep == "best" else None,
+        losses_of=_losses_of,
+        save_best=_save_best if recipe.keep == "best" else None,
         patience=recipe.patience,
     )
 
 
 def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: str) -> PeftModel:
-    """The frozen base with a new adapter, recomputing what the plan says."""
+    """The frozen base with a new adapter, in the plan's dtype and memory layout.
+
+    Args:
+        base: hub id or folder.
+        device: `cpu`, `cuda:0`, ...
+
+    Raises:
+        UserError: the base is missing, or its type is not supported.
+    """
     quantization = recipe.train.quantization
     model = load_base(base, dtype=plan.dtype, quantization=quantization, device=device, head_chunk=plan.head_chunk)
     model = add_adapter(model, recipe.lora, seed=recipe.seed)
@@ -254,7 +263,13 @@ def step_log(
     guard: NonFiniteGuard,
     validation_of: Callable[[int], dict[str, Any]] = lambda _step: {},
 ) -> StepLog:
-    """The step log of a run: what each optimizer step holds is known before it runs."""
+    """The step log of a run.
+
+    Args:
+        order: from `step_order`; it tells how many examples and supervised tokens each step has.
+        guard: knows whether a step was applied or skipped.
+        validation_of: returns the validation record of a step, `{}` for most steps.
+    """
     split = job.packs.train
     return StepLog(
         job.run / "log.jsonl",
@@ -267,7 +282,7 @@ def step_log(
 
 
 def _by_step(of_packs: np.ndarray, order: np.ndarray, packs_per_step: int) -> list[int]:
-    """Sums a count of each pack over the packs of each step; -1 in the order is an empty pack."""
+    """Sums a count of each pack over the packs of each step. -1 in the order is an empty pack."""
     counts = np.append(np.asarray(of_packs), 0)[order]
     return [int(total) for total in counts.reshape(-1, packs_per_step).sum(axis=1)]
 
@@ -275,5 +290,5 @@ def _by_step(of_packs: np.ndarray, order: np.ndarray, packs_per_step: int) -> li
 def _write_peft(model: Any, folder: Path, base: str) -> int:
     model.peft_config["default"].base_model_name_or_path = base
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's; ours is written with the scores
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card; ours is written after the evaluation
     return sum(parameter.numel() for parameter in adapter_parameters(model).values())

@@ -1,11 +1,11 @@
-"""One optimizer step on this process's packs: forward and backward of its micro-batches, until the gradient is sound.
+"""One optimizer step on this process's packs: forward and backward passes of its micro-batches, then clipping.
 
-    packs of the step --> micro-batch 1, 2, ... (the next one is laid out on the CPU while this one is computed)
+    packs of the step --> micro-batch 1, 2, ... (the CPU lays out the next one while this one is computed)
                           forward, backward --> gradients, summed over the processes --> clipped
 
-The step is repeated where memory runs out, with less of it needed, and where a scaled gradient overflows, at half the
-scale. What is learned stays the same: each loss is divided by the supervised tokens of the whole step, and dropout's
-noise is a function of the seed, the step and the pack.
+If memory runs out, the step is repeated with a smaller micro-batch. If a scaled gradient overflows, the step is
+repeated at half the scale. The result stays the same: each loss is divided by the supervised tokens of the whole step,
+and dropout's noise is a function of the seed, the step and the pack.
 """
 
 import logging
@@ -32,17 +32,17 @@ log = logging.getLogger(__name__)
 Columns = Mapping[str, NDArray[np.integer]]
 """The four columns of some packs, `[packs, length]` each."""
 BUCKET_BYTES = 64 * 2**20
-"""Gradients that are summed over the processes in one message."""
+"""Size of one message, in which gradients are summed over the processes."""
 
 
 @dataclass(kw_only=True)
 class StepMemory:
-    """How much of a step is on a card at once. Changed where memory runs out."""
+    """How much of a step is on a card at once. It is lowered when memory runs out."""
 
     micro_batch: int
     """Packs in one forward pass."""
     blocks: int
-    """Blocks that keep their input only, and are computed again in the backward pass."""
+    """Blocks that keep only their input, and are computed again in the backward pass."""
 
 
 class StepRunner:
@@ -63,9 +63,10 @@ class StepRunner:
         Args:
             model: a PEFT model that reads packs, with its adapter in float32.
             accelerator: accelerate's, which scales losses in float16.
-            memory: where to begin; later steps go on from what the earlier ones needed.
+            memory: used by the first step. A change stays for all later steps.
+            max_grad_norm: gradients are clipped to this norm.
             seed: of dropout's noise.
-            note: told of each change of `memory`.
+            note: called after each change of `memory`.
         """
         self.memory = memory
         self._adapter = list(adapter_parameters(model).values())
@@ -77,10 +78,10 @@ class StepRunner:
         recompute_blocks(self._blocks, memory.blocks)
 
     def run(self, model: nn.Module, packs: Columns, *, step: int) -> tuple[Tensor, Tensor]:
-        """Leaves the step's clipped gradient in the adapter, or none where it is not finite.
+        """Leaves the step's clipped gradient in the adapter. A gradient that is not finite is removed.
 
         Args:
-            model: as the accelerator has prepared it.
+            model: prepared by the accelerator.
             packs: of this process.
             step: optimizer steps done, for the noise.
 
@@ -88,7 +89,7 @@ class StepRunner:
             (this process's share of the loss, the norm of the gradient before clipping).
 
         Raises:
-            UserError: one pack does not fit, or no step gives finite gradients.
+            UserError: one pack does not fit, or several steps in a row had no finite gradient.
         """
         self._guard.begin_step()
         tokens = self._sum(int((packs["shift_labels"] != IGNORE).sum()))
@@ -110,7 +111,7 @@ class StepRunner:
             return loss, norm
 
     def _sum_of_micro_batches(self, model: nn.Module, packs: Columns, *, step: int, tokens: int) -> Tensor | None:
-        """Forward and backward of all micro-batches. None where memory ran out."""
+        """Runs all micro-batches and returns the summed loss, or None if memory ran out."""
         total = torch.zeros((), device=self._device)
         try:
             for first, batch in self._micro_batches(packs):
@@ -123,7 +124,7 @@ class StepRunner:
         return total
 
     def _micro_batches(self, packs: Columns) -> Iterator[tuple[int, MicroBatch]]:
-        """(index of its first pack, micro-batch on the device); those that supervise nothing are left out."""
+        """(index of its first pack, micro-batch on the device). Packs without supervised tokens are left out."""
         wanted = np.flatnonzero((packs["shift_labels"] != IGNORE).any(axis=1))
         size = self.memory.micro_batch
         parts = [wanted[first : first + size] for first in range(0, len(wanted), size)]
@@ -139,13 +140,13 @@ class StepRunner:
         return batch.pinned() if self._device.type == "cuda" else batch
 
     def _need_less_memory(self, packs: int) -> None:
-        """Halves the micro-batch; where it is a single pack, computes more blocks again.
+        """Halves the micro-batch. If it is a single pack already, recomputes more blocks.
 
         Args:
-            packs: of this process's step, which micro-batches divide.
+            packs: the number of packs in this process's step, a multiple of the micro-batch.
 
         Raises:
-            UserError: all blocks are computed again already.
+            UserError: all blocks are recomputed already.
         """
         self._forget_gradients()
         if torch.cuda.is_available():
@@ -183,14 +184,14 @@ class StepRunner:
 
 
 def noise_seed(seed: int, *, step: int, process: int, pack: int) -> int:
-    """The seed of dropout's noise for a micro-batch: a pure function, so that a repeated step draws the same noise."""
+    """The seed of dropout's noise for a micro-batch. It is a pure function, so a repeated step draws the same noise."""
     return int(np.random.SeedSequence([seed, step, process, pack]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Sums the gradients of all processes, in every one of them; a parameter without gradient counts as zero.
+    """Sums the gradients of all processes, so that each process has the sum. A missing gradient counts as zero.
 
-    Once a step, after all micro-batches: so that a process that ran out of memory keeps no other one waiting.
+    It runs once in a step, after all micro-batches, so no process waits for another one that ran out of memory.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return

@@ -1,8 +1,8 @@
-"""TRL's `SFTTrainer`, reading packs, a whole optimizer step at a time.
+"""TRL's `SFTTrainer` on packs, a whole optimizer step at a time.
 
-What is added is small: the order of the packs, the optimizer step on packs (`step.py`), adapters that stay in float32,
-and checkpoints that are sealed before they count. The loop, the optimizer, the schedule, mixed precision and the start
-of several processes are TRL's, transformers' and accelerate's.
+Four things are ours: the order of the packs, the optimizer step on packs (`step.py`), adapters that stay in float32,
+and sealed checkpoints. The loop, the optimizer, the schedule, mixed precision and the start of several processes are
+TRL's, transformers' and accelerate's.
 """
 
 import logging
@@ -38,19 +38,18 @@ log = logging.getLogger(__name__)
 
 
 def step_order(strata: np.ndarray, *, epochs: int, seed: int, packs_per_step: int) -> np.ndarray:
-    """Which pack is read when: a pure function of its arguments, so that a resumed run reads what it would have read.
+    """The order in which packs are read. It is a pure function, so a resumed run reads the same packs.
 
         [ step 1: 0 1 2 3 | step 2: 4 5 6 2 | step 3: 0 5 1 -1 ]     7 packs, 2 epochs, 4 packs a step
 
-    The first pass keeps the order in which the packs lie on disk, which is a mix already (`pack.mix`); each further
-    pass has another such order. The last step is filled with -1, an empty pack: so each step has the same shape on any
-    number of processes.
+    The first pass reads the packs in the order on disk, which is mixed already (`pack.mix`). Each later pass has
+    another mixed order. The last step is padded with -1, an empty pack, so that all steps have the same shape.
 
     Args:
-        strata: `[packs, strata]` examples of each stratum in each pack.
+        strata: `[packs, strata]` the number of examples of each stratum in each pack.
 
     Returns:
-        int64, a whole number of steps long.
+        int64 `[steps * packs_per_step]`, indices of packs.
     """
     passes = [np.arange(len(strata))]
     passes += [even_order(strata, seed=[seed, epoch]) for epoch in range(1, epochs)]
@@ -59,37 +58,37 @@ def step_order(strata: np.ndarray, *, epochs: int, seed: int, packs_per_step: in
     return np.concatenate([order, np.full(missing, -1)])
 
 
-def in_training_order(rows: Dataset, order: np.ndarray) -> Dataset:
-    """The packs in training order, without copying them; -1 gives a pack that supervises nothing."""
-    length = len(rows[0]["input_ids"])
+def in_training_order(packs: Dataset, order: np.ndarray) -> Dataset:
+    """The packs in training order, without a copy in memory. -1 becomes a pack without supervised tokens."""
+    length = len(packs[0]["input_ids"])
     empty = {
-        "input_ids": [rows[0]["input_ids"][-1:] * length],
+        "input_ids": [packs[0]["input_ids"][-1:] * length],
         "position_ids": [[0] * length],
         "subtree_end": [list(range(1, length + 1))],
         "shift_labels": [[IGNORE] * length],
     }
-    rows = rows.select_columns(list(COLUMNS))
-    with_empty = concatenate_datasets([rows, Dataset.from_dict(empty, features=rows.features)])
-    return with_empty.select(np.where(order < 0, len(rows), order)).with_format("numpy")
+    packs = packs.select_columns(list(COLUMNS))
+    with_empty = concatenate_datasets([packs, Dataset.from_dict(empty, features=packs.features)])
+    return with_empty.select(np.where(order < 0, len(packs), order)).with_format("numpy")
 
 
 def stack_columns(packs: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The columns of some packs, `[packs, length]` each. Arrays, which accelerate leaves on the CPU."""
+    """The columns of some packs, `[packs, length]` each, as arrays: accelerate leaves these on the CPU."""
     return {name: np.stack([pack[name] for pack in packs]) for name in COLUMNS}
 
 
 def stack_packs(packs: Sequence[dict[str, np.ndarray]]) -> dict[str, Tensor]:
-    """Rows of equal length to `[B, L]` int64 tensors; nothing is padded."""
+    """The columns of some packs as int64 tensors, `[packs, length]` each."""
     return {name: torch.from_numpy(np.stack([pack[name] for pack in packs])).long() for name in COLUMNS}
 
 
 def training_arguments(
     recipe: TrainRecipe, plan: Plan, *, output: Path, seed: int, report_to: str = "none"
 ) -> SFTConfig:
-    """The recipe and the plan in TRL's words. One epoch: the order already holds all passes."""
+    """The recipe and the plan as TRL's arguments. They say one epoch, because the order holds all passes already."""
     return SFTConfig(
         output_dir=str(output),
-        per_device_train_batch_size=plan.packs_per_step // plan.processes,  # a whole step; see `step.py`
+        per_device_train_batch_size=plan.packs_per_step // plan.processes,  # a whole step, see `step.py`
         gradient_accumulation_steps=1,
         num_train_epochs=1,
         learning_rate=recipe.learning_rate,
@@ -99,29 +98,29 @@ def training_arguments(
         max_grad_norm=recipe.max_grad_norm,
         optim=recipe.optimizer,
         fp16=plan.dtype == "float16",
-        bf16=plan.dtype == "bfloat16",  # unset, TRL turns it on
-        activation_checkpointing=False,  # `recompute` does it, for as much as the plan asks
+        bf16=plan.dtype == "bfloat16",  # if unset, TRL turns it on
+        activation_checkpointing=False,  # `blocks.recompute` does it, for as many blocks as the plan says
         use_cpu=plan.device == "cpu",
         seed=seed,
         logging_steps=1,
-        logging_nan_inf_filter=False,  # a step that went wrong is logged as it was
-        save_strategy="no",  # the clock saves, by minutes
+        logging_nan_inf_filter=False,  # else a loss that is not finite is logged as another number
+        save_strategy="no",  # the clock decides when to save
         report_to=report_to,
-        remove_unused_columns=False,  # or the columns that we add are dropped without a word
+        remove_unused_columns=False,  # else our own columns are dropped silently
         dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_num_workers=0,
         dataloader_pin_memory=False,  # micro-batches are pinned, see `step.py`
         max_length=None,
-        packing=False,  # packs come ready
+        packing=False,  # the packs are ready
     )
 
 
 @contextmanager
 def _kept_from_trl(model: PeftModel) -> Iterator[None]:
-    """Keeps the model's adapter and its forward, which TRL's constructor changes.
+    """Restores the model's adapter and its forward after the block, because TRL's constructor changes both.
 
-    TRL rounds the adapters of a quantized model to bfloat16, which a gradient scaler cannot unscale, and gives the
-    model a forward of its own, whose kernels need Triton.
+    TRL rounds the adapters of a quantized model to bfloat16, which a gradient scaler cannot unscale. And it gives the
+    model another forward, whose kernels need Triton.
     """
     forward_over_packs = model.get_base_model().forward
     float32_adapter = {name: value.detach().clone() for name, value in adapter_parameters(model).items()}
@@ -132,7 +131,7 @@ def _kept_from_trl(model: PeftModel) -> Iterator[None]:
 
 
 class PackTrainer(SFTTrainer):
-    """Trains on packs. The model must have been taught to read them (`loss.enable_packs`)."""
+    """Trains on packs. The model must be able to read them (`loss.enable_packs`)."""
 
     def __init__(
         self,
@@ -150,13 +149,13 @@ class PackTrainer(SFTTrainer):
     ) -> None:
         """
         Args:
-            packs: rows in training order (`in_training_order`).
+            packs: in training order (`in_training_order`).
             arguments: from `training_arguments`.
             checkpoints: the folder of sealed checkpoints.
-            clock: told how long a save takes.
+            clock: decides when to save and stop; it is told how long a save took.
             guard: decides whether a step's gradient may be applied.
             memory: how much of a step is on the card at once.
-            note_memory: told where memory ran out and `memory` had to change.
+            note_memory: called after memory ran out and `memory` was lowered.
         """
         with _kept_from_trl(model):
             super().__init__(
@@ -169,7 +168,7 @@ class PackTrainer(SFTTrainer):
             )
         self.remove_callback(PrinterCallback)
         self._checkpoints, self._clock, self._guard = checkpoints, clock, guard
-        # Not wrapped in DDP: a step sums its gradients itself, after its last micro-batch.
+        # No DDP wrapper: a step sums its gradients itself, after its last micro-batch.
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         self._steps = StepRunner(
             self.model,
@@ -183,12 +182,12 @@ class PackTrainer(SFTTrainer):
         self._norm = torch.zeros(())
 
     def train(self, *arguments: Any, **options: Any) -> Any:
-        """Trains as the base class does. A signal stops it after the step that runs, with a checkpoint."""
+        """Trains as the base class does. A signal stops it after the running step, with a checkpoint."""
         with self._clock.catching_signals():
             return super().train(*arguments, **options)
 
     def load_adapter_of(self, checkpoint: Path) -> None:
-        """Puts the adapter of a checkpoint into the model, without training on."""
+        """Loads the adapter of a checkpoint into the model, without training further."""
         self._load_from_checkpoint(str(checkpoint))
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler:
@@ -197,27 +196,29 @@ class PackTrainer(SFTTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, np.ndarray], num_items_in_batch: Tensor | None = None
     ) -> Tensor:
-        """One whole optimizer step: transformers' loop sees a step as a single batch, its micro-batches are ours."""
+        """One whole optimizer step. transformers' loop sees a single batch; `StepRunner` cuts it into micro-batches."""
         model.train()
         loss, self._norm = self._steps.run(model, inputs, step=self.state.global_step)
-        return loss * self.accelerator.num_processes  # the log takes the mean over processes, a step's loss is a sum
+        return (
+            loss * self.accelerator.num_processes
+        )  # the log takes the mean over processes, but this loss is a share of a sum
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
-        """The norm before clipping: the step has clipped already."""
+        """Returns the norm before clipping. The step has clipped already."""
         return self._norm
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
-        """Nothing: the step counts its supervised tokens itself."""
+        """Returns None, because the step counts its supervised tokens itself."""
 
     def floating_point_ops(self, inputs: dict[str, np.ndarray]) -> int:
-        """Not counted here; `plan.time` has the arithmetic."""
+        """Returns 0; `plan.time` estimates the operations."""
         return 0
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(partial_folder(self._checkpoints))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Writes a checkpoint aside, then seals it."""
+        """Writes a checkpoint in the partial folder, then seals it."""
         started = time.monotonic()
         partial = partial_folder(self._checkpoints)
         if self.is_world_process_zero():
@@ -233,4 +234,4 @@ class PackTrainer(SFTTrainer):
         self._clock.note_save(time.monotonic() - started)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the model card is written from the manifests, after training (`evaluate.artifacts`)."""
+        """Does nothing: `publish.model_card` writes the model card after the evaluation."""

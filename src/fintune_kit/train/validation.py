@@ -1,11 +1,11 @@
-"""Validation while a run trains: the loss on held-out packs at even intervals, by task, and the best adapter kept.
+"""Validation during a run: measures the loss on validation packs at even intervals, and keeps the best adapter.
 
     step          1 ... 40      ... 80      ...  400
     measured            *           *             *       a few packs of the validation split, the same ones each time
-    run/best/           adapter of the step whose loss was lowest so far
+    run/best/           the adapter of the step with the lowest loss so far
 
-Nothing here is random: which steps and which packs follows from the recipe and the packs, so a resumed run measures
-what the whole run would have measured.
+Nothing here is random: the recipe and the packs determine the steps and the packs that are measured. So a resumed run
+measures the same as a run without interruption.
 """
 
 import time
@@ -33,30 +33,30 @@ from fintune_kit.train.trainer import stack_packs
 from fintune_kit.workspace import MANIFEST, read_json, replacing_folder, write_json
 
 COST = 0.03
-"""Share of the training time that validation may take. A forward pass takes half of a training step's time or less."""
+"""The share of the training time that validation may take. A forward pass takes at most half of a training step."""
 WEIGHTS = "adapter.safetensors"
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When is measured, and on which packs of the validation split."""
+    """The steps after which to measure, and the indices of the validation packs to measure on."""
 
     steps: tuple[int, ...]
     packs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Mean loss of some packs, in nats a supervised token."""
+class MeanLoss:
+    """The mean loss of some packs, in nats per supervised token."""
 
     loss: float
     by_task: dict[str, float]
 
 
 def validation_schedule(recipe: TrainRecipe, *, packed: Packed, optimizer_steps: int) -> Schedule:
-    """`recipe.validations` steps at even distances, the last step among them, on as many packs as `COST` allows.
+    """`recipe.validations` steps at even distances, the last step included, and as many packs as `COST` allows.
 
-    The packs are taken in an even order, so that a few of them hold a mix of tasks.
+    The packs are the first ones of a mixed order, so that a few of them hold all tasks.
     """
     times = min(recipe.validations, optimizer_steps)
     packs = len(packed.validation)
@@ -69,68 +69,71 @@ def validation_schedule(recipe: TrainRecipe, *, packed: Packed, optimizer_steps:
 
 
 def tasks_of(packed: Packed) -> list[str]:
-    """The task of each validation pack; each holds one only (`pack.stage`)."""
+    """The task of each validation pack. A validation pack holds one task only (`pack.stage`)."""
     names = [task for task, _ in packed.strata]
     return [names[column] for column in packed.validation.strata.argmax(axis=1)]
 
 
-def mean_by_task(losses: NDArray[np.float64], tokens: NDArray[np.int64], tasks: Sequence[str]) -> Measured:
-    """Mean losses from what each pack summed up.
+def mean_by_task(losses: NDArray[np.float64], tokens: NDArray[np.int64], tasks: Sequence[str]) -> MeanLoss:
+    """The mean loss of all packs, and that of each task.
 
     Args:
-        losses: `[packs]` summed over the supervised tokens.
-        tokens: `[packs]` supervised tokens.
-        tasks: of each pack.
+        losses: `[packs]`, summed over the supervised tokens of each pack.
+        tokens: `[packs]`, supervised tokens.
+        tasks: the task of each pack.
     """
     by_task = {}
     for task in sorted(set(tasks)):
         own = [index for index, name in enumerate(tasks) if name == task]
         by_task[task] = float(losses[own].sum() / max(1, tokens[own].sum()))
-    return Measured(float(losses.sum() / max(1, tokens.sum())), by_task)
+    return MeanLoss(float(losses.sum() / max(1, tokens.sum())), by_task)
 
 
 def losses_of_packs(
-    model: nn.Module, rows: Dataset, packs: Sequence[int], *, device: str, dtype: str = "float32"
+    model: nn.Module, packs: Dataset, indices: Sequence[int], *, device: str, dtype: str = "float32"
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The summed loss and the supervised tokens of some packs, `[packs]` each.
+    """The summed loss and the number of supervised tokens of some packs, without dropout.
 
     Args:
         model: reads packs (`loss.enable_packs`).
-        rows: the split's packs.
-        packs: their indices.
+        packs: the packs of a split.
+        indices: of the packs to measure.
         device: `cpu`, `cuda:0`, ...
         dtype: of autocast.
+
+    Returns:
+        (float64 `[indices]` in nats, int64 `[indices]`).
     """
-    losses, tokens = np.zeros(len(packs)), np.zeros(len(packs), np.int64)
-    for place, index in enumerate(packs):
-        losses[place], tokens[place] = _summed_loss(model, rows, [index], device=device, dtype=dtype)
+    losses, tokens = np.zeros(len(indices)), np.zeros(len(indices), np.int64)
+    for number, index in enumerate(indices):
+        losses[number], tokens[number] = _summed_loss(model, packs, [index], device=device, dtype=dtype)
     return losses, tokens
 
 
 def mean_loss(
-    model: nn.Module, rows: Dataset, *, micro_batch: int, device: str, dtype: str = "float32"
+    model: nn.Module, packs: Dataset, *, micro_batch: int, device: str, dtype: str = "float32"
 ) -> tuple[float, int]:
-    """Mean cross-entropy over all supervised tokens of some packs, in evaluation mode.
+    """The mean cross-entropy over all supervised tokens of some packs, without dropout.
 
     Returns:
         (loss in nats per token, number of supervised tokens).
     """
     total, tokens = 0.0, 0
-    for start in range(0, len(rows), micro_batch):
-        packs = range(start, min(start + micro_batch, len(rows)))
-        loss, count = _summed_loss(model, rows, packs, device=device, dtype=dtype)
+    for start in range(0, len(packs), micro_batch):
+        indices = range(start, min(start + micro_batch, len(packs)))
+        loss, count = _summed_loss(model, packs, indices, device=device, dtype=dtype)
         total, tokens = total + loss, tokens + count
     return total / max(1, tokens), tokens
 
 
 @torch.no_grad()
 def _summed_loss(
-    model: nn.Module, rows: Dataset, packs: Sequence[int], *, device: str, dtype: str
+    model: nn.Module, packs: Dataset, indices: Sequence[int], *, device: str, dtype: str
 ) -> tuple[float, int]:
     was_training = model.training
     model.eval()
-    as_arrays = rows.select_columns(list(COLUMNS)).with_format("numpy")
-    batch = stack_packs([as_arrays[index] for index in packs])
+    as_arrays = packs.select_columns(list(COLUMNS)).with_format("numpy")
+    batch = stack_packs([as_arrays[index] for index in indices])
     on_device = {name: tensor.to(device) for name, tensor in batch.items()}
     with torch.autocast(device.split(":")[0], dtype=getattr(torch, dtype), enabled=dtype != "float32"):
         summed = float(model(**on_device).loss)
@@ -152,11 +155,11 @@ class Validator(TrainerCallback):
     ) -> None:
         """
         Args:
-            schedule: when, and which packs.
-            tasks: of all validation packs.
-            losses_of: the summed loss and the supervised tokens of packs.
-            save_best: called with step and loss whenever the loss is the lowest so far; None keeps no adapter.
-            patience: measurements in a row that may be no better than the best before the run stops; None for all.
+            schedule: the steps and packs to measure.
+            tasks: the task of each validation pack.
+            losses_of: returns the summed loss and the supervised tokens of packs, given their indices.
+            save_best: called with step and loss when the loss is the lowest so far; None keeps no adapter.
+            patience: the run stops after this many measurements in a row without a new lowest loss; None for never.
         """
         self._schedule, self._tasks, self._losses_of = schedule, tasks, losses_of
         self._save_best, self._patience = save_best, patience
@@ -166,10 +169,10 @@ class Validator(TrainerCallback):
         self._records: dict[int, dict[str, Any]] = {}
 
     def resume(self, log: Sequence[Mapping[str, Any]]) -> None:
-        """Takes up what a run measured before it was interrupted.
+        """Restores the measurements of a run before its interruption.
 
         Args:
-            log: the records of the steps that the resumed run does not repeat.
+            log: the records of the steps up to the checkpoint.
         """
         for record in log:
             if (loss := record.get("validation_loss")) is not None:
@@ -177,6 +180,7 @@ class Validator(TrainerCallback):
         self.stopped_early = self._is_out_of_patience()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Measures, if the step is in the schedule. May save the adapter, and may stop the run."""
         if state.global_step not in self._schedule.steps:
             return
         started = time.monotonic()
@@ -193,14 +197,14 @@ class Validator(TrainerCallback):
         }
 
     def record_of(self, step: int) -> dict[str, Any]:
-        """What was measured after a step, for the log; nothing where it was not."""
+        """The measurement after a step, for the log; `{}` if the step was not measured."""
         return self._records.get(step, {})
 
     def _is_out_of_patience(self) -> bool:
         return self._patience is not None and self._worse >= self._patience
 
     def _note(self, loss: float) -> bool:
-        """Whether a loss is the lowest so far."""
+        """Takes one loss into account, and returns whether it is the lowest so far."""
         if loss < self._best:
             self._best, self._worse = loss, 0
             return True
@@ -209,7 +213,7 @@ class Validator(TrainerCallback):
 
 
 def save_best_adapter(model: nn.Module, run: Path, *, step: int, loss: float) -> None:
-    """Writes the adapter to `run/best/`, with its step and loss; a killed run leaves the one before whole."""
+    """Writes the adapter to `run/best/`, with its step and loss. A kill in between leaves the earlier one whole."""
     weights = {name: value.detach().cpu().contiguous() for name, value in adapter_parameters(model).items()}
     with replacing_folder(run / BEST) as folder:
         save_file(weights, folder / WEIGHTS)
@@ -217,10 +221,10 @@ def save_best_adapter(model: nn.Module, run: Path, *, step: int, loss: float) ->
 
 
 def load_best_adapter(model: nn.Module, run: Path) -> tuple[int, float] | None:
-    """Puts the adapter of `run/best/` into the model.
+    """Loads the adapter of `run/best/` into the model.
 
     Returns:
-        Its step and loss; None where none was kept, and nothing has changed.
+        Its step and loss. None if no adapter was kept; the model is then unchanged.
     """
     if not (run / BEST / MANIFEST).is_file():
         return None

@@ -1,7 +1,7 @@
-"""A Qwen block while it is trained: fewer kernels and passes over memory, and what is kept for the backward pass.
+"""A Qwen block in training, with fewer kernels and less memory than transformers and PEFT need for the same numbers.
 
-packed      the block on packs, as autograd functions of its own; where it cannot stand in, transformers' block runs
+packed      the block on packs, as autograd functions; transformers' block runs where these cannot
 linear      the linear layers of a block with their adapters
-weights     how frozen 4-bit weights lie in memory
-recompute   whole blocks that are computed again instead of being kept
+weights     the form of frozen 4-bit weights in memory
+recompute   blocks that are computed again in the backward pass
 """

@@ -1,12 +1,12 @@
-"""Linear layers that read the same input, frozen, with their adapters: few kernels and few passes over memory.
+"""Frozen linear layers with adapters. Layers with the same input run together, in few kernels.
 
     y = x W' + b + scale * (x * noise) A' B'                A' and B' are A and B transposed
 
-Layers that read the same input (queries, keys and values; gate and up) also share the noise of dropout and one product
-with their A matrices, which lie one below the other. The scale is a factor of the narrow middle, so it costs nothing.
-Noise is drawn again from its seed in the backward pass instead of being kept.
+Layers with the same input are queries, keys and values, or gate and up. They share the noise of dropout, and one
+product with their A matrices, which are stacked. The scale is applied to the narrow middle, where it costs nothing. The
+backward pass draws the noise again from its seed, so no noise is kept.
 
-Nothing here is known to autograd: `packed.py` calls `forward` and `backward` from its own functions.
+Autograd does not see these functions: `packed.py` calls them in the forward and backward passes of its own functions.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 @dataclass
 class Adapter:
-    """The matrices of one layer, A `[rank, inputs]` and B `[outputs, rank]` in float32, and copies to multiply with."""
+    """A `[rank, inputs]` and B `[outputs, rank]` of one layer in float32, and their copies in the compute dtype."""
 
     a: nn.Parameter
     b: nn.Parameter
     scale: float
     a_copy: Tensor
-    """A part of `LinearGroup.a_together`."""
+    """A view into `LinearGroup.a_together`."""
     b_copy: Tensor
 
 
@@ -39,7 +39,7 @@ class Linear:
     adapter: Adapter | None
 
     def weight(self) -> Tensor:
-        """`[outputs, inputs]` in the compute dtype; unpacked anew where it lies in 4 bits."""
+        """`[outputs, inputs]` in the compute dtype. A 4-bit weight is unpacked at each call."""
         packed = self.module.weight
         if getattr(packed, "quant_state", None) is None:
             return packed.data
@@ -56,12 +56,12 @@ class Linear:
 
 @dataclass
 class Input:
-    """What a group's layers read, and what its backward pass needs of it."""
+    """The input of a group's adapters."""
 
     noisy: Tensor | None
-    """The input after dropout, what the adapters read; None without adapters."""
+    """The input after dropout, `[N, inputs]`; None without adapters."""
     kept: Tensor | None
-    """bool: where dropout kept a value; None without dropout."""
+    """bool `[N, inputs]`: True where dropout kept a value; None without dropout."""
 
 
 @dataclass
@@ -83,10 +83,11 @@ class LinearGroup:
 
     @classmethod
     def of(cls, modules: Sequence[Any], *, dtype: torch.dtype) -> "LinearGroup":
-        """The layers of a model, plain ones or PEFT's, with the adapters that are active now.
+        """A group of a model's layers, plain ones or PEFT's, with the adapters that are active now.
 
         Args:
-            modules: to which `obstacle` does not object.
+            modules: layers for which `obstacle` returns None.
+            dtype: of the products.
         """
         layers, dropout = [], 0.0
         for module in modules:
@@ -103,7 +104,7 @@ class LinearGroup:
 
     @property
     def adapters(self) -> list[Adapter]:
-        """Those that there are, in the order of the layers."""
+        """The layers' adapters, in the order of the layers."""
         return [layer.adapter for layer in self.layers if layer.adapter is not None]
 
     @property
@@ -112,10 +113,10 @@ class LinearGroup:
         return [matrix for adapter in self.adapters for matrix in (adapter.a, adapter.b)]
 
     def read(self, x: Tensor, *, seed: int | None) -> Input:
-        """What the adapters read of `x [N, inputs]`.
+        """The adapters' input, from `x [N, inputs]`.
 
         Args:
-            seed: of dropout's noise; None leaves it out, as in evaluation.
+            seed: of dropout's noise; None for no dropout, as in evaluation.
         """
         if not self.adapters:
             return Input(None, None)
@@ -125,7 +126,7 @@ class LinearGroup:
         return Input(x * kept, kept)
 
     def narrow(self, read: Input) -> Tensor | None:
-        """The scaled products with the A matrices, `[N, sum of ranks]`."""
+        """The scaled products with the A matrices, `[N, sum of ranks]`; None without adapters."""
         return None if read.noisy is None else self._scaled(read.noisy @ self.a_together.T, noisy=read.kept is not None)
 
     def outputs(self, x: Tensor, narrow: Tensor | None) -> list[Tensor]:
@@ -145,7 +146,7 @@ class LinearGroup:
 
         Args:
             gradients: of each output, `[N, outputs]`.
-            read, narrow: as they were in the forward pass.
+            read, narrow: the same as in the forward pass.
         """
         matrices: list[Tensor] = []
         if narrow is None or read.noisy is None:
@@ -177,7 +178,7 @@ class LinearGroup:
         return [part if part.shape[1] else None for part in narrow.split(ranks, dim=1)]
 
     def _scaled(self, narrow: Tensor, *, noisy: bool) -> Tensor:
-        """Times the adapters' scale, and what makes up for the values that dropout takes away."""
+        """The product with the adapters' scale, and with the factor that balances dropout. Overwrites `narrow`."""
         scales = {adapter.scale for adapter in self.adapters}
         assert len(scales) == 1, scales
         factor = scales.pop() / (1.0 - self.dropout if noisy else 1.0)
@@ -185,7 +186,7 @@ class LinearGroup:
 
 
 def base_of(module: Any) -> Any:
-    """The frozen layer itself, without PEFT around it."""
+    """The frozen layer, without PEFT's wrapper."""
     return module.base_layer if isinstance(module, LoraLayer) else module
 
 
@@ -197,7 +198,7 @@ def active_adapters(module: Any) -> list[str]:
 
 
 def obstacle(modules: Sequence[Any], *, dtype: torch.dtype) -> str | None:
-    """Why some layers cannot run as a group, in words; None where they can."""
+    """The reason why some layers cannot run as a group, as a phrase; None if they can."""
     factors = set()
     for module in modules:
         base, names = base_of(module), active_adapters(module)
@@ -216,19 +217,19 @@ def obstacle(modules: Sequence[Any], *, dtype: torch.dtype) -> str | None:
         if any(name in module.lora_variant or module.lora_bias.get(name, False) for name in names):
             return "an adapter is a variant of LoRA"
         if isinstance(module, LoraLayer) and module.merged and module.disable_adapters:
-            return "a merged adapter is switched off"  # PEFT takes it out of the weight before it runs
+            return "a merged adapter is switched off"  # PEFT subtracts it from the weight before it runs
         factors |= {(module.scaling[name], getattr(module.lora_dropout[name], "p", 0.0)) for name in names}
     return "adapters of layers with the same input differ in scale or dropout" if len(factors) > 1 else None
 
 
 def has_hooks(module: Any) -> bool:
-    """Whether somebody looks at what goes into a module, or comes out of it."""
+    """Whether a module has a forward or backward hook."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(hooks)
 
 
 def state_of(modules: Sequence[Any]) -> tuple[object, ...]:
-    """What a group of layers is made from. While it stays equal, the group stays right."""
+    """The values from which a group of layers is made. The group must be made again when they change."""
     found: list[object] = []
     for module in modules:
         base = base_of(module)
@@ -245,14 +246,14 @@ def state_of(modules: Sequence[Any]) -> tuple[object, ...]:
 
 
 def noise(shape: torch.Size, *, share: float, seed: int, device: torch.device) -> Tensor:
-    """bool: True for this share of the values, drawn from a seed; the same for the same seed on the same device."""
+    """bool: True for this share of the values. The same seed on the same device gives the same values."""
     generator = torch.Generator(device)
     generator.manual_seed(seed)
     return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(share, generator=generator)
 
 
 def refresh_copies(groups: Sequence[LinearGroup]) -> None:
-    """Brings the copies of all adapters up to date, in few kernels."""
+    """Copies the current values of all adapters into their copies, in few kernels."""
     pairs = [pair for group in groups for x in group.adapters for pair in ((x.a_copy, x.a), (x.b_copy, x.b))]
     if pairs:
         copies, matrices = zip(*pairs, strict=True)

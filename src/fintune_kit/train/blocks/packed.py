@@ -1,14 +1,14 @@
-"""A Qwen block on packs, as three functions with backward passes of their own, and attention between them.
+"""A Qwen block on packs: three functions with their own backward passes, and attention between them.
 
     x --> norm, queries, keys and values, rotated --> attention --> out projection + x --> norm, gated MLP + x
 
-The same numbers as transformers' block with PEFT's adapters, in fewer kernels and fewer passes over memory. The
-backward pass keeps the residual stream, gate and up, and what attention needs. Norms, gated products and dropout's
-noise cost little, and are computed again. Plain PyTorch, so that it runs on a CPU and on cards that Triton has left
-behind.
+It computes the same numbers as transformers' block with PEFT's adapters, in fewer kernels and fewer passes over memory.
+For the backward pass it keeps the residual stream, gate and up, and the tensors that attention needs. Norms, gated
+products and dropout's noise cost little, so they are computed again. It is plain PyTorch, so it runs on a CPU and on
+cards that Triton no longer supports.
 
-Before each forward pass a block looks at its adapters: they may have been loaded, switched off or exchanged. Where it
-cannot stand in for what PEFT would compute now, PEFT's own layers run, and the log says so once.
+Adapters may be loaded, switched off or exchanged at any time, so a block checks them before each forward pass. If it
+cannot compute the same as PEFT, PEFT's own layers run, and the log says so once.
 """
 
 import logging
@@ -27,12 +27,12 @@ from fintune_kit.train.blocks.linear import LinearGroup, has_hooks, obstacle, re
 log = logging.getLogger(__name__)
 
 _NOISES = 4
-"""Groups of linear layers in a block, each with noise of its own."""
+"""Groups of linear layers in a block. Each draws its own noise."""
 
 
 @dataclass
 class Norm:
-    """RMSNorm with a frozen weight. Sums in float32 at least."""
+    """RMSNorm with a frozen weight. Sums are in float32 or better."""
 
     weight: Tensor
     epsilon: float
@@ -45,16 +45,16 @@ class Norm:
         return self.again(x, reciprocal), reciprocal
 
     def again(self, x: Tensor, reciprocal: Tensor) -> Tensor:
-        """The normalized input once more."""
+        """The normalized input again, from the reciprocal that `forward` returned."""
         y = torch.empty_like(x, dtype=self.weight.dtype)
         return torch.mul(x, reciprocal, out=y).mul_(self.weight)
 
     def backward(self, gradient: Tensor, x: Tensor, reciprocal: Tensor, *, onto: Tensor | None) -> Tensor:
-        """The gradient of the input, added to `onto` where that is given. Overwrites `gradient`."""
+        """The gradient of the input, added to `onto` if that is given. Overwrites `gradient`."""
         gradient = gradient.mul_(self.weight)
         projection = torch.mul(gradient, x).sum(dim=-1, keepdim=True, dtype=reciprocal.dtype)
         projection = projection.mul_(reciprocal.pow(3)).mul_(-1.0 / x.shape[-1])
-        total = torch.empty_like(x)  # so that sums in float32 are rounded once
+        total = torch.empty_like(x)  # filled in one go, so that float32 sums are rounded once
         if onto is None:
             torch.mul(x, projection, out=total)
         else:
@@ -63,7 +63,7 @@ class Norm:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> Tensor:
-    """Rotary positions on heads `[N, heads, D]`, with `cos` and `sin` `[N, 1, D]`; `back` rotates the other way."""
+    """Rotates heads `[N, heads, D]` by `cos` and `sin` `[N, 1, D]`. `back` rotates in the other direction."""
     half = x.shape[-1] // 2
     y = torch.mul(x, cos, out=torch.empty_like(x))
     sign = -1 if back else 1
@@ -80,14 +80,15 @@ class AttentionInputs:
     linear: LinearGroup
     head_dim: int
     head_norms: tuple[Norm, Norm] | None
-    """Of queries and keys, in Qwen3."""
+    """The norms of queries and keys in Qwen3; None in Qwen2."""
 
 
 class _Project(torch.autograd.Function):
-    """`x [N, H]` to rotated queries and keys, and values, `[N, heads, D]` each."""
+    """From `x [N, H]`: rotated queries, rotated keys, and values, `[N, heads, D]` each."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, part: AttentionInputs, turns: Any, seed: int | None, *_: Tensor) -> Any:
+        """Keeps `x`, the narrow middles and, in Qwen3, the heads before their norms."""
         normed, reciprocal = part.norm.forward(x)
         read = part.linear.read(normed, seed=seed)
         narrow = part.linear.narrow(read)
@@ -104,6 +105,7 @@ class _Project(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """The gradients of `x` and of the adapters' matrices."""
         part = ctx.part
         x, reciprocal, *rest = ctx.saved_tensors
         narrow = rest.pop(0) if ctx.adapted else None
@@ -123,6 +125,7 @@ class _AddProjection(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, linear: LinearGroup, seed: int | None, *_: Tensor) -> Tensor:
+        """Keeps `y` and the narrow middle."""
         narrow = linear.narrow(linear.read(y, seed=seed))
         (out,) = linear.outputs(y, narrow)
         ctx.save_for_backward(y, *([] if narrow is None else [narrow]))
@@ -132,6 +135,7 @@ class _AddProjection(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """The gradients of `x`, of `y` and of the adapter's matrices."""
         y, *rest = ctx.saved_tensors
         (gradient,) = gradients
         read = ctx.linear.read(y, seed=ctx.seed)
@@ -153,6 +157,7 @@ class _AddMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, part: GatedMLP, seeds: Sequence[int | None], *_: Tensor) -> Tensor:
+        """Keeps `x`, gate and up, and the narrow middles."""
         normed, reciprocal = part.norm.forward(x)
         narrow = part.gate_up.narrow(part.gate_up.read(normed, seed=seeds[0]))
         gate, up = part.gate_up.outputs(normed, narrow)
@@ -168,6 +173,7 @@ class _AddMLP(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """The gradients of `x` and of the adapters' matrices."""
         part, (gradient,) = ctx.part, gradients
         x, reciprocal, gate, up, *middles = ctx.saved_tensors
         narrow = middles.pop(0) if ctx.adapted[0] else None
@@ -186,7 +192,7 @@ class _AddMLP(torch.autograd.Function):
 
 @dataclass
 class Parts:
-    """A block's layers, as they are run."""
+    """The layers of a block, grouped for these functions."""
 
     inputs: AttentionInputs
     out: LinearGroup
@@ -194,12 +200,12 @@ class Parts:
 
     @property
     def groups(self) -> list[LinearGroup]:
-        """All linear layers."""
+        """All groups of linear layers."""
         return [self.inputs.linear, self.out, self.mlp.gate_up, self.mlp.down]
 
 
 class PackedBlock:
-    """One block of a model, run on the positions of a micro-batch."""
+    """One block of a model, for the positions of a micro-batch."""
 
     def __init__(self, block: Any, *, index: int, dtype: torch.dtype) -> None:
         """
@@ -211,12 +217,12 @@ class PackedBlock:
         self._block, self._index, self._dtype = block, index, dtype
         self._state: tuple[object, ...] = ()
         self.parts: Parts | None = None
-        """None where the block cannot stand in for transformers' and PEFT's."""
+        """None if transformers' own block must run instead."""
         self.obstacle: str | None = None
-        """The reason for that, in words."""
+        """The reason for that, as a phrase."""
 
     def refresh(self) -> None:
-        """Takes up what the block's adapters are now."""
+        """Groups the layers again if the block's adapters have changed."""
         norms, layers = _norms_of(self._block), _layers_of(self._block)
         frozen = [(id(norm.weight), norm.weight.requires_grad, norm.weight.dtype) for norm in norms]
         state = (*frozen, *self._hooked(), *(value for group in layers for value in state_of(group)))
@@ -239,7 +245,7 @@ class PackedBlock:
         return next((reason for reason in found if reason is not None), None)
 
     def _hooked(self) -> list[bool]:
-        """Of attention and MLP; the norms' hooks are our own (`model.load_base`)."""
+        """Whether attention, MLP and activation have hooks. The norms have hooks of our own (`model.load_base`)."""
         return [has_hooks(part) for part in (self._block.self_attn, self._block.mlp, self._block.mlp.act_fn)]
 
     def __call__(self, x: Tensor, tree: TreeAttention, turns: tuple[Tensor, Tensor]) -> Tensor:
@@ -247,7 +253,7 @@ class PackedBlock:
 
         Args:
             x: `[N, H]`, the residual stream.
-            tree: who looks at whom, and the seed of the noise.
+            tree: the attention mask, and the seed of the noise.
             turns: cos and sin of the positions, `[N, 1, D]`.
         """
         assert self.parts is not None, self.obstacle
@@ -263,14 +269,14 @@ class PackedBlock:
 
 
 def _norms_of(block: Any) -> list[Any]:
-    """Before attention, before the MLP, and in Qwen3 those of queries and keys."""
+    """The norms before attention and before the MLP and, in Qwen3, those of queries and keys."""
     attention = block.self_attn
     heads = [attention.q_norm, attention.k_norm] if hasattr(attention, "q_norm") else []
     return [block.input_layernorm, block.post_attention_layernorm, *heads]
 
 
 def _layers_of(block: Any) -> list[list[Any]]:
-    """The linear layers, those together that read the same input."""
+    """The linear layers, grouped by their input."""
     attention, mlp = block.self_attn, block.mlp
     first = [attention.q_proj, attention.k_proj, attention.v_proj]
     return [first, [attention.o_proj], [mlp.gate_proj, mlp.up_proj], [mlp.down_proj]]
@@ -287,7 +293,7 @@ def _parts_of(block: Any, *, dtype: torch.dtype) -> Parts:
 
 
 def use_packed_blocks(model: Any, *, dtype: torch.dtype) -> None:
-    """Gives the blocks of a causal LM this way to run where they are handed a `TreeAttention`.
+    """Lets the blocks of a causal LM run as `PackedBlock` when their mask is a `TreeAttention`.
 
     Args:
         model: transformers' causal LM, with PEFT's adapters inside or without.
@@ -302,10 +308,10 @@ def use_packed_blocks(model: Any, *, dtype: torch.dtype) -> None:
 
 
 def refresh_blocks(model: Any) -> None:
-    """Takes up what the adapters of a model are now, values included. Before each forward pass on packs.
+    """Brings all blocks up to date with the model's adapters. To be called before each forward pass on packs.
 
     Args:
-        model: a causal LM, after `use_packed_blocks` or without.
+        model: a causal LM. Without `use_packed_blocks`, this function does nothing.
     """
     blocks: list[PackedBlock] = getattr(model, "packed_blocks", [])
     before = {block.obstacle for block in blocks}
@@ -318,11 +324,11 @@ def refresh_blocks(model: Any) -> None:
 
 
 def _with_packs(ordinary: Any, packed: PackedBlock) -> Any:
-    def forward(hidden_states: Tensor, attention_mask: Any = None, **kwargs: Any) -> Tensor:
+    def _forward(hidden_states: Tensor, attention_mask: Any = None, **kwargs: Any) -> Tensor:
         if packed.parts is None or not isinstance(attention_mask, TreeAttention):
             return ordinary(hidden_states, attention_mask=attention_mask, **kwargs)
         turns = tuple(part.squeeze(0).unsqueeze(1) for part in kwargs["position_embeddings"])
         states: Tensor = packed(hidden_states.squeeze(0), attention_mask, turns).unsqueeze(0)
         return states
 
-    return forward
+    return _forward

@@ -1,8 +1,8 @@
-"""Whole blocks that are computed again in the backward pass instead of being kept.
+"""Saves memory: some blocks keep only their input, and are computed again in the backward pass.
 
-A block keeps its residual stream, gate and up, and what attention needs (`packed.py`). Where memory is short, the first
-blocks keep their input only, and repeat a third of their arithmetic. Dropout draws the same noise again: from a seed,
-or, where PEFT's own layers run, from the state of the generator.
+Usually a block keeps its residual stream, gate and up, and the tensors that attention needs (`packed.py`). If memory is
+short, the first blocks keep only their input, and repeat a third of their arithmetic. Dropout draws the same noise
+again: from a seed or, if PEFT's own layers run, from the saved state of the generator.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute_blocks(blocks: Sequence[Any], count: int) -> None:
-    """The first `count` blocks keep their input only, all others what a block keeps. May be called again.
+    """Lets the first `count` blocks keep only their input. A later call may change the count.
 
-    The first ones, because their activations would have to be kept longest.
+    It is the first blocks, because their activations would be kept for the longest time.
     """
     for index, block in enumerate(blocks):
         if not hasattr(block, "keeps_its_input_only"):
@@ -29,11 +29,11 @@ def blocks_of(model: Any) -> list[Any]:
 
 
 def _switchable(block: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def _forward(*args: Any, **kwargs: Any) -> Any:
         if block.keeps_its_input_only and torch.is_grad_enabled():
             packed = getattr(block, "packed_block", None)
             seeded = packed is not None and packed.parts is not None
             return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=not seeded, **kwargs)
         return function(*args, **kwargs)
 
-    return forward
+    return _forward

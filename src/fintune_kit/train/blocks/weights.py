@@ -1,8 +1,8 @@
-"""How the frozen 4-bit weights of a base lie in memory while it is trained.
+"""The form of the frozen 4-bit weights in memory during training.
 
-packed         as bitsandbytes stores them, with the scales of the scales unpacked once: two kernels fewer at each use,
-               for 3/64 of a byte a weight
-unpacked       once, in the dtype of the products: nothing to unpack at each use, for four times the memory
+packed         as bitsandbytes stores them, but with the scales of the scales unpacked once: each use needs two kernels
+               less, and each weight 3/64 of a byte more
+unpacked       once, into the dtype of the products: no use has to unpack them, but they need four times the memory
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from torch import nn
 
 
 def keep_ready(model: nn.Module, *, dense: bool) -> None:
-    """Makes the 4-bit weights of a model ready for many uses. No value changes.
+    """Prepares the 4-bit weights of a model for many uses. No value changes.
 
     Args:
-        dense: whether they are unpacked once and for all.
+        dense: whether all weights are unpacked now.
     """
     for parent, name, layer in list(four_bit_layers(model)):
         if dense:
@@ -26,7 +26,7 @@ def keep_ready(model: nn.Module, *, dense: bool) -> None:
 
 
 def four_bit_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
-    """(module that holds it, its name there, layer) of each 4-bit linear layer."""
+    """(parent module, attribute of the parent, layer) for each 4-bit linear layer."""
     from bitsandbytes.nn import Linear4bit
 
     for parent in model.modules():
@@ -36,7 +36,7 @@ def four_bit_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, Any]]:
 
 
 def unnest_scales(state: Any) -> None:
-    """Unpacks the 8-bit scales of a bitsandbytes `QuantState` into float32, as each use would."""
+    """Unpacks the 8-bit scales of a bitsandbytes `QuantState` into float32, in place. Else each use does this."""
     if not state.nested:
         return
     from bitsandbytes.functional import dequantize_blockwise
