@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fintune_kit.evaluate import judging
-from fintune_kit.evaluate.generation import Generated
+from fintune_kit.evaluate.generation import GeneratedText
 from tests.evaluate.conftest import make_task, question
 
 entity_list = partial(judging.entity_list, form="pairs")
@@ -137,7 +137,7 @@ def test_entities_are_pairs_of_name_and_label() -> None:
 
 def test_silence_is_wrong_and_counted() -> None:
     task = make_task(question("x", "rose", ()), question("y", "fell", ()), metric="rouge_l")
-    silent, spoken = judging.judge(task, [Generated("", True), Generated("fell", False)])
+    silent, spoken = judging.judge(task, [GeneratedText("", True), GeneratedText("fell", False)])
     assert (silent.right, silent.value, silent.unreadable) == (False, 0.0, True)
     assert (spoken.right, spoken.unreadable, spoken.unfinished) == (True, False, True)
 

@@ -5,7 +5,7 @@ import pytest
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Message
 from fintune_kit.evaluate import models
-from fintune_kit.evaluate.generation import Generated
+from fintune_kit.evaluate.generation import GeneratedText
 from fintune_kit.evaluate.models import answer_task
 from fintune_kit.evaluate.scoring import Compute
 from fintune_kit.evaluate.tasks import Question
@@ -22,9 +22,9 @@ def test_a_later_turn_is_asked_with_the_models_own_earlier_answers(
 ) -> None:
     asked: list[list[str]] = []
 
-    def generate(_model: object, questions: list[Question], **_rest: object) -> list[Generated]:
+    def generate(_model: object, questions: list[Question], **_rest: object) -> list[GeneratedText]:
         asked.append([question.messages[0]["content"] for question in questions])
-        return [Generated(f"<{question.row_id}>", True) for question in questions]
+        return [GeneratedText(f"<{question.row_id}>", True) for question in questions]
 
     monkeypatch.setattr(models, "generate_answers", generate)
     task = make_task(

@@ -152,7 +152,7 @@ def test_an_adapter_that_gives_another_loss_is_refused(world: World, tmp_path: P
     manifest = json.loads((adapter / MANIFEST).read_text())
     manifest["validation_loss"] *= 1.1
     (adapter / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="with which its training ended"):
+    with pytest.raises(UserError, match="as at the end of its training"):
         run(world, tmp_path / "evaluation", adapter=adapter)
 
 

@@ -13,7 +13,7 @@ from fintune_kit.bank.conversations import TASK_TYPE, batch_answer, to_conversat
 from fintune_kit.bank.synthetic.generate import generate_statements
 from fintune_kit.conversations import Conversation
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.evaluate.generation import Generated
+from fintune_kit.evaluate.generation import GeneratedText
 from fintune_kit.evaluate.judging import judge
 from fintune_kit.evaluate.records import task_record
 from fintune_kit.evaluate.results import Answer
@@ -107,8 +107,10 @@ def test_batches_are_counted_by_their_json_and_transactions_by_the_answers_that_
     _, batches = tasks_of(folder)
     first, second = (question.target for question in batches.questions)
     one_wrong = first.replace('"Shopping"', '"Travel"')
-    base = judge(batches, [Generated("Food & Dining, I think", True), Generated(f"```json\n{second}\n```", True)])
-    adapter = judge(batches, [Generated(one_wrong, True), Generated(second[:-1], False)])
+    base = judge(
+        batches, [GeneratedText("Food & Dining, I think", True), GeneratedText(f"```json\n{second}\n```", True)]
+    )
+    adapter = judge(batches, [GeneratedText(one_wrong, True), GeneratedText(second[:-1], False)])
     record = task_record(batches, {"base": base, "adapter": adapter}, seen=[False] * 2, seed=0)
     assert record["base"]["json_valid"]["share"] == 0.0
     assert record["base"]["transactions"] == {"n": 5, "readable": 0, "accuracy": 0.0, "macro_f1": 0.0}
@@ -118,13 +120,13 @@ def test_batches_are_counted_by_their_json_and_transactions_by_the_answers_that_
     assert [answer.value for answer in adapter] == [pytest.approx(2 / 3), 0.0]
     assert [answer.unreadable for answer in adapter] == [False, True]
     assert not any(answer.right for answer in adapter), "a batch is right where each of its transactions is"
-    assert all(answer.right for answer in judge(batches, [Generated(first, True), Generated(second, True)]))
+    assert all(answer.right for answer in judge(batches, [GeneratedText(first, True), GeneratedText(second, True)]))
 
 
 @pytest.mark.parametrize("answer", ["1" * 5_000, "[" * 100_000, '[{"transaction": "BUS 12 €2.10", "category": []}]'])
 def test_no_answer_of_a_model_breaks_the_judging(folder: Path, answer: str) -> None:
     batches = replace(tasks_of(folder)[1], questions=tasks_of(folder)[1].questions[1:])
-    assert judge(batches, [Generated(answer, True)])[0].unreadable
+    assert judge(batches, [GeneratedText(answer, True)])[0].unreadable
 
 
 def test_at_most_so_many_batches_are_generated(folder: Path) -> None:

@@ -1,9 +1,9 @@
-"""Stage 4: the base and the adapter answer the same questions, and what they are worth is measured.
+"""Stage 4 asks the base and the adapter the same questions and scores their answers.
 
 conversations/, packed/, adapter/  ->  stage  ->  evaluation/
 
-sets/         where questions come from: validation rows, files, benchmarks, general knowledge
-trees, scoring, generation            how a model answers: likelihood of options, or free text
-judging, metrics, floors, records     how answers become scores
-ask           one question of your own, base and adapter side by side
+sets/         sources of questions: validation conversations, files, benchmarks, general knowledge
+trees, scoring, generation            answers: likelihood of options, or free text
+judging, metrics, floors, records     from answers to scores
+ask           one question of the user, with both answers side by side
 """

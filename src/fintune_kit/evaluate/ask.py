@@ -1,10 +1,10 @@
-"""One question of your own, answered by the base and by the adapter, side by side.
+"""Answers one question of the user with the base and with the adapter, side by side.
 
     pair = open_pair(recipe, workspace)
     pair.ask("Profit fell 8 % on lower sales.", system="sentiment_analysis", say=lambda who, piece: print(piece))
 
 The answers are greedy, as in the evaluation. Before the first answer `open_pair` checks that the two models really
-differ: a comparison that shows the same model twice would look like an adapter without effect.
+differ. Otherwise a comparison of a model with itself would look like an adapter without effect.
 """
 
 import textwrap
@@ -30,7 +30,7 @@ from fintune_kit.tiny import base_of
 from fintune_kit.workspace import Workspace
 
 Say = Callable[[str, str], None]
-"""Is called with `base` or `adapter` and the next piece of that model's answer."""
+"""A function that gets `base` or `adapter` and the next piece of that model's answer."""
 MAX_NEW_TOKENS = 256
 _PROBE = "Profit rose 12 % in the third quarter. Is that good news?"
 
@@ -50,12 +50,12 @@ def ask(
 
     Args:
         question: the user's message.
-        adapter: folder of any PEFT adapter; the workspace's where none is given.
-        base: hub id or folder of the base model; the recipe's where none is given.
-        system: a system prompt, or the task type whose most frequent system prompt in training is used
-            (`sentiment_analysis`). None leaves the system message to the chat template.
-        max_new_tokens: an answer that has not ended by then is cut.
-        say: is called with each new piece while an answer is written.
+        adapter: folder of any PEFT adapter; None takes the workspace's.
+        base: hub id or folder of the base model; None takes the recipe's.
+        system: a system prompt, or a task type such as `sentiment_analysis`, which stands for its most frequent system
+            prompt in training. With None, the chat template decides about the system message.
+        max_new_tokens: a longer answer is cut here.
+        say: called with each new piece while an answer is written.
 
     Raises:
         UserError: the question is empty, an input is missing, or the adapter has weights but no effect.
@@ -73,15 +73,14 @@ class Pair:
     encoder: ChatEncoder
     compute: Compute
     prompts: dict[str, str]
-    """The most frequent system prompt of each task type in training; empty where there is no training data."""
+    """The most frequent system prompt of each task type in training; empty without training data."""
     difference: float
-    """Largest difference between the logits of the two models after one probe text; 0 where the adapter has learned
-    nothing."""
+    """The largest difference between both models' logits after a probe text; 0 if the adapter has learned nothing."""
 
     def ask(
         self, question: str, *, system: str | None = None, max_new_tokens: int = MAX_NEW_TOKENS, say: Say | None = None
     ) -> dict[str, str]:
-        """Answers one question; arguments, result and errors as of `ask`."""
+        """Answers one question. Arguments, result and errors are those of the function `ask`."""
         if not question.strip():
             raise UserError("the question is empty; expected some text: write one")
         messages = [Message(role="user", content=question)]
@@ -122,6 +121,7 @@ class _Pieces(TextStreamer):
         self._who, self._say = who, say
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Passes a piece on, unless it is empty."""
         if text:
             self._say(self._who, text)
 
@@ -129,7 +129,7 @@ class _Pieces(TextStreamer):
 def open_pair(
     recipe: Recipe, workspace: Workspace, *, adapter: Path | None = None, base: str | Path | None = None
 ) -> Pair:
-    """Loads the base with the adapter on it and checks that the two differ; arguments and errors as of `ask`."""
+    """Loads the base with the adapter and checks that the two differ. Arguments and errors are those of `ask`."""
     machine = find_machine()
     check_machine(machine)
     compute = compute_here(recipe, machine)
@@ -150,10 +150,10 @@ def open_pair(
 def check_models_differ(model: Any, *, encoder: ChatEncoder, compute: Compute) -> float:
     """The largest difference between the two models' logits after a probe text.
 
-    It is 0 where every B matrix of the adapter is zero, which means that nothing was learned.
+    It is 0 if every B matrix of the adapter is zero; then the adapter has learned nothing.
 
     Raises:
-        UserError: the adapter has weights, but the answers of the two models are the same: it is not switched on.
+        UserError: the B matrices are not zero, but both models have the same logits.
     """
     tokens = torch.from_numpy(prompt_tokens([[Message(role="user", content=_PROBE)]], encoder=encoder)[0])
     logits = {}
@@ -172,7 +172,7 @@ def check_models_differ(model: Any, *, encoder: ChatEncoder, compute: Compute) -
 
 
 def print_pieces() -> Say:
-    """A `say` that prints each answer while it is written, under the name of its model."""
+    """A `say` function that prints each answer while it is written, after the name of its model."""
     last = ""
 
     def say(who: str, piece: str) -> None:
@@ -201,7 +201,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def system_prompts(train: Iterable[Conversation]) -> dict[str, str]:
-    """The most frequent system prompt of each task type, by task type; types without one are left out."""
+    """The most frequent system prompt of each task type. Task types without a system prompt are left out."""
     counts: dict[str, Counter[str]] = {}
     for conversation in train:
         if conversation.system:
@@ -210,7 +210,7 @@ def system_prompts(train: Iterable[Conversation]) -> dict[str, str]:
 
 
 def _prompts_of(workspace: Workspace) -> dict[str, str]:
-    """The system prompts of the workspace's training conversations; none where there are no conversations."""
+    """The system prompts of the workspace's training conversations; `{}` if it holds no conversations."""
     try:
         return system_prompts(read_conversations(workspace.existing("conversations"), "train"))
     except MissingInputError:

@@ -1,13 +1,13 @@
-"""Categories for a person's own transactions: the likelihood of each of the taxonomy's labels, or none where unsure.
+"""Gives a person's own transactions a category of the taxonomy, or none if the model is unsure.
 
     decided_by
-    correction   a person gave the merchant a category: it wins at once, without training
-    file         the bank or budget tool wrote a category that means one of ours: it stays
+    correction   a person gave the merchant a category: this one always counts, without training
+    file         the bank or budget tool wrote a category that means one of ours: this one is kept
     model        the probability of the model's best label is `threshold` or more
-    nobody       it is less: the category stays empty, the suggestion stands beside it
+    nobody       it is less: the category stays empty, and the best label is only a suggestion
 
-A category that is not in the taxonomy is impossible, since only its labels are scored. The questions share their
-instruction, so the trees of `scoring` read it once a pack. Sums are added up by code.
+Only the taxonomy's labels are scored, so the model cannot invent a category. The questions share their instruction, so
+the trees of `scoring` read it once in each pack. Code adds up the sums, not the model.
 """
 
 from collections import Counter, defaultdict
@@ -37,9 +37,9 @@ from fintune_kit.tiny import base_of
 from fintune_kit.workspace import Workspace, write_json
 
 THRESHOLD = 0.9
-"""Below this probability the model abstains, where no rows were given to choose it on."""
+"""The default: below this probability the model abstains. With labelled rows, the threshold is chosen on them."""
 TARGET_ACCURACY = 0.98
-"""Of the transactions that a threshold lets through."""
+"""The accuracy that a threshold must reach on the transactions at or above it."""
 MAX_CALIBRATION_ROWS = 400
 _TEMPERATURES = np.geomspace(0.25, 8, 61)
 
@@ -51,11 +51,11 @@ class Decision:
     """One transaction's category, and who decided it."""
 
     category: str
-    """One of the taxonomy's, or empty."""
+    """One of the taxonomy's labels, or empty."""
     suggestion: str
-    """The model's best label; empty where the model was not asked."""
+    """The model's best label; empty if the model was not asked."""
     confidence: float
-    """0 to 1; 1 where a person or the file decided."""
+    """0 to 1; 1 if a person or the file decided."""
     decided_by: Literal["correction", "file", "model", "nobody"]
 
 
@@ -66,12 +66,13 @@ class Calibration:
     temperature: float = 1.0
     """Log-probabilities are divided by it."""
     threshold: float = THRESHOLD
+    """A confidence of this much or more decides."""
     rows: int = 0
-    """Labelled rows that both were chosen on; 0 where there were none."""
+    """Labelled rows on which both were chosen; 0 for the defaults."""
     coverage: float | None = None
-    """Share of these rows at the threshold or above."""
+    """The share of these rows at or above the threshold."""
     accuracy: float | None = None
-    """Share of right labels among those, on the rows that the threshold was chosen on."""
+    """The share of right labels among those at or above the threshold."""
 
 
 class Categoriser:
@@ -83,10 +84,10 @@ class Categoriser:
         self._scores: dict[str, Floats] = {}
 
     def log_probabilities(self, texts: Sequence[str]) -> Floats:
-        """`[texts, labels]` log-probability of each of the taxonomy's labels, in its order; equal texts are read once.
+        """The log-probability of each of the taxonomy's labels, float64 `[texts, labels]`. Equal texts are read once.
 
         Args:
-            texts: lines as `bank.conversations.line_of` writes them.
+            texts: from `bank.conversations.line_of`.
         """
         new = [text for text in dict.fromkeys(texts) if text not in self._scores]
         questions = [
@@ -102,7 +103,7 @@ class Categoriser:
         return np.array([self._scores[text] for text in texts]).reshape(len(texts), len(self._labels))
 
     def calibrated_on(self, rows: Sequence[Question]) -> Calibration:
-        """Temperature and threshold, from the rows that `calibration_rows` reads."""
+        """Chooses temperature and threshold on the labelled rows from `calibration_rows`."""
         targets = np.array([self._labels.index(row.target) for row in rows])
         return fit_calibration(self.log_probabilities([row.text for row in rows]), targets)
 
@@ -125,7 +126,7 @@ class Categoriser:
     def suggest(
         self, rows: Sequence[Transaction], *, corrections: MerchantLabels | None, calibration: Calibration
     ) -> list[Suggestion]:
-        """A suggestion for each merchant of the statement, most frequent merchants first; arguments as of `decide`."""
+        """A suggestion for each merchant, the most frequent merchants first. Arguments are those of `decide`."""
         found = probabilities(self.log_probabilities([line_of(row) for row in rows]), calibration)
         members: dict[str, list[int]] = defaultdict(list)
         for index, key in enumerate(merchant_keys([row.description for row in rows])):
@@ -152,14 +153,14 @@ class Categoriser:
 
 
 def calibration_rows(folder: Path) -> list[Question]:
-    """Labelled rows of merchants that training never showed, at most `MAX_CALIBRATION_ROWS`.
+    """At most `MAX_CALIBRATION_ROWS` labelled transactions of merchants that are not in the training data.
 
     Args:
         folder: a folder that `bank.conversations.to_conversations` wrote.
 
     Raises:
         MissingInputError: the folder is missing or unfinished.
-        UserError: it holds no such row.
+        UserError: it holds no such transaction.
     """
     questions = transactions_tasks(folder, train=(), max_generated=1)[0].questions
     return [questions[index] for index in evenly_chosen(len(questions), max_chosen=MAX_CALIBRATION_ROWS)]
@@ -204,7 +205,7 @@ def _adapter_in(workspace: Workspace, *, or_base: bool) -> Path | None:
 
 
 def probabilities(log_probabilities: Floats, calibration: Calibration) -> Floats:
-    """`[rows, labels]` probability of each label among the labels, at the calibration's temperature."""
+    """The probability of each label among all labels, `[rows, labels]`, at the calibration's temperature."""
     if len(log_probabilities) == 0:
         return log_probabilities
     scaled = log_probabilities / calibration.temperature
@@ -213,15 +214,15 @@ def probabilities(log_probabilities: Floats, calibration: Calibration) -> Floats
 
 
 def fit_calibration(log_probabilities: Floats, targets: NDArray[np.int64]) -> Calibration:
-    """The temperature of the smallest mean loss, and the smallest threshold with 98 % right labels above it.
+    """The temperature with the smallest mean loss, and the smallest threshold with 98 % right labels above it.
 
-    One wrong label more is counted than there is. Without it, the threshold would be the luckiest of many on these
-    rows, and on new rows fewer than 98 % would be right. So at least 49 right labels must lie above a threshold. Where
-    no threshold reaches 98 %, the model always abstains.
+    One more wrong label is counted than there is. Without it, the threshold would be the luckiest of many on these
+    rows, and on new rows fewer than 98 % would be right. So at least 49 right labels must lie above a threshold. If no
+    threshold reaches 98 %, the model always abstains.
 
     Args:
         log_probabilities: `[rows, labels]`.
-        targets: `[rows]` index of the right label.
+        targets: `[rows]`, the index of the right label.
     """
     index = np.arange(len(targets))
     candidates = [Calibration(temperature=float(temperature)) for temperature in _TEMPERATURES]
@@ -253,13 +254,13 @@ def save_categorised(
     calibration: Calibration,
     sources: Sequence[Path],
 ) -> dict[str, Any]:
-    """Writes each transaction with its category, confidence and who decided it, and a report beside it.
+    """Writes each transaction with its category, its confidence and `decided_by`, and a report beside the file.
 
     Args:
         out: the CSV file; the report goes beside it as `<name>.report.json`.
-        rows: the transactions that the decisions are about.
-        decisions: as `Categoriser.decide` gives them.
-        calibration: that the decisions were made with.
+        rows: the transactions.
+        decisions: one for each transaction, from `Categoriser.decide`.
+        calibration: the one that the decisions were made with.
         sources: the files that the transactions come from; none of them is replaced.
 
     Returns:
@@ -285,7 +286,7 @@ def with_categories(rows: Sequence[Transaction], decisions: Sequence[Decision]) 
 def category_report(
     rows: Sequence[Transaction], decisions: Sequence[Decision], *, calibration: Calibration
 ) -> dict[str, Any]:
-    """Counts by who decided, and totals by currency and category (those left open under an empty name)."""
+    """Counts by `decided_by`, and totals by currency and category. Open transactions have the category ''."""
     sums = totals_by_category(with_categories(rows, decisions))
     return {
         "transactions": len(rows),
@@ -304,7 +305,7 @@ def category_report(
 
 
 def explain_categories(report: Mapping[str, Any]) -> list[str]:
-    """A report in sentences and a table for the terminal: counts and sums, no transaction."""
+    """A report as sentences and a table for the terminal. It holds counts and sums, but no transaction."""
     calibration, decided = report["calibration"], report["decided_by"]
     said = [f"{report['transactions']:,} transactions: {', '.join(f'{n:,} by {who}' for who, n in decided.items())}"]
     if calibration["rows"]:
@@ -325,7 +326,7 @@ def explain_categories(report: Mapping[str, Any]) -> list[str]:
 
 
 def _given(row: Transaction, corrections: MerchantLabels | None) -> Decision | None:
-    """The decision of a person or of the file; None where the model is to be asked."""
+    """The decision of a person or of the file; None if the model must be asked."""
     corrected = corrections.category_of(row.description) if corrections else None
     if corrected:
         return Decision(category=corrected, suggestion="", confidence=1.0, decided_by="correction")

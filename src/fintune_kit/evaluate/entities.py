@@ -4,8 +4,8 @@
     mentions  Halden Foods, ORG \\n Berlin, LOC                      FLARE's NER: spans of words in the text
     tokens    Halden:B-ORG \\n Foods:I-ORG \\n grew:O                 FLARE's FiNER-ORD: one line for each word
 
-An entity counts as found where its words and its label are right. F1 over a task sums the counts of all questions
-first, as CoNLL and seqeval do.
+An entity counts as found if its words and its label are right. F1 over a task first sums the counts of all questions,
+as CoNLL and seqeval do.
 """
 
 import json
@@ -23,7 +23,9 @@ def found_and_wanted(given: str, target: str, *, form: Form) -> tuple[Entities, 
     """The entities of an answer and of its target.
 
     Args:
-        target: of `pairs` a list like the answer's; else JSON, `{"tokens": [...], "labels": ["B-ORG", "I-ORG", "O"]}`.
+        given: the answer.
+        target: for `pairs` a list of pairs; else JSON, `{"tokens": [...], "labels": ["B-ORG", "I-ORG", "O"]}`.
+        form: of the answer, see the top of this module.
     """
     if form == "pairs":
         return read_pairs(given), read_pairs(target)
@@ -33,7 +35,7 @@ def found_and_wanted(given: str, target: str, *, form: Form) -> tuple[Entities, 
 
 
 def f1(found: Entities, wanted: Entities) -> float:
-    """2 x common / (found + wanted); 1 where both are empty."""
+    """2 x common / (found + wanted); 1 if both are empty."""
     common = (found & wanted).total()
     return 2 * common / (found.total() + wanted.total()) if common else float(found == wanted)
 
@@ -49,13 +51,13 @@ def f1_over_all(pairs: Iterable[tuple[str, str]], *, form: Form) -> float:
 
 
 def read_pairs(text: str) -> Entities:
-    """Names and labels in lower case. Parts that are not a pair are left out."""
+    """(name, label) pairs in lower case. Parts of the text that are not a pair are left out."""
     parts = (_PAIR.match(part) for part in re.split(r"[;\n]", text))
     return Counter((part["name"].casefold().strip(), part["label"].casefold()) for part in parts if part)
 
 
 def spans(labels: Sequence[str]) -> Entities:
-    """The entities of BIO labels as (label, first word, last word). `I-` without a beginning starts an entity."""
+    """The entities of BIO labels as (label, first word, last word). `I-` without `B-` before it starts an entity."""
     found: list[tuple[str, ...]] = []
     start, kind = 0, ""
     for index, label in enumerate([*labels, "O"]):
@@ -69,7 +71,7 @@ def spans(labels: Sequence[str]) -> Entities:
 
 
 def _labels_of_mentions(given: str, tokens: Sequence[str]) -> list[str]:
-    """BIO labels for `entity, TYPE` lines: every place where the entity's words stand in the text."""
+    """BIO labels from `entity, TYPE` lines, for every occurrence of the entity's words in the text."""
     labels = ["O"] * len(tokens)
     for line in given.split("\n"):
         entity, comma, kind = line.rpartition(", ")
@@ -83,7 +85,7 @@ def _labels_of_mentions(given: str, tokens: Sequence[str]) -> list[str]:
 
 
 def _labels_of_lines(given: str, tokens: Sequence[str]) -> list[str]:
-    """BIO labels for `word:label` lines. A line counts where its word is the one at its position."""
+    """BIO labels from `word:label` lines. Line n counts only if its word is the n-th word of the text."""
     labels = ["O"] * len(tokens)
     for index, line in enumerate(given.split("\n")[: len(tokens)]):
         word, _, label = line.rpartition(":")

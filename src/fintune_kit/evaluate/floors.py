@@ -1,12 +1,12 @@
-"""Scores that need no language model: always the same answer, and TF-IDF with logistic regression.
+"""Scores that need no language model: a constant answer, and TF-IDF with logistic regression.
 
-A result that does not beat these says nothing good about the model. The floors of a choice task:
+A model that does not beat these has learned nothing useful. The floors of a choice task:
 
-    majority               the best constant answer, which is the most frequent label of the test questions themselves
-    majority_of_training   the most frequent label of training: weaker where training's labels are balanced
-    tfidf                  a regression on the same training rows that the adapter learned from
+    majority               the best constant answer: the most frequent label of the test questions themselves
+    majority_of_training   the most frequent label of training, a lower floor if training's labels are balanced
+    tfidf                  a regression on the same training texts that the adapter learned from
 
-Where training shows no labels of this kind, the regression is cross-validated on the test questions, and says so.
+If training holds no such labels, the regression is cross-validated on the test questions, and the record says so.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from fintune_kit.evaluate.metrics import classification
 from fintune_kit.evaluate.tasks import Question, Task
 
 MAX_TEXTS = 20_000
-"""Training texts of one regression. More of them moved no floor by 0.005."""
+"""Training texts of one regression. With more texts, no floor changed by 0.005 or more."""
 FOLDS = 5
 FROM_TRAINING = "the training conversations"
 FROM_TEST = "the test questions, cross-validated"
@@ -32,7 +32,7 @@ FROM_TEST = "the test questions, cross-validated"
 def floors(task: Task, *, seed: int) -> dict[str, Any]:
     """The floors of a choice task, each with the scores of `metrics.classification`, and `chance` as a share.
 
-    Where each question has options of its own, there is no constant answer and nothing to learn: then `chance` is the
+    If each question has its own options, no constant answer exists and a regression cannot learn. Then `chance` is the
     only floor, and the others are None.
     """
     chance = float(np.mean([1 / len(question.options) for question in task.questions]))
@@ -64,7 +64,7 @@ def floors(task: Task, *, seed: int) -> dict[str, Any]:
 
 
 def learn(texts: Sequence[str], labels: Sequence[str], questions: Sequence[Question]) -> list[str]:
-    """Labels of questions from a regression on training texts, or the only label where there is just one."""
+    """Labels of questions by a regression on training texts. If training has one label only, it is that label."""
     if len(set(labels)) == 1:
         return [labels[0]] * len(questions)
     step = -(-len(texts) // MAX_TEXTS)
@@ -76,7 +76,7 @@ def learn(texts: Sequence[str], labels: Sequence[str], questions: Sequence[Quest
 
 
 def cross_validate(questions: Sequence[Question]) -> list[str]:
-    """Labels of questions from regressions on the other folds; the majority where a label is too rare to split."""
+    """Labels of questions by regressions on the other folds; the majority if a label is too rare for two folds."""
     targets = [question.target for question in questions]
     counts = Counter(targets)
     folds = min(FOLDS, min(counts.values()))
@@ -106,5 +106,5 @@ def _share_no_options(task: Task) -> bool:
 
 
 def _most_frequent(labels: Sequence[str]) -> str:
-    """The most frequent label; of equally frequent ones the first."""
+    """The most frequent label, and the first of equally frequent ones."""
     return Counter(labels).most_common(1)[0][0]

@@ -1,7 +1,6 @@
 """Free-text answers: greedy decoding, in batches of similar length, until the closing token.
 
-Decoding is greedy and nothing else. A model's own generation config is not used: Qwen's penalizes repetition, and
-scores would depend on it.
+A model's own generation config is not used: Qwen's penalizes repetition, and scores would depend on that.
 """
 
 import inspect
@@ -24,11 +23,13 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Generated:
-    """One answer: its text without the closing token, and whether that token came."""
+class GeneratedText:
+    """One answer of a model."""
 
     text: str
+    """Without the closing token."""
     finished: bool
+    """Whether the model wrote the closing token."""
 
 
 def generate_answers(
@@ -39,19 +40,19 @@ def generate_answers(
     compute: Compute,
     max_new_tokens: int,
     label: str = "generating",
-) -> list[Generated]:
+) -> list[GeneratedText]:
     """The answer to each question, in the order of the questions.
 
     Args:
         model: a causal LM of transformers, or a PEFT model around one.
-        max_new_tokens: an answer that has not ended by then is cut, and is marked as unfinished.
+        max_new_tokens: a longer answer is cut here, and marked as unfinished.
         label: of the progress bar.
     """
     prompts = prompt_tokens([question.messages for question in questions], encoder=encoder)
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
     show_signature(causal_lm)
     causal_lm.eval()
-    answers: list[Generated | None] = [None] * len(questions)
+    answers: list[GeneratedText | None] = [None] * len(questions)
     lengths = [len(prompt) for prompt in prompts]
     with tqdm(total=len(questions), desc=label, unit=" questions", leave=False) as bar:
         for batch in batches(lengths, max_new_tokens=max_new_tokens, max_tokens=compute.generation_tokens):
@@ -91,7 +92,7 @@ def greedy_config(encoder: ChatEncoder, *, max_new_tokens: int) -> GenerationCon
         eos_token_id=encoder.end_id,
         pad_token_id=encoder.pad_id,
         use_cache=True,
-        temperature=1.0,  # transformers takes every value that is left unset from the model's own config
+        temperature=1.0,  # transformers takes a value that is not set here from the model's own config
         top_k=50,
         top_p=1.0,
         repetition_penalty=1.0,
@@ -99,10 +100,10 @@ def greedy_config(encoder: ChatEncoder, *, max_new_tokens: int) -> GenerationCon
 
 
 def show_signature(causal_lm: Any) -> None:
-    """Gives `forward` its original signature back.
+    """Gives `forward` its original signature again. The `forward` that reads packs hides it.
 
-    `generate` reads it to learn that the model takes positions and can skip the logits of the prompt, which are
-    gigabytes with a real vocabulary. The `forward` that reads packs hides it.
+    `generate` needs the signature: it says that the model takes positions, and can skip the logits of the prompt. With
+    a real vocabulary these logits take gigabytes.
     """
     forward = getattr(causal_lm.forward, "__func__", causal_lm.forward)
     forward.__signature__ = inspect.signature(type(causal_lm).forward)
@@ -112,7 +113,7 @@ def show_signature(causal_lm: Any) -> None:
 def _generate(
     causal_lm: Any, prompts: Sequence[Ints], encoder: ChatEncoder, compute: Compute, max_new_tokens: int
 ) -> list[list[int]]:
-    """New tokens of each prompt, with the end token and the padding behind it."""
+    """The new tokens of each prompt, with the closing token and the padding after it."""
     longest = max(map(len, prompts))
     ids = torch.full((len(prompts), longest), encoder.pad_id)
     seen = torch.zeros((len(prompts), longest), dtype=torch.long)
@@ -128,7 +129,7 @@ def _generate(
     return out[:, longest:].tolist()
 
 
-def _read(tokens: Sequence[int], encoder: ChatEncoder) -> Generated:
+def _read(tokens: Sequence[int], encoder: ChatEncoder) -> GeneratedText:
     finished = encoder.end_id in tokens
     kept = list(tokens[: tokens.index(encoder.end_id)]) if finished else list(tokens)
-    return Generated(encoder.tokenizer.decode(kept, skip_special_tokens=True).strip(), finished)
+    return GeneratedText(encoder.tokenizer.decode(kept, skip_special_tokens=True).strip(), finished)

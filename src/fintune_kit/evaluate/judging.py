@@ -1,8 +1,8 @@
 """Judging generated text: a value from 0 to 1, whether the answer is right, and whether it could be read at all.
 
-    exact        the same label, whatever its case
+    exact        the same label, in any case
     exact_match  the same characters, as FLARE scores FinQA and ConvFinQA
-    numeric      the same number, where the whole target is one number; else as `spans`
+    numeric      the same number if the whole target is one number; else as `spans`
     spans        lists as sets of spans: exact match and F1, as TAT-QA's own scorer
     token_f1     words, as SQuAD
     rouge_l      longest common subsequence, as Google's rouge_score
@@ -10,8 +10,8 @@
     entities, mentions, tokens    entity F1 (see `entities`)
     categories   the share of right categories in a batch of transactions
 
-An answer that the metric cannot read is wrong, and is counted as unreadable. To read it as "neutral", as FinGPT does,
-rewards silence.
+An answer that the metric cannot read is wrong, and is counted as unreadable. FinGPT reads such an answer as "neutral",
+which rewards silence.
 """
 
 import json
@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from fintune_kit.bank.conversations import parse_batch_answer
 from fintune_kit.conversations import fold_label
 from fintune_kit.evaluate import entities
-from fintune_kit.evaluate.generation import Generated
+from fintune_kit.evaluate.generation import GeneratedText
 from fintune_kit.evaluate.numbers import Number, same_number, scale_at_end, stated_number, whole_number
 from fintune_kit.evaluate.results import Answer
 from fintune_kit.evaluate.tasks import Metric, Task
@@ -49,7 +49,7 @@ class Verdict:
     readable: bool = True
 
 
-def judge(task: Task, generated: Sequence[Generated]) -> list[Answer]:
+def judge(task: Task, generated: Sequence[GeneratedText]) -> list[Answer]:
     """The answers to a task, judged by its metric."""
     metric = _METRICS[task.metric]
     answers = []
@@ -74,16 +74,16 @@ def exact(given: str, target: str) -> Verdict:
 
 
 def exact_match(given: str, target: str) -> Verdict:
-    """The same characters, apart from outer blanks: the published rule of FLARE's question answering (EmAcc)."""
+    """The same characters, apart from outer blanks. It is the published rule of FLARE's question answering (EmAcc)."""
     same = given.strip() == target.strip()
     return Verdict(float(same), same)
 
 
 def numeric(given: str, target: str) -> Verdict:
-    """The same number, where the whole target is one number; any other target is judged as `spans`.
+    """The same number, if the whole target is one number. Other targets are judged as `spans`.
 
-    Separators, currency, per cent and scale are read: `$1.2 million` is 1,200,000. An answer that holds several
-    different numbers and does not say which one it means cannot be read.
+    Separators, currency, per cent and scale are read: `$1.2 million` is 1,200,000. An answer with several different
+    numbers cannot be read, unless it says which one it means.
     """
     wanted = whole_number(target)
     if wanted is None:
@@ -98,13 +98,12 @@ def numeric(given: str, target: str) -> Verdict:
 def spans(given: str, target: str) -> Verdict:
     """Exact match of two sets of spans, and their F1 after the best pairing (TAT-QA, arXiv 2105.07624).
 
-    A scale word at the end belongs to every number: `346, 411 thousand` are 346,000 and 411,000. Order does not count;
-    a span too few or too many does.
+    A scale word at the end belongs to every number: `346, 411 thousand` are 346,000 and 411,000. The order does not
+    matter. Missing and additional spans lower the score.
     """
     found, wanted = _spans_of(given), _spans_of(target)
     overlap = np.array([[_overlap(span, other) for other in found] for span in wanted])
-    rows, columns = linear_sum_assignment(-overlap)
-    best = overlap[rows, columns]
+    best = overlap[linear_sum_assignment(-overlap)]
     right = len(found) == len(wanted) and bool((best == 1).all())
     return Verdict(float(best.sum() / max(len(found), len(wanted))), right)
 
@@ -124,7 +123,7 @@ def rouge_l(given: str, target: str) -> Verdict:
 
 
 def strict_json(given: str, target: str) -> Verdict:
-    """JSON and nothing else: the share of the wanted fields (or of the whole value) that is exactly right."""
+    """The share of an object's fields that is exactly right; for other JSON values 0 or 1. Only pure JSON is read."""
     wanted = json.loads(target)
     try:
         found = json.loads(given)
@@ -151,12 +150,12 @@ def entity_f1(metric: Metric, pairs: Sequence[tuple[str, str]]) -> float:
 
 
 def categories(given: str, target: str) -> Verdict:
-    """The share of a batch's transactions with the right category, where the answer is the strict JSON asked for."""
+    """The share of a batch's transactions with the right category. Only the strict JSON of the prompt is read."""
     wanted = json.loads(target)
-    labels = parse_batch_answer(given, texts=[row["transaction"] for row in wanted])
+    labels = parse_batch_answer(given, texts=[entry["transaction"] for entry in wanted])
     if labels is None:
         return Verdict(0.0, False, readable=False)
-    hits = sum(label == row["category"] for label, row in zip(labels, wanted, strict=True))
+    hits = sum(label == entry["category"] for label, entry in zip(labels, wanted, strict=True))
     return Verdict(hits / len(wanted), hits == len(wanted))
 
 
@@ -174,7 +173,7 @@ _METRICS: dict[Metric, Callable[[str, str], Verdict]] = {
 
 
 def _spans_of(text: str) -> list[str | Number]:
-    """The spans of an answer: numbers where a span is one, else its words."""
+    """The spans of an answer: a number if the whole span is one, else its words."""
     scale = scale_at_end(text)
     parts = [part for part in _BETWEEN_SPANS.split(text.strip()) if part.strip()] or [text]
     found: list[str | Number] = []
@@ -187,7 +186,7 @@ def _spans_of(text: str) -> list[str | Number]:
 
 
 def _overlap(span: str | Number, other: str | Number) -> float:
-    """F1 of two spans' words; of numbers 1 where they are the same, else 0."""
+    """F1 of two spans' words. For numbers: 1 if they are the same, else 0."""
     if isinstance(span, Number) or isinstance(other, Number):
         both = isinstance(span, Number) and isinstance(other, Number)
         return float(both and same_number(cast("Number", other), cast("Number", span)))
@@ -197,7 +196,7 @@ def _overlap(span: str | Number, other: str | Number) -> float:
 
 
 def _same_json(found: Any, wanted: Any) -> bool:
-    """Equal values of equal types: Python alone takes `true` for 1."""
+    """Whether values and types are equal. Python's own `==` takes `true` for 1."""
     return json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 

@@ -1,12 +1,12 @@
-"""How good and how certain: accuracy, F1, MCC, calibration, confidence intervals and paired tests.
+"""Scores and their certainty: accuracy, F1, MCC, calibration, confidence intervals and paired tests.
 
-    accuracy        Wilson interval (Wilson 1927), sound near 0 and 1 too
+    accuracy        Wilson interval (Wilson 1927), which is also right near 0 and 1
     F1, means       bootstrap interval over questions
     two models      McNemar's exact test on right and wrong; a paired permutation test on shares
     many tasks      Holm's correction (Holm 1979)
 
-Scores are scikit-learn's, tests are scipy's. A bootstrap over questions of a classification draws cell counts of its
-confusion table: the same distribution as drawing questions, in milliseconds.
+Scores are scikit-learn's, tests are scipy's. A bootstrap over the questions of a classification draws the cell counts
+of its confusion table. This gives the same distribution as drawing questions, in milliseconds.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ RESAMPLES = 2000
 PERMUTATIONS = 9999
 BINS = 10
 UNREADABLE = ""
-"""Stands for an answer that is no label. It is wrong, and has no F1 of its own."""
+"""In place of an answer that is not a label. It is wrong, and has no F1 of its own."""
 Floats = NDArray[np.float64]
 
 
 def confusion(targets: Sequence[str], answers: Sequence[str | None], labels: Sequence[str]) -> NDArray[np.int64]:
     """Counts as int64 `[labels, labels + 1]`: targets by answers; the last column counts all other answers.
 
-    A target that is not among the labels (training never showed it) has no line; it counts as wrong elsewhere.
+    Targets that are not among the labels are left out here. The accuracy counts them as wrong.
     """
     known = set(labels)
     pairs = [(t, a if a in known else UNREADABLE) for t, a in zip(targets, answers, strict=True) if t in known]
@@ -70,7 +70,7 @@ def classification(targets: Sequence[str], answers: Sequence[str | None], *, see
 
 
 def by_label(targets: Sequence[str], answers: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Precision, recall and F1 of each label that is a target, with its number of questions `n`."""
+    """Precision, recall and F1 of each target label, and its number of questions `n`."""
     labels = sorted(set(targets))
     columns = precision_recall_fscore_support(targets, answers, labels=labels, zero_division=0)
     return {
@@ -80,13 +80,13 @@ def by_label(targets: Sequence[str], answers: Sequence[str]) -> dict[str, dict[s
 
 
 def share_interval(hits: int, n: int) -> list[float]:
-    """Wilson's 95 % interval of a share: 12 of 12 is 0.757 to 1, not 1 to 1."""
+    """Wilson's 95 % interval of a share: for 12 of 12 it is 0.757 to 1, not 1 to 1."""
     interval = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
     return [float(interval.low), float(interval.high)]
 
 
 def mean_with_interval(values: Sequence[float], *, seed: int) -> dict[str, Any]:
-    """A mean over questions and its 95 % interval: Wilson's where all values are 0 or 1, else the bootstrap's."""
+    """A mean over questions and its 95 % interval: Wilson's if all values are 0 or 1, else the bootstrap's."""
     array = np.asarray(values, np.float64)
     assert len(array), "no questions"
     distinct, counts = np.unique(array, return_counts=True)
@@ -97,10 +97,13 @@ def mean_with_interval(values: Sequence[float], *, seed: int) -> dict[str, Any]:
 
 
 def paired(before: Sequence[bool], after: Sequence[bool]) -> dict[str, Any]:
-    """Two models on the same questions, right or wrong: McNemar's exact test, and the difference with its interval.
+    """Compares two models on the same questions by McNemar's exact test (McNemar 1947).
 
-    The test is the two-sided binomial test over the questions on which the models disagree (McNemar 1947). The
-    interval is that of Agresti and Min (2005), which holds for few disagreements too.
+    The test is the two-sided binomial test over the questions on which the models disagree. The interval of the
+    difference is that of Agresti and Min (2005), which is also right for few disagreements.
+
+    Args:
+        before, after: whether each model's answer to each question is right.
     """
     first, second = np.asarray(before, bool), np.asarray(after, bool)
     lost, gained = int((first & ~second).sum()), int((~first & second).sum())
@@ -115,10 +118,10 @@ def paired(before: Sequence[bool], after: Sequence[bool]) -> dict[str, Any]:
 
 
 def paired_values(before: Sequence[float], after: Sequence[float], *, seed: int) -> dict[str, Any]:
-    """Two models on the same questions, with a share for each answer: a paired permutation test on the mean difference.
+    """Compares two models on the same questions by a paired permutation test of the mean difference of their values.
 
-    Under the null hypothesis the two answers to a question could be exchanged, so the sign of each difference is
-    random. Small samples are tested over all signs, larger ones over `PERMUTATIONS` draws.
+    Under the null hypothesis the two answers to a question can be exchanged, so the sign of each difference is random.
+    A small sample is tested over all signs, a larger one over `PERMUTATIONS` draws.
     """
     differences = np.asarray(after, np.float64) - np.asarray(before, np.float64)
     difference = mean_with_interval(differences.tolist(), seed=seed)
@@ -138,7 +141,7 @@ def paired_values(before: Sequence[float], after: Sequence[float], *, seed: int)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given: they hold for all tasks of a table together."""
+    """Holm's adjusted p-values, in the same order. They are valid for all tasks of a table together."""
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
@@ -152,7 +155,7 @@ def calibration(confidence: Sequence[float], right: Sequence[bool]) -> dict[str,
 
     Args:
         confidence: for each question, the probability of the chosen option among the options.
-        right: whether it was the right one.
+        right: for each question, whether the chosen option was right.
     """
     accuracy, mean_confidence = calibration_curve(right, np.clip(confidence, 0, 1), n_bins=BINS, strategy="uniform")
     which = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)  # as calibration_curve cuts its bins
@@ -167,7 +170,7 @@ def calibration(confidence: Sequence[float], right: Sequence[bool]) -> dict[str,
 
 
 def over_runs(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation (n - 1) of one score over runs that differ in their seed."""
+    """Mean and standard deviation (n - 1) of one score over runs with different seeds."""
     array = np.asarray(values, np.float64)
     spread = float(array.std(ddof=1)) if len(array) > 1 else 0.0
     low, high = float(array.min()), float(array.max())
@@ -181,7 +184,7 @@ def _f1(targets: Sequence[str], given: Sequence[str], *, labels: Sequence[str], 
 def _f1_of_tables(tables: NDArray[np.int64], *, is_label: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Weighted and macro F1 of confusion tables `[S, labels, labels]`, as scikit-learn counts them.
 
-    A label without target and answer in a table does not count there.
+    A label that is neither a target nor an answer in a table is left out of this table's mean.
     """
     hits = np.diagonal(tables, axis1=1, axis2=2)
     support, given = tables.sum(axis=2), tables.sum(axis=1)
@@ -192,7 +195,7 @@ def _f1_of_tables(tables: NDArray[np.int64], *, is_label: NDArray[np.bool_]) -> 
 
 
 def _paired_interval(lost: int, gained: int, *, n: int) -> list[float]:
-    """Half a question is added to each of the four cells before the ordinary Wald interval is taken."""
+    """The Wald interval of the difference, after half a question was added to each of the four cells."""
     size = n + 2
     difference = (gained - lost) / size
     variance = ((lost + gained + 1) - (gained - lost) ** 2 / size) / size**2

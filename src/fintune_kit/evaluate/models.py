@@ -1,6 +1,7 @@
-"""The two models of an evaluation and how they run here: the base alone, and the base with the adapter on it.
+"""The two models of an evaluation: the base alone, and the base with the adapter.
 
-Both are one model in memory. `answering_as` switches the adapter off and on. Without an adapter there is only the base.
+They share one copy in memory, and `answering_as` switches the adapter off and on. Without an adapter, only the base
+answers.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Message
-from fintune_kit.evaluate.generation import Generated, generate_answers
+from fintune_kit.evaluate.generation import GeneratedText, generate_answers
 from fintune_kit.evaluate.judging import judge
 from fintune_kit.evaluate.progress import Progress
 from fintune_kit.evaluate.results import Answer, choose
@@ -25,11 +26,11 @@ from fintune_kit.train.validation import mean_loss
 
 MODELS = ("base", "adapter")
 MAX_CPU_LENGTH = 1024
-"""Positions in a pack on a CPU, where attention over long packs costs most of the time."""
+"""Positions in a pack on a CPU. Attention over longer packs would take most of the time there."""
 
 
 def compute_here(recipe: Recipe, machine: Machine) -> Compute:
-    """Device and precision as in training. Packs are as long as the recipe's, on a CPU at most `MAX_CPU_LENGTH`."""
+    """Device and precision as in training. Packs have the recipe's length, on a CPU at most `MAX_CPU_LENGTH`."""
     if not machine.cards:
         return Compute(device="cpu", length=min(recipe.pack.max_length, MAX_CPU_LENGTH))
     gib = machine.cards[0].memory_bytes // 2**30
@@ -38,7 +39,11 @@ def compute_here(recipe: Recipe, machine: Machine) -> Compute:
 
 
 def load_model(recipe: Recipe, *, base: str | Path, adapter: Path | None, compute: Compute) -> Any:
-    """The base as in training, with the adapter on it where there is one."""
+    """The base as in training, with the adapter if one is given.
+
+    Raises:
+        UserError: the base or the adapter is missing, or they do not fit together.
+    """
     fresh = load_base(
         base,
         dtype=compute.dtype,
@@ -50,20 +55,20 @@ def load_model(recipe: Recipe, *, base: str | Path, adapter: Path | None, comput
 
 
 def models_in(model: Any) -> tuple[str, ...]:
-    """The models that can answer: `base`, and `adapter` where one is loaded."""
+    """The models that can answer: `base`, and `adapter` if one is loaded."""
     return MODELS if hasattr(model, "disable_adapter") else MODELS[:1]
 
 
 def answering_as(who: str, model: Any) -> AbstractContextManager[Any]:
-    """Inside this context the model answers as `base` (adapter off) or as `adapter` (adapter on)."""
+    """In this context the model answers as `base` (adapter off) or as `adapter` (adapter on)."""
     has_adapter = "adapter" in models_in(model)
     return model.disable_adapter() if who == "base" and has_adapter else nullcontext()
 
 
 def validation_losses(model: Any, packs: Packed | None, *, compute: Compute) -> dict[str, Any]:
-    """Mean validation loss of each model in nats a supervised token, and the number of these tokens.
+    """The mean validation loss of each model in nats per supervised token, and the number of these tokens.
 
-    A loss is None where there are no packs, or no supervised token in them.
+    A loss is None if there are no packs, or no supervised tokens in them.
     """
     losses: dict[str, Any] = {"base": None, "adapter": None, "supervised_tokens": 0}
     if packs is None or len(packs.validation.rows) == 0:
@@ -84,7 +89,12 @@ def validation_losses(model: Any, packs: Packed | None, *, compute: Compute) -> 
 def answer_tasks(
     who: str, model: Any, tasks: Sequence[Task], *, encoder: ChatEncoder, compute: Compute, progress: Progress
 ) -> dict[str, list[Answer]]:
-    """The answers of one model to each task, by task name. Answers that a killed run left behind are used again."""
+    """The answers of one model to each task, by task name. Answers of a killed run are used again.
+
+    Args:
+        who: `base` or `adapter`.
+        progress: keeps the answers of each finished task.
+    """
     found = {}
     for task in tasks:
         answers = progress.load(who, task)
@@ -100,7 +110,7 @@ def answer_task(model: Any, task: Task, *, encoder: ChatEncoder, compute: Comput
     """The answers of a model to one task, in the order of its questions. `label` names the progress bar."""
     if task.is_choice:
         return choose(task, score_choices(model, task.questions, encoder=encoder, compute=compute, label=label))
-    generated: dict[int, Generated] = {}
+    generated: dict[int, GeneratedText] = {}
     for turn in sorted({question.turn for question in task.questions}):
         asked = [index for index, question in enumerate(task.questions) if question.turn == turn]
         questions = [_with_earlier_answers(task.questions[index], task, generated) for index in asked]
@@ -111,8 +121,8 @@ def answer_task(model: Any, task: Task, *, encoder: ChatEncoder, compute: Comput
     return judge(task, [generated[index] for index in range(len(task.questions))])
 
 
-def _with_earlier_answers(question: Question, task: Task, generated: dict[int, Generated]) -> Question:
-    """`{answer0}`, `{answer1}`, ... in a dialogue's prompt become the model's own answers to its earlier turns."""
+def _with_earlier_answers(question: Question, task: Task, generated: dict[int, GeneratedText]) -> Question:
+    """Replaces `{answer0}`, `{answer1}`, ... in a dialogue's prompt by the model's own answers to its earlier turns."""
     if not question.dialogue:
         return question
     earlier = {

@@ -1,16 +1,15 @@
-"""Numbers as people write them in finance: signs, separators, currencies, per cent, scales.
+"""Reads numbers as people write them in finance, with signs, separators, currencies, per cent and scales.
 
     "$1.2 million"  1,200,000 ± 50,000        "(3.5)"  -3.5, as in accounts        "12 %"  12 per cent
 
-A number carries the size of its last digit, so that a rounded number equals the number that it rounds, and 2018 does
-not equal 2019.
+A number keeps the size of its last digit. So a rounded number equals the exact one, but 2018 does not equal 2019.
 """
 
 import re
 from dataclasses import dataclass
 
 TOLERANCE = 0.005
-"""Relative. A rounded number may differ by this much, never by more than half of its last digit."""
+"""Relative. A rounded number may differ by this much, but never by more than half of its last digit."""
 _SCALES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "million": 1e6, "bn": 1e9, "b": 1e9, "billion": 1e9}
 _SCALES |= {"trillion": 1e12, "tn": 1e12}
 _CURRENCY = r"(?:(?:US)?\$|[€£¥]|(?-i:[A-Z]{3})\s)"
@@ -26,25 +25,25 @@ _SCALE_AT_END = re.compile(r"\s(thousand|million|billion|trillion)\s*\.?$", re.I
 
 @dataclass(frozen=True)
 class Number:
-    """A number with what its writing says about it."""
+    """A number, and how it was written."""
 
     value: float
-    """With its scale; a percentage keeps its own value: 12 for `12 %`."""
+    """The scale is included, per cent is not: 1,200,000 for `1.2 million`, 12 for `12 %`."""
     is_percent: bool = False
     last_digit: float = 1.0
-    """The size of the last digit that was written: 100,000 for `1.2 million`."""
+    """The size of the last written digit: 100,000 for `1.2 million`."""
 
 
 def whole_number(text: str) -> Number | None:
-    """The number that a text consists of; None where it holds anything else."""
+    """The number, if the whole text is one number; else None."""
     match = _NUMBER.fullmatch(text.strip().rstrip("."))
     return _read(match) if match else None
 
 
 def stated_number(text: str) -> Number | None:
-    """The number that an answer states; None where there is none, or where several differ.
+    """The number that an answer states; None if it states none, or several different ones.
 
-    It is the whole text, else the first number behind the last `answer` or `=`, else the only number in the text.
+    It is the whole text, else the first number after the last `answer` or `=`, else the only number in the text.
     """
     whole = whole_number(text)
     if whole is not None:
@@ -58,10 +57,10 @@ def stated_number(text: str) -> Number | None:
 
 
 def same_number(given: Number, wanted: Number) -> bool:
-    """Whether a given number is the wanted one, or one of the two is the other rounded.
+    """Whether two numbers are equal, or one of them is the other one rounded.
 
-    Where only the wanted number says `%`, the given one may leave it out or be the share: `12` and `0.12` are 12 %.
-    Where only the given number says `%`, it must be the percentage of a wanted share: `12 %` is 0.12, and not 12.
+    If only the wanted number has a `%`, the given one may leave it out or be the share: `12` and `0.12` are 12 %. If
+    only the given number has a `%`, it must be the percentage of a wanted share: `12 %` is 0.12, and not 12.
     """
     factors = [1.0]
     if wanted.is_percent and not given.is_percent:
@@ -75,7 +74,7 @@ def same_number(given: Number, wanted: Number) -> bool:
 
 
 def scale_at_end(text: str) -> str:
-    """The scale word at the end of a text, `thousand` to `trillion`; empty where there is none."""
+    """The scale word at the end of a text, `thousand` to `trillion`; empty if it has none."""
     match = _SCALE_AT_END.search(text)
     return match[1].lower() if match else ""
 

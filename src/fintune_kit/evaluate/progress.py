@@ -1,9 +1,10 @@
-"""The answers that a killed evaluation has already got: one JSON file for each (model, task), beside its target folder.
+"""Keeps the answers of finished tasks for the case that an evaluation is killed: one JSON file per model and task.
 
     evaluation.progress/
         adapter-validation_sentiment_analysis.json    {"of": <SHA-256 of model, task and settings>, "answers": [...]}
 
-A file counts only for exactly the same model, questions and settings. All are removed once the evaluation is whole.
+The folder lies beside the target folder, and is removed when the evaluation is complete. A file is used again only for
+exactly the same model, questions and settings.
 """
 
 import hashlib
@@ -20,19 +21,19 @@ from fintune_kit.workspace import write_json
 
 
 class Progress:
-    """The folder of answers that are already there."""
+    """The folder with the answers of finished tasks."""
 
     def __init__(self, folder: Path, *, identity: Any) -> None:
         """
         Args:
-            folder: made when the first task is done.
-            identity: everything besides the task that answers depend on: adapter, base, precision.
+            folder: created when the first task is done.
+            identity: everything that answers depend on besides the task: adapter, base, precision.
         """
         self.folder = folder
         self._identity = identity
 
     def load(self, who: str, task: Task) -> list[Answer] | None:
-        """The answers of a model to a task, or None where they are not there whole."""
+        """The answers of a model to a task, or None if they are missing, incomplete or of other settings."""
         path = self._path(who, task)
         if not path.is_file():
             return None
@@ -40,9 +41,12 @@ class Progress:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["of"] != self._key(who, task):
                 return None
-            return [Answer(**{**row, "log_probabilities": tuple(row["log_probabilities"])}) for row in found["answers"]]
+            return [
+                Answer(**{**fields, "log_probabilities": tuple(fields["log_probabilities"])})
+                for fields in found["answers"]
+            ]
         except (ValueError, KeyError, TypeError):
-            return None  # a damaged file costs no more than its task again
+            return None  # the file is damaged: the task is answered again
 
     def save(self, who: str, task: Task, answers: Sequence[Answer]) -> None:
         """Keeps the answers of a model to a task."""

@@ -1,7 +1,7 @@
-"""From answers to records: the scores of a task, its floors, its contamination and what others report.
+"""Makes the record of a task from its answers: scores, floors, contamination, and the scores that others publish.
 
-A record holds plain values only. The records are `scores.json`, and the table, the figures and the model card read
-nothing else.
+A record holds plain values only. `scores.json` is a list of records. The table, the figures and the model card are made
+from it alone.
 
     {"name": "tfns", "n": 2388, "base": {"accuracy": ...}, "adapter": {...}, "paired": {"p_value": ...},
      "floors": {"majority": {...}, "tfidf": {...}}, "contamination": {"seen": 0, ...}, "published": [...]}
@@ -26,11 +26,11 @@ Answers = Mapping[str, Sequence[Answer]]
 
 
 def task_record(task: Task, answers: Answers, *, seen: Sequence[bool] | None, seed: int) -> dict[str, Any]:
-    """Everything that is reported of a task.
+    """Everything that is reported about a task.
 
     Args:
-        answers: of `base`, and of `adapter` where there is one.
-        seen: whether training has shown each question; None where training is not known.
+        answers: of `base` and, if there is one, of `adapter`.
+        seen: whether training has shown each question; None if the training data is not known.
         seed: of the resampling.
     """
     record: dict[str, Any] = {
@@ -55,16 +55,16 @@ def task_record(task: Task, answers: Answers, *, seen: Sequence[bool] | None, se
 
 
 def add_holm(records: Sequence[dict[str, Any]]) -> None:
-    """Adds `p_holm` to each paired test: its p-value corrected for the number of tasks in the table."""
+    """Adds `p_holm` to each paired test: its p-value, corrected for the number of tasks in the table."""
     tested = [record["paired"] for record in records if record["paired"] is not None]
     for test, adjusted in zip(tested, metrics.holm([test["p_value"] for test in tested]), strict=True):
         test["p_holm"] = adjusted
 
 
 def contamination_record(answers: Answers, *, seen: Sequence[bool] | None, seed: int) -> dict[str, Any]:
-    """How many questions training has shown, and the scores without them.
+    """The number of questions that training has shown, and the scores without them.
 
-    `seen` is None where training is not known; `clean` is None where no question is left.
+    `seen` is None if the training data is not known. `clean` is None if no question is left.
     """
     n = len(answers["base"])
     if seen is None:
@@ -86,7 +86,7 @@ def summarize(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, 
 
 
 def compare(task: Task, base: Sequence[Answer], adapter: Sequence[Answer], *, seed: int) -> dict[str, Any]:
-    """The paired test between both models: McNemar's on right and wrong, on shares a permutation test."""
+    """The paired test of both models: McNemar's test for right and wrong, a permutation test for shares."""
     counts = metrics.paired([answer.right for answer in base], [answer.right for answer in adapter])
     if task.is_choice:
         return counts

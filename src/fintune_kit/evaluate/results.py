@@ -1,7 +1,7 @@
-"""What a model answered, and how answers lie in `answers.parquet`.
+"""The answer of a model to a question, and the file of all answers.
 
 answers.parquet, one line for each question:
-    task, row_id, prompt (the messages as JSON), target, options, seen_in_training (null where it is not known)
+    task, row_id, prompt (the messages as JSON), target, options, seen_in_training (null if it is not known)
     and for each model  <who>_answer, <who>_right, <who>_value, <who>_confidence, <who>_log_probabilities,
                         <who>_unreadable, <who>_unfinished
 """
@@ -33,17 +33,17 @@ class Answer:
     confidence: float | None = None
     """In a choice task: the probability of the chosen option among the options."""
     right_normalized: bool | None = None
-    """In a choice task: whether the option with the best mean log-probability a token is right."""
+    """In a choice task: whether the option with the best mean log-probability per token is right."""
     log_probabilities: tuple[float, ...] = ()
-    """In a choice task: of each option, in their order."""
+    """In a choice task: the log-probability of each option, in their order."""
     unreadable: bool = False
-    """In free text: the metric can read nothing in it. Such an answer is wrong."""
+    """In free text: whether the metric cannot read the answer. Such an answer is wrong."""
     unfinished: bool = False
-    """In free text: the answer was cut before its closing token came."""
+    """In free text: whether the answer was cut before its closing token."""
 
 
 def choose(task: Task, scores: Sequence[OptionScores]) -> list[Answer]:
-    """The likeliest option of each question; of equally likely ones the first."""
+    """The likeliest option of each question, and the first of equally likely ones."""
     answers = []
     for question, score in zip(task.questions, scores, strict=True):
         best = int(np.argmax(score.log_probability))
@@ -73,7 +73,7 @@ def write_answers(
 
     Args:
         answers: by model and task name, in the order of the questions.
-        seen: by task name, whether training has shown each question; None where training is not known.
+        seen: by task name, whether training has shown each question; None if the training data is not known.
     """
     questions = [(task, question) for task in tasks for question in task.questions]
     flags: list[bool | None] = []
@@ -103,6 +103,6 @@ def write_answers(
 
 
 def read_answers(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `answers.parquet` of a finished evaluation, with `prompt` as messages again."""
+    """The lines of `answers.parquet` of a finished evaluation, with `prompt` as a list of messages."""
     lines: list[dict[str, Any]] = pq.read_table(folder / "answers.parquet").to_pylist()
     return [{**line, "prompt": json.loads(line["prompt"])} for line in lines]

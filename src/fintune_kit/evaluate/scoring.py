@@ -1,10 +1,10 @@
-"""Likelihood of answer options, in a few packed forward passes. The head runs only on positions that predict an option.
+"""The likelihood of answer options, in few packed forward passes. The head runs only on positions before an option.
 
     questions -> prompts + option tries -> packs -> hidden states -> log p(target | parent) -> sum along each option
 
 The score of an option is the log-probability of the whole answer with its closing token. So options are disjoint
-events, and `Stock` has no advantage over `Stock Movement` for being shorter. The scores are those of each option alone.
-No tensor of size [questions, vocabulary] outlives its chunk.
+events, and `Stock` has no advantage over `Stock Movement` because it is shorter. The scores are the same as for each
+option alone. Logits exist for one chunk of positions at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ class OptionScores:
 
     @property
     def normalized(self) -> NDArray[np.float64]:
-        """[options] mean log-probability a token."""
+        """[options] mean log-probability per token."""
         return self.log_probability / self.tokens
 
     @property
@@ -53,7 +53,7 @@ class OptionScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """How a model runs. No value here changes a score beyond rounding."""
+    """How a model runs. These values change a score by rounding only."""
 
     device: str
     dtype: str = "float32"
@@ -67,7 +67,7 @@ class Compute:
     """Prompt and answer tokens in one batch of generation."""
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision where `dtype` is a half one."""
+        """Mixed precision if `dtype` is a half-precision one."""
         half = self.dtype != "float32"
         return torch.autocast(self.device.split(":")[0], dtype=getattr(torch, self.dtype), enabled=half)
 
@@ -105,8 +105,8 @@ def score_choices(
 def encode_questions(questions: Sequence[Question], *, encoder: ChatEncoder) -> tuple[list[Ints], list[OptionTrie]]:
     """Prompt tokens and option tries of questions. Prompt + option equals the tokens of the whole conversation.
 
-    The tokens behind the last control token of a prompt do not depend on the tokens before it. So options are encoded
-    once, not once for each question.
+    Tokens after the last control token of a prompt do not depend on the tokens before it. So each set of options is
+    encoded once, and not again for each question.
     """
     tails = {options: _tails(encoder, options) for options in {question.options for question in questions}}
     tries = {options: option_trie(tail) for options, (tail, _) in tails.items()}
@@ -119,12 +119,17 @@ def encode_questions(questions: Sequence[Question], *, encoder: ChatEncoder) -> 
 
 
 def _tails(encoder: ChatEncoder, options: tuple[str, ...]) -> tuple[list[Ints], int]:
-    """The tokens of each option up to its closing token, and the number of tokens that end a conversation whose answer
-    is the first option. Options begin where they are supervised, or earlier where they already differ."""
+    """The tokens of each option with its closing token, and the length of the end that is cut off a conversation.
+
+    This end is the first option and everything after it. Options begin at their first supervised token, or earlier if
+    their tokens differ before it.
+    """
     probes = encoder.encode([[*_PROBE, Message(role="assistant", content=option)] for option in options])
     spans = [np.flatnonzero(probe.supervised) for probe in probes]
     start = min(int(span[0]) for span in spans)
-    for probe in probes:  # an option that starts with a blank merges with its header: the prompt then ends earlier
+    for probe in (
+        probes
+    ):  # a blank at the start of an option becomes a part of the token before it: the prompt then ends earlier
         differing = np.flatnonzero(probe.tokens[:start] != probes[0].tokens[:start])
         start = int(differing[0]) if len(differing) else start
     tails = [p.tokens[start : span[-1] + 1].astype(np.int64) for p, span in zip(probes, spans, strict=True)]
@@ -135,7 +140,7 @@ def _tails(encoder: ChatEncoder, options: tuple[str, ...]) -> tuple[list[Ints], 
 def _score_batch(
     causal_lm: Any, batch: Sequence[TreePack], tries: Sequence[OptionTrie], compute: Compute
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """(index, log-probability of each target of its trie) for every question in some packs."""
+    """(index of the question, log-probability of each target of its trie) for every question in some packs."""
     longest = max(map(len, batch))
     columns = {name: _stack(batch, name, longest) for name in ("input_ids", "position_ids", "subtree_end")}
     with compute.autocast():
@@ -157,7 +162,7 @@ def target_log_probabilities(
 ) -> NDArray[np.float64]:
     """log p(target | hidden[parent]) as float64 `[K]`, `chunk` positions at a time.
 
-    A position with many targets is normalized once.
+    A position with several targets is normalized once.
 
     Args:
         hidden: `[N, H]`.
@@ -184,8 +189,8 @@ def target_log_probabilities(
 def _log_normalizer(states: Tensor, head: Tensor) -> Tensor:
     """log of the summed exponentials of `states @ head.T`, float32 `[len(states)]`.
 
-    It takes one block of the vocabulary at a time. The logits of a block stay in the processor's cache, which halves
-    the time on a CPU.
+    It computes one block of the vocabulary at a time. The logits of a block stay in the processor's cache, which
+    halves the time on a CPU.
     """
     total = torch.full((len(states),), -torch.inf, device=states.device)
     for block in head.split(VOCABULARY_BLOCK):
@@ -194,7 +199,7 @@ def _log_normalizer(states: Tensor, head: Tensor) -> Tensor:
 
 
 def _stack(batch: Sequence[TreePack], name: str, length: int) -> Tensor:
-    """One column of some packs as int64 `[B, length]`. Padding positions see only themselves."""
+    """One column of some packs, int64 `[B, length]`. Padding positions see only themselves."""
     stacked = np.zeros((len(batch), length), np.int64)
     if name == "subtree_end":
         stacked[:] = np.arange(1, length + 1)

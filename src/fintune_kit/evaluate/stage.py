@@ -4,10 +4,10 @@
                                                         answers.parquet  one line for each question, both answers
                                                         manifest.json
 
-The base is loaded once. Each (model, task) that is done is kept beside the target folder until all are done, so a
-killed run continues where it was. The model card is written by the caller (`publish.model_card`).
+The base is loaded once. The answers of each finished task are kept beside the target folder until all tasks are
+finished, so a killed evaluation continues where it stopped. The caller writes the model card (`publish.model_card`).
 
-Any PEFT adapter on any Qwen base can be evaluated. Where its training data is not known, there are no validation
+Any PEFT adapter on any Qwen base can be evaluated. If its training data is not known, there are no validation
 questions, the regression floor is cross-validated, and contamination is "unknown".
 """
 
@@ -51,7 +51,7 @@ from fintune_kit.workspace import (
 Answers = dict[str, dict[str, list[Answer]]]
 """By model and task name."""
 Seen = Mapping[str, list[bool] | None]
-"""By task name, whether training has shown each question; None where training is not known."""
+"""By task name, whether training has shown each question; None if the training data is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Inputs:
     adapter: Path | None
     """None evaluates the base alone."""
     is_ours: bool
-    """Whether the adapter is one of stage 3, with a manifest; other PEFT adapters have none."""
+    """Whether the adapter comes from stage 3 and has a manifest. Other PEFT adapters have none."""
     conversations: Path | None
     packed: Path | None
     transactions: Path | None
@@ -94,24 +94,24 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores base and adapter on the validation conversations, on general knowledge and on `tasks`.
 
-    Every folder that is not given is the one in the workspace. But where `base` is given, or an adapter without
-    stage 3's manifest, nothing in the workspace belongs to it: then only what is given is read.
+    By default each folder is that of the workspace. But a base that is given, or an adapter without stage 3's
+    manifest, has nothing to do with the workspace. Then only the given folders are read.
 
     Args:
         tasks: further tasks, by name or file (see `sets.named`).
-        base: hub id or folder of a base model; the recipe's where none is given.
-        adapter: folder of a PEFT adapter. With `base` and without `adapter` the base alone is evaluated.
+        base: hub id or folder of a base model; None takes the recipe's.
+        adapter: folder of a PEFT adapter. With `base` and without `adapter`, the base alone is evaluated.
         conversations, packed: folders of stages 1 and 2.
-        transactions: folder of labelled transactions, read where `tasks` names `transactions`.
-        out: folder to write; `evaluation/` in the workspace where none is given.
-        max_generated: free-text questions a task.
+        transactions: folder of labelled transactions, for the task `transactions`.
+        out: folder to write; None takes `evaluation/` in the workspace.
+        max_generated: free-text questions in each task.
         shots: solved examples before each question of the named choice tasks.
 
     Returns:
         The content of `scores.json`.
 
     Raises:
-        UserError: an input is missing, damaged or does not belong to the others.
+        UserError: an input is missing or damaged, or does not belong to the others.
     """
     needs_transactions = transactions is None and TRANSACTIONS in tasks
     inputs = _find_inputs(
@@ -139,7 +139,7 @@ def evaluate(
 
 
 def seen_in_training(tasks: Sequence[Task], train: Sequence[Conversation] | None) -> dict[str, list[bool] | None]:
-    """For each task, whether the training conversations hold each of its questions; None where they are not known."""
+    """By task name, whether the training conversations hold each question; None if they are not known."""
     if train is None:
         return {task.name: None for task in tasks}
     training = TrainingText.of([[m["content"] for m in c.messages if m["role"] != "system"] for c in train])
@@ -147,7 +147,7 @@ def seen_in_training(tasks: Sequence[Task], train: Sequence[Conversation] | None
 
 
 def _records(tasks: Sequence[Task], answers: Answers, seen: Seen, *, seed: int) -> list[dict[str, Any]]:
-    """The record of each task, with p-values corrected for their number."""
+    """The record of each task, with p-values corrected for the number of tasks."""
     records = []
     for task in tasks:
         given = {who: by_task[task.name] for who, by_task in answers.items()}
@@ -193,7 +193,11 @@ def _tasks(
     shots: int,
     seed: int,
 ) -> list[Task]:
-    """All tasks of this evaluation, each under a name of its own."""
+    """All tasks of this evaluation.
+
+    Raises:
+        UserError: two tasks have the same name.
+    """
     validation = read_conversations(inputs.conversations, "validation") if inputs.conversations else []
     tasks = validation_tasks(train, validation, max_generated=max_generated)
     tasks += [] if GENERAL in names else general_tasks(max_questions=SAMPLE)
@@ -202,14 +206,14 @@ def _tasks(
     found = [task.name for task in tasks]
     twice = next((name for name in found if found.count(name) > 1), None)
     if twice:
-        raise UserError(f"two tasks are called {twice!r}; expected each name once: rename a file, or name it once")
+        raise UserError(f"two tasks have the name {twice!r}; expected each name once: rename a file, or give it once")
     return tasks
 
 
 def _ask(
     recipe: Recipe, inputs: Inputs, tasks: Sequence[Task], *, encoder: ChatEncoder, packs: Packed | None
 ) -> tuple[dict[str, Any], Answers]:
-    """Runs both models: what `scores.json` says of the run, and the answers."""
+    """Runs both models. Returns the facts of the run for `scores.json`, and the answers."""
     machine = find_machine()
     check_machine(machine)
     compute = compute_here(recipe, machine)
@@ -235,7 +239,7 @@ def _ask(
 def _write(
     inputs: Inputs, recipe: Recipe, scores: dict[str, Any], tasks: Sequence[Task], answers: Answers, seen: Seen
 ) -> None:
-    """Writes the evaluation's folder and forgets the answers that were kept for a killed run."""
+    """Writes the folder of the evaluation, then removes the answers that were kept for the case of a kill."""
     with replacing_folder(inputs.out) as folder:
         write_json(folder / "scores.json", scores)
         write_answers(folder / "answers.parquet", tasks, answers, seen=seen)
@@ -267,7 +271,7 @@ def _check_tokenizers(encoder: ChatEncoder, *, packs: Packed | None, inputs: Inp
     if inputs.adapter and has_tokenizer and ChatEncoder.load(inputs.adapter).fingerprint != encoder.fingerprint:
         raise UserError(
             f"{inputs.adapter} was trained with another tokenizer than {name!r}; expected the same one in all stages: "
-            f"set FINTUNE_TOKENIZER to the one beside the adapter"
+            f"set FINTUNE_TOKENIZER to the adapter's folder"
         )
     if packs is not None and packs.manifest["tokenizer"]["fingerprint"] != encoder.fingerprint:
         raise UserError(

@@ -1,7 +1,7 @@
-"""`scores.json` as people read it: the before/after table, verdicts in words, and the values of the figures.
+"""Shows `scores.json` to people: the before/after table, verdicts in words, and the values of the figures.
 
 A verdict says whether the adapter is better than its base on a task, and whether it beats the floors. It is "better" or
-"worse" only where the p-value, corrected for the number of tasks (Holm), is below 5 %.
+"worse" only if the p-value, corrected for the number of tasks (Holm), is below 5 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ def sentence(record: Record) -> str:
 
 
 def loss_sentence(loss: Record) -> str:
-    """The validation losses in words, with a verdict where there are two."""
+    """The validation losses in words; with a verdict if both are known."""
     if not loss.get("supervised_tokens"):
         return "no validation packs: there is no validation loss"
     text = f"validation loss: base {loss['base']:.3f}"
@@ -68,7 +68,7 @@ def loss_sentence(loss: Record) -> str:
 
 
 def before_after(scores: Record) -> list[dict[str, Any]]:
-    """The choice tasks with both models, as `plots.plot_before_after` takes them."""
+    """The choice tasks that both models have answered, in the form for `plots.plot_before_after`."""
     return [
         {
             "task": record["title"],
@@ -85,12 +85,12 @@ def before_after(scores: Record) -> list[dict[str, Any]]:
 
 
 def choices(scores: Record) -> list[Record]:
-    """The records of the tasks that are decided by likelihood."""
+    """The records of the choice tasks, which are decided by likelihood."""
     return [record for record in scores["tasks"] if record["metric"] == "accuracy"]
 
 
 def largest_choice(scores: Record, *, among: Sequence[str] = ()) -> Record | None:
-    """The choice task with the most questions, of those called `among` where there are any; None without choices."""
+    """The choice task with the most questions, or None. Tasks whose names are in `among` come first."""
     found = [record for record in choices(scores) if record["name"] in among] or choices(scores)
     return max(found, key=lambda record: record["n"], default=None)
 
@@ -98,7 +98,8 @@ def largest_choice(scores: Record, *, among: Sequence[str] = ()) -> Record | Non
 def pooled_accuracy(scores: Record) -> dict[str, Any]:
     """Accuracy over all validation choices together: `n`, `majority`, `tfidf`, `base`, `adapter`, `verdict`.
 
-    The p-value is McNemar's over all their questions. Without such questions `n` is 0 and the shares are None.
+    The p-value is that of McNemar's test over all questions. If there are no such questions, `n` is 0 and the shares
+    are None.
     """
     validation = [record for record in choices(scores) if str(record["name"]).startswith(PREFIX)]
     records = [record for record in validation if "majority" in _floors(record)]
@@ -130,14 +131,14 @@ def read_scores(folder: Path) -> dict[str, Any]:
 
 
 def over_seeds(runs: Sequence[Record]) -> dict[str, Any]:
-    """Mean and spread of the adapter's score on each task, over evaluations of runs that differ in their seed.
+    """The mean and spread of the adapter's score on each task, over runs with different seeds.
 
     Args:
-        runs: the content of `scores.json` of each.
+        runs: the content of `scores.json` of each run.
 
     Returns:
-        `{"loss": {"mean": ..., "sd": ...}, "tasks": {"tfns": {"runs": 3, "mean": ..., "sd": ..., ...}}}`, with the
-        tasks that all runs have.
+        `{"loss": {"mean": ..., "sd": ...}, "tasks": {"tfns": {"runs": 3, "mean": ..., "sd": ..., ...}}}`, for the
+        tasks that all runs have in common.
     """
     by_run = [{record["name"]: record for record in run["tasks"] if record["adapter"] is not None} for run in runs]
     shared = [name for name in by_run[0] if all(name in tasks for tasks in by_run)]
@@ -149,7 +150,7 @@ def over_seeds(runs: Sequence[Record]) -> dict[str, Any]:
 
 
 def format_over_seeds(summary: Record) -> str:
-    """The table of `over_seeds`.
+    """`over_seeds` as a table in plain text.
 
     task                                    runs    mean      sd   from - to
     tfns                                       3   0.731   0.012   0.719 - 0.743
@@ -186,13 +187,13 @@ def _line(record: Record) -> str:
 
 
 def _notes(record: Record) -> list[str]:
-    """Lines under the table: rows left out, questions seen in training, answers that could not be read."""
+    """Lines under the table: questions not asked, questions seen in training, answers that could not be read."""
     notes = ["each question has its own options, so the floor is chance"] if "chance" in _floors(record) else []
     if record["of_total"] > record["n"]:
         notes.append(f"{record['n']} of {record['of_total']} questions asked")
     seen = record["contamination"]["seen"]
     if seen is None:
-        notes.append("whether training has shown its questions is unknown")
+        notes.append("it is unknown whether training has shown its questions")
     elif seen:
         notes.append(f"training has shown {seen} of its questions{_clean(record)}")
     for who in ("base", "adapter"):
@@ -205,7 +206,7 @@ def _notes(record: Record) -> list[str]:
 
 
 def _floors(record: Record) -> dict[str, float]:
-    """The floors that a task has, as shares: `majority` and `TF-IDF`, else `chance`; none for free text."""
+    """The floors of a task as shares: `majority` and `TF-IDF`, or only `chance`; `{}` for free text."""
     floors = record["floors"]
     if floors is None:
         return {}
@@ -222,8 +223,8 @@ def _clean(record: Record) -> str:
 
 
 def _batches(given: Record) -> str:
-    rows = given["transactions"]
-    return f"{_percent(given['json_valid']['share'])} valid JSON, {_percent(rows['accuracy'])} of {rows['n']} right"
+    labels = given["transactions"]
+    return f"{_percent(given['json_valid']['share'])} valid JSON, {_percent(labels['accuracy'])} of {labels['n']} right"
 
 
 def _share(given: Record) -> str:

@@ -19,9 +19,9 @@ Metric = Literal[
     "accuracy", "exact", "exact_match", "numeric", "spans", "token_f1", "rouge_l", "json", "entities", "mentions",
     "tokens", "categories",
 ]  # fmt: skip
-"""How answers are judged: `accuracy` by the likelihood of the options, the others by `judging` on generated text."""
+"""The way of judging answers: `accuracy` by the likelihood of the options, all others by `judging` generated text."""
 
-Labelled = tuple[tuple[str, ...], tuple[str, ...]]
+LabelledTexts = tuple[tuple[str, ...], tuple[str, ...]]
 """Texts and their labels."""
 
 
@@ -30,22 +30,23 @@ class Question:
     """One question with its right answer."""
 
     row_id: str
-    """The row of the file that the question comes from: `fpb.jsonl#17`."""
+    """The row of the file from which the question comes: `fpb.jsonl#17`."""
     messages: tuple[Message, ...]
     """The prompt. It ends with the user's message."""
     text: str
-    """The text that the question is about, without instructions. Floors read it; contamination is searched by it."""
+    """The text of the question without instructions. The floors and the search for contamination read it."""
     target: str
-    """The right answer. In a choice task it is one of `options`, or a label that training never showed; no model can
-    choose such a label, so the answer counts as wrong."""
+    """The right answer. In a choice task it is one of `options`, or a label that training never showed. No model can
+    choose such a label, so every answer counts as wrong."""
     options: tuple[str, ...] = ()
-    """All answers that compete, in a fixed order. Empty where the answer is generated."""
+    """All possible answers, in a fixed order. Empty if the answer is generated."""
     group: str = ""
     """Questions of one group share instruction and options. Floors are fitted for each group."""
     dialogue: str = ""
-    """In a conversation of several questions: names it. `{answer0}` in the prompt stands for the model's own answer to
-    turn 0, and so on (ConvFinQA)."""
+    """The id of a conversation of several questions (ConvFinQA). `{answer0}` in a prompt stands for the model's own
+    answer to turn 0, and so on."""
     turn: int = 0
+    """The index of the question in its dialogue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +54,22 @@ class Task:
     """Questions that are reported together."""
 
     name: str
-    """Letters, digits and underscores only, because files are named after it."""
+    """Letters, digits and underscores only, because it is a part of file names."""
     title: str
     metric: Metric
     questions: tuple[Question, ...]
     source: str
-    """Where the questions come from, in words for the model card."""
-    labelled: dict[str, Labelled] = field(default_factory=dict)
+    """The source of the questions, in words for the model card."""
+    labelled: dict[str, LabelledTexts] = field(default_factory=dict)
     """Texts and labels of the training split for each group. The floors learn from them."""
     max_new_tokens: int = 64
-    """Length limit of a generated answer."""
+    """The largest length of a generated answer."""
     of_total: int | None = None
-    """Questions that the source holds, where fewer are asked."""
+    """The number of questions in the source; None if all are asked."""
     average_groups: bool = False
     """Whether F1 is also averaged over groups, as Headlines does over its nine tags."""
     statement: tuple[Transaction, ...] = ()
-    """The bank transactions behind the questions, whose amounts are added up by label."""
+    """The bank transactions of the questions. Their amounts are added up by label."""
 
     @property
     def is_choice(self) -> bool:
@@ -82,7 +83,7 @@ class Task:
 
 
 def evenly_chosen(count: int, *, max_chosen: int | None) -> Sequence[int]:
-    """At most `max_chosen` of `count` indices, evenly spread. Every machine chooses the same; None chooses all."""
+    """At most `max_chosen` of `count` indices, evenly spread; None chooses all. Every machine chooses the same."""
     if max_chosen is None or count <= max_chosen:
         return range(count)
     return [index * count // max_chosen for index in range(max_chosen)]

@@ -1,9 +1,9 @@
-"""Task `transactions`: bank lines of merchants that training never showed, asked one at a time and in batches.
+"""Task `transactions`: bank lines of merchants that are not in training, one at a time and in batches.
 
 transactions/unseen_merchants.jsonl         ->  task transactions         a choice among the taxonomy's categories
              unseen_merchants_batch.jsonl   ->  task transactions_batch   a category each, written as strict JSON
 
-Totals by category are added up here, from the labels: a language model is never asked to add.
+The totals by category are added up here, from the labels. A language model is never asked to add.
 """
 
 import json
@@ -31,22 +31,22 @@ from fintune_kit.evaluate.tasks import Question, Task, evenly_chosen
 from fintune_kit.workspace import WRITTEN_BY, check_files, read_manifest
 
 NAME = "transactions"
-"""As `--task` calls both."""
+"""The name of both for `--task`."""
 MAX_TOKENS = 1024
-"""Of one batch's answer; seven transactions take 300 to 450."""
+"""The largest length of a batch's answer. Seven transactions take 300 to 450 tokens."""
 
 
 def transactions_tasks(folder: Path, *, train: Sequence[Conversation], max_generated: int) -> list[Task]:
-    """The choice task, and the batch task where there are batches.
+    """The choice task and, if the folder holds batches, the batch task.
 
     Args:
-        folder: what `categorize.to_conversations` wrote.
-        train: training conversations; those about transactions teach the floors.
-        max_generated: batches at most, spread evenly over those that there are.
+        folder: written by `bank.conversations.to_conversations`.
+        train: training conversations. The floors learn from those about transactions.
+        max_generated: the largest number of batches; they are evenly spread.
 
     Raises:
         MissingInputError: the folder is missing or unfinished.
-        UserError: a file has changed, or there is no transaction of an unseen merchant.
+        UserError: a file has changed, or the folder holds no transaction of an unseen merchant.
     """
     check_files(folder, read_manifest(folder, stage="transactions"), stage="transactions")
     rows, batches = (_read(folder / name) for name in (EVALUATION, EVALUATION_BATCH))
@@ -86,20 +86,21 @@ def transactions_tasks(folder: Path, *, train: Sequence[Conversation], max_gener
 
 
 def batch_record(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[str, Any]:
-    """One model's answers to the batch task, seen apart: whether they are the JSON that was asked for, and how many
-    transactions are labelled rightly (all of a batch wrongly where its answer is no such JSON).
+    """Scores one model's answers to the batch task, by their JSON and by their labels.
+
+    If an answer is not the JSON of the prompt, all transactions of its batch count as wrong.
 
     Returns:
-        `json_valid` (share of the batches, with its 95 % interval) and `transactions` (`n`, how many of them were
-        `readable`, `accuracy`, `macro_f1`).
+        `json_valid`: the share of batches with valid JSON and its 95 % interval. `transactions`: their number `n`, the
+        number of `readable` ones, `accuracy` and `macro_f1`.
     """
     valid = metrics.mean_with_interval([not answer.unreadable for answer in answers], seed=seed)
     targets: list[str] = []
     given: list[str | None] = []
     for question, answer in zip(task.questions, answers, strict=True):
         wanted = json.loads(question.target)
-        labels = parse_batch_answer(answer.text, texts=[row["transaction"] for row in wanted])
-        targets += [row["category"] for row in wanted]
+        labels = parse_batch_answer(answer.text, texts=[entry["transaction"] for entry in wanted])
+        targets += [entry["category"] for entry in wanted]
         given += labels or [None] * len(wanted)
     scores = metrics.classification(targets, given, seed=seed)
     return {
@@ -114,13 +115,13 @@ def batch_record(task: Task, answers: Sequence[Answer], *, seed: int) -> dict[st
 
 
 def totals(task: Task, base: Sequence[Answer], adapter: Sequence[Answer]) -> dict[str, dict[str, dict[str, str]]]:
-    """Sums by currency and category, as the right labels (`true`) and as both models' labels make them.
+    """Sums by currency and category, with the right labels (`true`) and with the labels of both models.
 
     Returns:
         `{"true": {"USD": {"Food & Dining": "-212.40", ...}, ...}, "base": ..., "adapter": ...}`, exact decimals.
     """
     labels = {
-        "true": [row.category for row in task.statement],
+        "true": [transaction.category for transaction in task.statement],
         "base": [answer.text for answer in base],
         "adapter": [answer.text for answer in adapter],
     }
@@ -128,7 +129,7 @@ def totals(task: Task, base: Sequence[Answer], adapter: Sequence[Answer]) -> dic
 
 
 def format_totals(record: Mapping[str, Any]) -> str:
-    """The totals of the currency with most categories, as a table in plain text.
+    """The totals of the currency with the most categories, as a table in plain text.
 
     USD                              true          base       adapter
     Food & Dining                 -212.40        -12.00       -212.40
@@ -180,8 +181,8 @@ def _transaction(row: Mapping[str, Any]) -> Transaction:
     )
 
 
-def _totals(rows: Sequence[Transaction], labels: Sequence[str]) -> dict[str, dict[str, Decimal]]:
-    return totals_by_category(replace(row, category=label) for row, label in zip(rows, labels, strict=True))
+def _totals(transactions: Sequence[Transaction], labels: Sequence[str]) -> dict[str, dict[str, Decimal]]:
+    return totals_by_category(replace(one, category=label) for one, label in zip(transactions, labels, strict=True))
 
 
 def _as_text(sums: Mapping[str, Mapping[str, Decimal]]) -> dict[str, dict[str, str]]:

@@ -1,7 +1,7 @@
-"""Prompts and their answer options as prefix trees, many questions in one pack.
+"""Packs many questions with their answer options as prefix trees.
 
-Questions of a task share their instruction, and each question branches into its options. In sorted order neighbours
-share the longest prefixes, so each shared prefix is written once. `subtree_end` says which position attends to which,
+Questions of a task share their instruction, and each question branches into its options. In sorted order, neighbours
+share the longest prefixes, so each shared prefix is written once. `subtree_end` tells which keys a position attends to,
 as in training (`pack.tree`):
 
     instruction  text A  pos|neu      text B  pos|neu     `pos`, `neu` are inputs only where a token follows them
@@ -24,24 +24,31 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class OptionTrie:
-    """The options of a question below its prompt: `inputs` are read, `targets` are predicted."""
+    """The options of a question as a tree below its prompt. The model reads `inputs` and predicts `targets`."""
 
     inputs: Ints
     """[I] token ids, depth first."""
     depth: Ints
-    """[I] 0 for a token right after the prompt."""
+    """[I] 0 for a token directly after the prompt."""
     end: Ints
-    """[I] first input after all that continue this one."""
+    """[I] the index of the first input that does not continue this one."""
     targets: Ints
     """[T] token ids."""
     parent: Ints
-    """[T] the input that predicts the target; -1 stands for the last token of the prompt."""
+    """[T] the index of the input that predicts the target; -1 is the last token of the prompt."""
     on_path: NDArray[np.bool_]
-    """[options, T] the targets whose log-probabilities add up to an option's score."""
+    """[options, T] True for the targets whose log-probabilities add up to an option's score."""
 
 
 def option_trie(options: Sequence[Sequence[int] | Ints]) -> OptionTrie:
-    """The trie of some options, given as tokens (at least one each). `on_path` keeps the order of the options."""
+    """The trie of some options.
+
+    Args:
+        options: the token ids of each option, at least one.
+
+    Returns:
+        A trie whose `on_path` has the order of the options.
+    """
     assert options, "a question without options"
     assert all(len(option) for option in options), "an option without tokens"
     inputs: list[int] = []
@@ -51,7 +58,8 @@ def option_trie(options: Sequence[Sequence[int] | Ints]) -> OptionTrie:
     parent: list[int] = []
     paths: list[list[int]] = [[] for _ in options]
 
-    def grow(members: list[int], level: int, above: int) -> None:
+    def _grow(members: list[int], level: int, above: int) -> None:
+        """Adds the tokens at depth `level` of the options `members`, which share all tokens before it."""
         for token in sorted({int(options[m][level]) for m in members}):
             here = [m for m in members if options[m][level] == token]
             for member in here:
@@ -64,10 +72,10 @@ def option_trie(options: Sequence[Sequence[int] | Ints]) -> OptionTrie:
                 inputs.append(token)
                 depth.append(level)
                 end.append(0)
-                grow(longer, level + 1, node)
+                _grow(longer, level + 1, node)
                 end[node] = len(inputs)
 
-    grow(list(range(len(options))), 0, -1)
+    _grow(list(range(len(options))), 0, -1)
     on_path = np.zeros((len(options), len(targets)), bool)
     for option, path in enumerate(paths):
         on_path[option, path] = True
@@ -93,16 +101,16 @@ class TreePack:
     target: Ints
     """[K] the predicted token ids."""
     questions: Ints
-    """[Q] indices of the questions in this pack; question q owns the next `len(tries[q].targets)` targets."""
+    """[Q] indices of the questions in this pack. Each question q has the next `len(tries[q].targets)` targets."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
 
 def build_packs(prompts: Sequence[Ints], tries: Sequence[OptionTrie], *, length: int) -> Iterator[TreePack]:
-    """Questions in packs of at most `length` positions, in the order of their prompts' tokens.
+    """Questions in packs of at most `length` positions, sorted by the tokens of their prompts.
 
-    A question that is longer than `length` gets a pack of its own, as long as it needs.
+    A question longer than `length` gets a longer pack of its own.
 
     Args:
         prompts: token ids of each question's prompt.
@@ -121,7 +129,7 @@ def build_packs(prompts: Sequence[Ints], tries: Sequence[OptionTrie], *, length:
 
 
 def longest_answer(prompts: Sequence[Ints], tries: Sequence[OptionTrie]) -> int:
-    """The deepest position that any question needs."""
+    """The number of tokens of the longest question with an option."""
     depths = [len(p) + (int(t.depth.max()) + 1 if len(t.depth) else 0) for p, t in zip(prompts, tries, strict=True)]
     return max(depths, default=0)
 
@@ -141,7 +149,7 @@ def check_depth(prompts: Sequence[Ints], tries: Sequence[OptionTrie], *, max_dep
 
 
 class _Builder:
-    """A pack that grows question by question; `_path` holds the positions of the current prompt's tokens."""
+    """A pack that grows question by question. `_path` holds the positions of the last prompt's tokens."""
 
     def __init__(self) -> None:
         self.questions: list[int] = []
@@ -150,16 +158,17 @@ class _Builder:
         self._path: Ints = np.zeros(0, np.int64)
         self._tokens: list[Ints] = []
         self._depths: list[Ints] = []
-        self._ends: list[Ints] = []  # options: known at once; prompts: known when their last continuation is added
+        self._ends: list[Ints] = []  # known at once for options; for prompts, when nothing continues them any more
         self._closed: list[tuple[Ints, int]] = []
         self._parents: list[Ints] = []
         self._targets: list[Ints] = []
 
     def cost(self, prompt: Ints, trie: OptionTrie) -> int:
-        """Positions that a question would add."""
+        """The number of positions that a question would add."""
         return len(prompt) - _common_prefix(self._prompt, prompt) + len(trie.inputs)
 
     def add(self, question: int, prompt: Ints, trie: OptionTrie) -> None:
+        """Adds a question. Its prompt continues the longest prefix that it shares with the last prompt."""
         shared = _common_prefix(self._prompt, prompt)
         if len(self._path) > shared:
             self._closed.append((self._path[shared:], self.used))
@@ -176,6 +185,7 @@ class _Builder:
         self.used = first + len(trie.inputs)
 
     def finish(self) -> TreePack:
+        """The pack of all questions that were added."""
         end = np.concatenate(self._ends)
         for path, cursor in [*self._closed, (self._path, self.used)]:
             end[path] = cursor

@@ -28,7 +28,7 @@ from fintune_kit.hardware import find_machine
 from fintune_kit.pack.store import open_packed
 from fintune_kit.publish.gguf_file import read_gguf, write_gguf
 from fintune_kit.publish.licences import base_licence, source_licences
-from fintune_kit.publish.measure import MAX_CHANGED, Measured, Sample, compare, measure, sample_of
+from fintune_kit.publish.measure import MAX_CHANGED, Measurement, Sample, compare, measure, sample_of
 from fintune_kit.publish.merge import merged_weights, write_config, write_shards
 from fintune_kit.publish.ollama import write_modelfile
 from fintune_kit.publish.quantizer import FILE_TYPES, find_quantizer
@@ -111,7 +111,7 @@ def export(
         find_quantizer()  # before anything is loaded
     plan = _plan(recipe, workspace, adapter=adapter, base=base, form=form, dtype=dtype, merge_base=merge_base)
     sample = _sample(workspace, plan, max_questions=max_questions)
-    measured: dict[str, Measured] = {}
+    measured: dict[str, Measurement] = {}
     with replacing_folder(out) as folder:
         for quantization in dict.fromkeys((plan.quantization, "none", plan.merge_quantization)):
             is_merged = quantization == plan.merge_quantization
@@ -218,7 +218,7 @@ def _write_model(model: Any, folder: Path, plan: Plan) -> None:
     write_modelfile(folder, file=path.name, tokenizer=tokenizer)
 
 
-def _measure_written(folder: Path, plan: Plan, sample: Sample) -> Measured:
+def _measure_written(folder: Path, plan: Plan, sample: Sample) -> Measurement:
     """Loads what was written, as a user would, and measures it: safetensors in their dtype, GGUF in float32."""
     compute = plan.compute
     if plan.form == "safetensors":
@@ -235,7 +235,7 @@ def _measure_written(folder: Path, plan: Plan, sample: Sample) -> Measured:
     return measure(model, sample, compute=written, label="the export")
 
 
-def _record(recipe: Recipe, plan: Plan, measured: Mapping[str, Measured], sample: Sample | None) -> dict[str, Any]:
+def _record(recipe: Recipe, plan: Plan, measured: Mapping[str, Measurement], sample: Sample | None) -> dict[str, Any]:
     reference = next(iter(measured.values()), None)
     results = {name: compare(reference, found) for name, found in measured.items()} if reference else {}
     good = results["export"]["good"] if results else None

@@ -36,7 +36,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measurement:
     """One model on the sample."""
 
     choices: tuple[int, ...]
@@ -63,16 +63,16 @@ def sample_of(
     return Sample(questions=tuple(chosen), packs=packs, encoder=encoder)
 
 
-def measure(model: Any, sample: Sample, *, compute: Compute, label: str) -> Measured:
+def measure(model: Any, sample: Sample, *, compute: Compute, label: str) -> Measurement:
     """The choices and the validation loss of one model; `label` names the progress bar."""
     scores = score_choices(model, sample.questions, encoder=sample.encoder, compute=compute, label=label)
-    return Measured(
+    return Measurement(
         choices=tuple(int(score.log_probability.argmax()) for score in scores),
         loss=_loss(model, sample.packs, compute=compute),
     )
 
 
-def compare(reference: Measured, other: Measured) -> dict[str, Any]:
+def compare(reference: Measurement, other: Measurement) -> dict[str, Any]:
     """`loss`, `changed` (the share of choices that differ from the reference's) and `good`."""
     differing = sum(a != b for a, b in zip(reference.choices, other.choices, strict=True))
     changed = differing / max(1, len(reference.choices))

@@ -21,7 +21,7 @@ _STATE = "trainer_state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class Checkpoint:
     """What was saved, under PEFT's names."""
 
     adapter: Matrices
@@ -52,14 +52,14 @@ def save(checkpoints: Path, *, step: int, adapter: Any, moments: Any) -> Path:
     return seal(written, checkpoints, step=step)
 
 
-def load_newest(checkpoints: Path) -> Saved | None:
+def load_newest(checkpoints: Path) -> Checkpoint | None:
     """The newest whole checkpoint, or None."""
     folder = newest_checkpoint(checkpoints)
     if folder is None:
         return None
     state = read_json(folder / _STATE)
     flat = load_matrices(folder / _MOMENTS)
-    return Saved(
+    return Checkpoint(
         adapter=load_matrices(folder / WEIGHTS),
         mean={name.removeprefix("mean."): m for name, m in flat.items() if name.startswith("mean.")},
         square={name.removeprefix("square."): m for name, m in flat.items() if name.startswith("square.")},

@@ -67,7 +67,7 @@ def test_floors_learn_from_training_conversations_with_the_same_options(tmp_path
         ([{"text": "a", "target": "c", "options": "ab"}], "line 1: options is 'ab', expected a list"),
         (
             [{"text": "a", "target": "b", "options": ["a", "b"]}, {"text": "a", "target": "b"}],
-            "line 2: the row has no options, though others have",
+            "line 2: the row has no options, but others have",
         ),
         (['{"text": "a", '], "line 1: found .*, expected a row with text and target"),
         (["[1, 2]"], "line 1: found .*, expected a row"),

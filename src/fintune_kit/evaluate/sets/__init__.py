@@ -1,8 +1,8 @@
-"""Where the questions of an evaluation come from. Every module here returns `tasks.Task` values.
+"""The sources of an evaluation's questions. Each of them makes `tasks.Task` values.
 
-validation    the conversations that were kept out of training
+validation    the validation split of the conversations
 named         tasks that the user names: a benchmark, a file, the bank transactions
-benchmarks    the finance benchmarks with a name, and their published definition
-general       general knowledge and arithmetic, to see what was forgotten
+benchmarks    the known finance benchmarks, as published
+general       general knowledge and arithmetic, to see whether the adapter has forgotten something
 published     scores that others report on the same questions
 """

@@ -1,12 +1,12 @@
-"""The finance benchmarks with a name: prompt, options, size, licence, paper, and where the rows come from.
+"""The known finance benchmarks: prompt, options, size, licence, paper, and the source of the rows.
 
-A file is always enough: `--task fpb=my/fpb.jsonl`, or a file called `fpb.jsonl`. Without a file the rows come from the
-hub. There are two families:
+The rows come from a file (`--task fpb=my/fpb.jsonl`, or a file called `fpb.jsonl`), else from the hub. The benchmarks
+have two families:
 
-    fpb, fiqa_sa, tfns, ...       FinGPT's splits, asked with Sujet's prompts, as in training
-    flare_fpb, flare_ner, ...     FLARE (FinBen): split, prompt and score as published; rows are read as they are
+    fpb, fiqa_sa, tfns, ...       FinGPT's splits, with Sujet's prompts, as in training
+    flare_fpb, flare_ner, ...     FLARE (FinBen): split, prompt and score as published; rows are read unchanged
 
-A set that is asked or split otherwise has other scores, so published scores are shown only beside the same split
+Another split or another prompt gives other scores. So published scores are shown only beside the same split
 (`published`).
 """
 
@@ -45,12 +45,12 @@ class Hub:
     name: str
     split: str
     select: Callable[[Mapping[str, Any]], Any] | None = None
-    """From all splits to the rows, where the benchmark cuts its own test set."""
+    """Makes the rows from all splits, if the benchmark has a test set of its own; None takes `split`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """One benchmark by its published definition."""
+    """The published definition of a benchmark."""
 
     title: str
     metric: Metric
@@ -58,25 +58,25 @@ class Benchmark:
     licence: str
     paper: str
     rows: int | None = None
-    """Questions of the whole split. None where its authors give none; published scores are then not shown."""
+    """Questions in the whole split. None if its authors do not say; then no published scores are shown."""
     system: str | None = None
     user: str = "{text}"
     """Template of the user's message."""
     options: tuple[str, ...] = ()
     numbered: tuple[str, ...] = ()
-    """Labels by number, where files or hub hold 0, 1, 2."""
+    """The labels for the numbers 0, 1, 2 in files or on the hub."""
     folds: Mapping[str, str] = field(default_factory=dict)
-    """Published labels, in lower case, that count as one of the options."""
+    """From published labels, in lower case, to the options that they count as."""
     cuts: tuple[float, float] | None = None
-    """Where the targets are scores: below the first one is negative, from the second one on positive."""
+    """For targets that are scores: below the first cut is negative, from the second cut on is positive."""
     average_groups: bool = False
-    """Whether F1 is averaged over the kinds of questions (Headlines)."""
+    """Whether F1 is averaged over the groups of questions (Headlines)."""
     hub: Hub | None = None
     max_new_tokens: int = 32
 
 
 def _fiqa_rows(splits: Mapping[str, Any]) -> Any:
-    """FinGPT's test set: 0.226 of all rows, with seed 42."""
+    """FinGPT's test set: a share of 0.226 of all rows, with seed 42."""
     import datasets
 
     every = datasets.concatenate_datasets([splits["train"], splits["validation"], splits["test"]])
@@ -98,7 +98,7 @@ def _sentiment(options: tuple[str, ...], **rest: Any) -> Benchmark:
 
 
 def _flare(title: str, metric: Metric, hub: str, rows: int | None, paper: str, **rest: Any) -> Benchmark:
-    """A set in FLARE's format, whose rows bring their own prompt and options."""
+    """A set in FLARE's format. Its rows hold their own prompt and options."""
     return Benchmark(
         title=f"{title} (FLARE)",
         metric=metric,
@@ -248,7 +248,7 @@ ALIASES = {
 
 
 def hub_rows(key: str) -> list[dict[str, Any]]:
-    """The rows of a benchmark from the hub, with the columns that they have there.
+    """The rows of a benchmark from the hub, with their original columns.
 
     Raises:
         UserError: the benchmark has no hub dataset, or it cannot be loaded.
@@ -256,8 +256,8 @@ def hub_rows(key: str) -> list[dict[str, Any]]:
     benchmark = BENCHMARKS[key]
     if benchmark.hub is None:
         raise UserError(
-            f"task {key!r} has no hub dataset that loads without running its code; expected a file with the columns "
-            f"text and target ({benchmark.split}): name it with --task {key}=FILE.jsonl"
+            f"task {key!r} has no hub dataset that loads without running code; expected a file with the columns text "
+            f"and target ({benchmark.split}): name it with --task {key}=FILE.jsonl"
         )
     try:
         splits = open_hub(benchmark.hub.name)

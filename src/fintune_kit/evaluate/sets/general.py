@@ -1,10 +1,10 @@
-"""Questions that show what was forgotten: general knowledge and arithmetic, four options each.
+"""Questions on general knowledge and arithmetic with four options each. They show whether an adapter has forgotten.
 
-    general_knowledge     120 and more questions of our own writing, in `general.jsonl`
+    general_knowledge     more than 120 questions of our own, in `general.jsonl`
     general_arithmetic    200 questions, made from a fixed seed: sums, products, percentages, interest, averages
 
-They are not a benchmark. An adapter that answers clearly fewer of them than its base has lost more than style. An
-evaluation asks a small, even sample of both; `--task general` asks all.
+They are not a benchmark. But an adapter that answers clearly fewer of them than its base has lost knowledge, and not
+only style. An evaluation asks a small, even sample of both. `--task general` asks all.
 """
 
 import json
@@ -16,19 +16,19 @@ from fintune_kit.conversations import Message
 from fintune_kit.evaluate.tasks import Question, Task, evenly_chosen
 
 NAME = "general"
-"""As `--task` calls all of them."""
+"""The name of both tasks for `--task`."""
 SAMPLE = 20
-"""Questions of each kind in an evaluation that does not ask for all."""
+"""Questions of each task in an evaluation without `--task general`."""
 ARITHMETIC = 200
 SEED = 20240405
 _SYSTEM = "Answer the question. Only reply with the answer."
 
 Kind = Callable[[random.Random], tuple[str, int, list[int]]]
-"""Makes a question, its answer, and answers of typical mistakes."""
+"""A function that makes a question, its answer, and the answers of typical mistakes."""
 
 
 def general_tasks(*, max_questions: int | None = None) -> list[Task]:
-    """Both tasks, with at most so many questions each, evenly spread; None for all."""
+    """Both tasks, with at most `max_questions` questions each, evenly spread; None for all."""
     text = resources.files("fintune_kit.evaluate.sets").joinpath("general.jsonl").read_text(encoding="utf-8")
     knowledge = [json.loads(line) for line in text.splitlines()]
     return [
@@ -38,7 +38,7 @@ def general_tasks(*, max_questions: int | None = None) -> list[Task]:
 
 
 def arithmetic(count: int = ARITHMETIC, *, seed: int = SEED) -> list[dict[str, object]]:
-    """Arithmetic questions as rows of `text`, `options` (four numbers) and `target`; the same for the same seed."""
+    """Arithmetic questions as rows of `text`, `options` (four numbers) and `target`. A seed always gives the same."""
     chance = random.Random(seed)  # noqa: S311 - questions, not secrets
     rows: list[dict[str, object]] = []
     texts: set[str] = set()

@@ -1,9 +1,9 @@
-"""Tasks that the user names: a benchmark, a file, or a benchmark's rows in a file.
+"""Tasks that the user names: a benchmark, a file, or a benchmark with its rows from a file.
 
-tfns                        from the hub
-tfns=data/my_tfns.jsonl     these rows, asked and reported as that benchmark
-data/tfns.jsonl             the same, by the file's name
-general                     general knowledge and arithmetic, all of them (`general`)
+tfns                        the benchmark, with its rows from the hub
+tfns=data/my_tfns.jsonl     the benchmark, with the rows of this file
+data/tfns.jsonl             the same, because of the file's name
+general                     all questions on general knowledge and arithmetic (`general`)
 transactions                bank transactions of unseen merchants, from the workspace (`transactions`)
 data/mine.jsonl             a task of the user's own (columns: see `rows`)
 """
@@ -30,13 +30,13 @@ from fintune_kit.evaluate.sets.benchmarks import ALIASES, BENCHMARKS, Benchmark,
 from fintune_kit.evaluate.sets.general import NAME as GENERAL
 from fintune_kit.evaluate.sets.general import general_tasks
 from fintune_kit.evaluate.sets.rows import Fields, file_rows, question_of, read_row
-from fintune_kit.evaluate.tasks import Labelled, Metric, Task, evenly_chosen
+from fintune_kit.evaluate.tasks import LabelledTexts, Metric, Task, evenly_chosen
 from fintune_kit.evaluate.transactions import NAME as TRANSACTIONS
 from fintune_kit.evaluate.transactions import transactions_tasks
 from fintune_kit.workspace import WRITTEN_BY
 
 MAX_GENERATED = 100
-"""Free-text questions a task: their interval is then about 15 points wide, for minutes of generation, not hours."""
+"""Free-text questions in each task. The interval is then about 15 points wide, and generation takes minutes."""
 
 
 def load_tasks(
@@ -46,15 +46,16 @@ def load_tasks(
     transactions: Path | None,
     max_generated: int = MAX_GENERATED,
 ) -> list[Task]:
-    """The tasks that `names` stand for.
+    """The tasks with these names.
 
     Args:
-        train: training conversations; the floors learn from those with the same options.
-        transactions: the folder behind the name `transactions`.
-        max_generated: questions of a free-text task, and batches of transactions.
+        names: as given to `--task`, see the top of this module.
+        train: training conversations. The floors learn from those with the same options.
+        transactions: the folder for the name `transactions`.
+        max_generated: the largest number of free-text questions in a task, and of batches of transactions.
 
     Raises:
-        UserError: there is no such task, file or folder, or a row cannot be used; its line is named.
+        UserError: there is no such task, file or folder, or a row cannot be used. The error names the row.
     """
     tasks: list[Task] = []
     for name in names:
@@ -64,7 +65,7 @@ def load_tasks(
             tasks.append(load_task(name, train=train, max_generated=max_generated))
         elif transactions is None:
             raise MissingInputError(
-                f"task {name!r} was asked for without its folder; expected the one written by "
+                f"task {name!r} was named without its folder; expected the folder that is written by "
                 f"{WRITTEN_BY['transactions']}: run it first"
             )
         else:
@@ -73,7 +74,7 @@ def load_tasks(
 
 
 def load_task(named: str, *, train: Sequence[Conversation], max_generated: int | None = None) -> Task:
-    """The task that `named` stands for; arguments and errors as of `load_tasks`."""
+    """One task by its name. Arguments and errors are those of `load_tasks`."""
     name, _, path = named.rpartition("=") if "=" in named and not Path(named).exists() else ("", "", named)
     if not name and ALIASES.get(named, named) in BENCHMARKS:
         key = ALIASES.get(named, named)
@@ -96,10 +97,10 @@ def load_task(named: str, *, train: Sequence[Conversation], max_generated: int |
 
 
 def options_of(targets: Sequence[str]) -> tuple[str, ...]:
-    """The distinct targets as options in alphabetical order, where they are few, short and repeated; else none.
+    """The distinct targets as options, if they are few, short and repeated; else `()`.
 
-    Spellings that differ in case only are one option, in the most frequent spelling. The order does not depend on how
-    frequent a label is, because the prompt lists the options.
+    Spellings that differ only in case are one option, in the most frequent spelling. The options are in alphabetical
+    order: the prompt lists them, so their order must not tell which label is frequent.
     """
     spellings: dict[str, Counter[str]] = {}
     for target in targets:
@@ -111,7 +112,7 @@ def options_of(targets: Sequence[str]) -> tuple[str, ...]:
 
 
 def metric_of(targets: Sequence[str]) -> Metric:
-    """How generated answers are judged, by the form of the targets."""
+    """The metric for generated answers, chosen by the form of the targets."""
     if all(_is_object(target) for target in targets):
         return "json"
     if all(re.fullmatch(r"[^A-Za-z]*\d[^A-Za-z]*", target) or whole_number(target) for target in targets):
@@ -121,8 +122,8 @@ def metric_of(targets: Sequence[str]) -> Metric:
     return "rouge_l"
 
 
-def labelled_for(options: Sequence[str], train: Sequence[Conversation]) -> Labelled:
-    """Texts and labels of training conversations whose instruction has exactly these options."""
+def labelled_for(options: Sequence[str], train: Sequence[Conversation]) -> LabelledTexts:
+    """Texts and labels of the training conversations whose instruction has exactly these options."""
     wanted = {fold_label(option): option for option in options}
     closed = {key for key, seen in closed_instructions(train).items() if {fold_label(o) for o in seen} == set(wanted)}
     fitting = [c for c in train if (c.task_type, c.system) in closed]
@@ -150,7 +151,7 @@ def _own_task(
     train: Sequence[Conversation],
     max_generated: int | None,
 ) -> Task:
-    """A task of the user's own. It is a choice where every row has options, or where the targets are a few labels."""
+    """A task from the user's file. It is a choice if every row has options, or if the targets are a few labels."""
     fields = [
         read_row(row, place=place, index=index, source=path.name) for index, (place, row) in enumerate(rows, start=1)
     ]
@@ -158,7 +159,10 @@ def _own_task(
     own = [bool(found.options) for found in fields]
     if any(own) and not all(own):
         place = fields[own.index(False)].place
-        raise UserError(f"{place}: the row has no options, though others have; expected options in every row or none")
+        raise UserError(
+            f"{place}: the row has no options, but others have; expected options in all rows or in none: add or remove "
+            f"them"
+        )
     options = () if any(own) else options_of(targets)
     is_choice = bool(options) or all(own)
     metric: Metric = "accuracy" if is_choice else metric_of(targets)
@@ -191,7 +195,10 @@ def _task(
     questions = tuple(question_of(found, benchmark) for found in chosen)
     if is_choice and not all(question.options for question in questions):
         place = next(f.place for f, question in zip(chosen, questions, strict=True) if not question.options)
-        raise UserError(f"{place}: task {key!r} is a choice, and the row has no options: add `options` or `choices`")
+        raise UserError(
+            f"{place}: the row has no options; expected some, because task {key!r} is a choice: add `options` or "
+            f"`choices`"
+        )
     groups = {question.group: question.options for question in questions}
     return Task(
         name=key,

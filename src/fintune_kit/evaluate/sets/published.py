@@ -1,7 +1,7 @@
-"""Scores that others publish, shown beside ours only where the questions are the same ones.
+"""Scores that others have published. They are shown beside ours only if the questions are the same.
 
-The questions are the same, the way of asking is not: FinGPT reads everything unreadable as "neutral", FLARE looks for
-the first option in generated text, and we compare likelihoods. Both ways are named beside the numbers.
+The way of asking is not the same: FinGPT reads every unreadable answer as "neutral", FLARE looks for the first option
+in generated text, and we compare likelihoods. The source beside each number says so.
 """
 
 from typing import Any
@@ -39,11 +39,11 @@ _PIXIU: dict[str, tuple[str, dict[str, float]]] = {
 
 
 def published(task: str, *, rows: int) -> list[dict[str, Any]]:
-    """What others report on a task: `model`, `metric`, `value`, `source`. Empty where the questions are not the same.
+    """The published scores of a task: `model`, `metric`, `value`, `source`. Empty if the questions are not the same.
 
     Args:
-        task: the task's name; only a key of `BENCHMARKS` has published scores.
-        rows: questions that we asked; they must be the whole published split.
+        task: the task's name. Only keys of `BENCHMARKS` have published scores.
+        rows: the number of questions that we asked. It must be the whole published split.
     """
     if task not in BENCHMARKS or rows != BENCHMARKS[task].rows:
         return []

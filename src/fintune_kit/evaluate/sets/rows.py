@@ -1,12 +1,12 @@
-"""Rows of evaluation files as questions, whatever their columns are called.
+"""Makes questions from the rows of evaluation files, with the column names of several projects.
 
-    text, target                  ours; `options` (a list), `system`, `row_id` where wanted
+    text, target                  ours; optional: `options` (a list), `system`, `row_id`
     context, target               FinLoRA
     instruction, input, output    FinGPT
     query, answer                 FLARE, with choices and gold, text, label, token, label_type, id, turn
-    sentence / news / text, label with sentiment_score for FiQA: the hub datasets themselves
+    sentence / news / text, label the hub datasets themselves; FiQA has sentiment_score
 
-`read_row` returns one `Fields` value for each row. A benchmark folds published labels and numbers into its options.
+`read_row` returns one `Fields` value for each row. A benchmark maps published labels and numbers to its options.
 """
 
 import json
@@ -28,27 +28,27 @@ _TARGETS = ("target", "answer", "output", "label", "sentiment_score")
 
 @dataclass(frozen=True, kw_only=True)
 class Fields:
-    """One row, with its columns by their meaning."""
+    """One row, with its values by their meaning."""
 
     place: str
-    """For errors: `fpb.jsonl, line 17`."""
+    """The row's place for errors: `fpb.jsonl, line 17`."""
     row_id: str
     text: str
     target: str
     options: tuple[str, ...] = ()
     system: str | None = None
     prompt: str | None = None
-    """The whole user message, where the row brings its own (FLARE, FinGPT)."""
+    """The whole user message, if the row holds one (FLARE, FinGPT)."""
     group: str = ""
     dialogue: str = ""
     turn: int = 0
 
 
 def file_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of a file with their places, by the one reader of `data.read`.
+    """(place, row) for each row of a file, read by `data.read`.
 
     Raises:
-        UserError: the file's format is unknown, it is damaged, or it holds no row.
+        UserError: the file's format is unknown, or the file is damaged or empty.
     """
     if format_of(path) is None:
         raise UserError(f"{path} has no known ending; expected one of {', '.join(FORMATS)} (or with .gz): rename it")
@@ -60,7 +60,7 @@ def file_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     for row in rows:
         place = f"{path}, {row.location}"
         if row.values is None:
-            raise UserError(f"{place}: found {row.fault}, expected a row with text and target: mend or drop the line")
+            raise UserError(f"{place}: found {row.fault}, expected a row with text and target: correct or remove it")
         found.append((place, row.values))
     if not found:
         raise UserError(f"{path} holds no row; expected rows with text and target")
@@ -68,14 +68,15 @@ def file_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def read_row(row: Mapping[str, Any], *, place: str, index: int, source: str) -> Fields:
-    """One row by the meaning of its columns.
+    """One row, with its values by their meaning.
 
     Args:
+        place: for errors.
         index: of the row in its source, from 1.
-        source: names the row where it has no id: `fpb.jsonl#17`.
+        source: with the index, the id of a row that has none: `fpb.jsonl#17`.
 
     Raises:
-        UserError: there is no column for text or target, or it is empty.
+        UserError: the column for text or target is missing or empty.
     """
     row_id = str(row.get("row_id") or row.get("id") or f"{source}#{index}")
     if _has(row, "instruction") and _has(row, "output"):
@@ -98,10 +99,10 @@ def read_row(row: Mapping[str, Any], *, place: str, index: int, source: str) -> 
 
 
 def question_of(fields: Fields, benchmark: Benchmark) -> Question:
-    """A row as a question of a benchmark (or of a user's own task, as a benchmark that was made for it).
+    """A row as a question of a benchmark. For a user's own task, `named` makes a `Benchmark` value.
 
     Raises:
-        UserError: its target is not among its options.
+        UserError: the target is not among the options.
     """
     options = fields.options or benchmark.options
     target = _target(fields, benchmark, options) if options else fields.target
@@ -123,7 +124,7 @@ def question_of(fields: Fields, benchmark: Benchmark) -> Question:
 
 
 def _target(fields: Fields, benchmark: Benchmark, options: Sequence[str]) -> str:
-    """The option that the target means: by its name, its number, or a published label that folds into it."""
+    """The option that the target means. A target is an option's name or number, or a published label of it."""
     folded = fold_label(fields.target)
     if folded.removesuffix(".0").isdigit() and benchmark.numbered:
         number = int(folded.removesuffix(".0"))
@@ -141,7 +142,7 @@ def _target(fields: Fields, benchmark: Benchmark, options: Sequence[str]) -> str
 
 
 def _by_score(target: str, *, cuts: tuple[float, float]) -> str | None:
-    """A score as a label: below the first cut negative, from the second one on positive; None for other texts."""
+    """The label of a score: negative below the first cut, positive from the second cut on. None for other texts."""
     try:
         score = float(target)
     except ValueError:
@@ -150,7 +151,7 @@ def _by_score(target: str, *, cuts: tuple[float, float]) -> str | None:
 
 
 def _flare_row(row: Mapping[str, Any], *, place: str, row_id: str) -> Fields:
-    """FLARE's columns: the query is the whole prompt; `choices` and `gold` make a choice, `label` holds BIO labels."""
+    """Reads FLARE's columns: `query` is the whole prompt, `choices` and `gold` make a choice, `label` is BIO."""
     query, text = str(row["query"]), str(row.get("text") or row["query"])
     options = _options(row.get("choices"), place=place)
     target = str(row.get("answer") or "")
@@ -161,7 +162,7 @@ def _flare_row(row: Mapping[str, Any], *, place: str, row_id: str) -> Fields:
         tokens = row.get("token") or text.split()
         target = json.dumps({"tokens": list(tokens), "labels": labels}, ensure_ascii=False)
     if not target.strip():
-        raise UserError(f"{place}: `answer` is empty; expected text: fill it or drop the line")
+        raise UserError(f"{place}: `answer` is empty; expected text: fill it, or remove the row")
     return Fields(
         place=place,
         row_id=row_id,
@@ -176,7 +177,7 @@ def _flare_row(row: Mapping[str, Any], *, place: str, row_id: str) -> Fields:
 
 
 def _options(value: Any, *, place: str) -> tuple[str, ...]:
-    """A row's own options: a list, or a list as JSON in a table's cell."""
+    """A row's own options: a list, or a list as JSON text."""
     if isinstance(value, str) and value.startswith("["):
         try:
             value = json.loads(value)
@@ -185,7 +186,7 @@ def _options(value: Any, *, place: str) -> tuple[str, ...]:
     if value is None or value == "":
         return ()
     if not isinstance(value, list) or len(value) < 2 or not all(isinstance(option, str) for option in value):
-        raise UserError(f"{place}: options is {value!r}, expected a list of two texts or more")
+        raise UserError(f"{place}: options is {value!r}; expected a list of at least two texts: correct it")
     folded = [fold_label(option) for option in value]
     return tuple(option for index, option in enumerate(value) if folded.index(folded[index]) == index)
 
@@ -202,7 +203,7 @@ def _column(row: Mapping[str, Any], names: Sequence[str], meaning: str, place: s
         value = "; ".join(value)
     text = "" if value is None else str(value)
     if not text.strip():
-        raise UserError(f"{place}: {name!r} is empty; expected text: fill it or drop the line")
+        raise UserError(f"{place}: {name!r} is empty; expected text: fill it, or remove the row")
     return text
 
 

@@ -1,8 +1,8 @@
-"""Few-shot: solved examples before each question of a choice task.
+"""Few-shot: puts solved examples before each question of a choice task.
 
-Every question of a group gets the same examples, so they are a prefix that all questions share: the packs of `trees`
-write it once. The examples come from training, the same number of each label; without training data they come from
-the task itself, and these questions are then not asked.
+All questions of a group get the same examples, so the examples are a shared prefix, and the packs of `trees` write it
+once. The examples come from training, the same number for each label. Without training data they come from the task
+itself, and these questions are not asked.
 """
 
 import random
@@ -18,7 +18,7 @@ Example = tuple[str, str]
 
 
 def with_shots(task: Task, *, shots: int, seed: int) -> Task:
-    """The same task with `shots` examples before each question; free-text tasks and 0 shots are returned as they are.
+    """The same task with `shots` examples before each question. Free-text tasks are returned unchanged.
 
     Raises:
         UserError: there are not enough examples.
@@ -43,7 +43,7 @@ def with_shots(task: Task, *, shots: int, seed: int) -> Task:
 
 
 def _balanced(examples: Sequence[Example], shots: int, seed: int) -> list[Example]:
-    """`shots` examples, label after label in turn, drawn from a fixed seed."""
+    """`shots` random examples, one of each label in turn. A seed always gives the same examples."""
     chance = random.Random(seed)  # noqa: S311 - examples, not secrets
     by_label: dict[str, list[Example]] = {}
     for example in chance.sample(list(examples), len(examples)):

@@ -1,7 +1,7 @@
-"""Tasks from the validation split: one for each task type, with the options that training showed.
+"""Makes tasks from the validation split, for each task type, with the options from training.
 
-A system prompt with few, short, repeated answers in training asks a closed question: its options are those answers, and
-the model chooses by likelihood. Under any other system prompt the model writes its answer.
+If a system prompt has few, short, repeated answers in training, its questions are closed: these answers are the
+options, and the model chooses by likelihood. After any other system prompt the model writes its answer.
 
     conversations/validation.parquet  ->  validation_sentiment_analysis     choice
                                           validation_qa_text                free text
@@ -11,23 +11,24 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from fintune_kit.conversations import Conversation, closed_instructions, fold_label
-from fintune_kit.evaluate.tasks import Labelled, Metric, Question, Task, evenly_chosen
+from fintune_kit.evaluate.tasks import LabelledTexts, Metric, Question, Task, evenly_chosen
 
 Instruction = tuple[str, str]
 """Task type and system prompt."""
 PREFIX = "validation_"
-"""Task names begin with this."""
+"""The beginning of the tasks' names."""
 _ENTITY_LIST = re.compile(r"[^:;\n]+:\s*\w+(\s*[;\n]\s*[^:;\n]+:\s*\w+)*\s*\.?")
 
 
 def validation_tasks(
     train: Sequence[Conversation], validation: Sequence[Conversation], *, max_generated: int
 ) -> list[Task]:
-    """The validation rows by task type: choice tasks first, free text after them.
+    """The validation conversations as tasks by task type: choice tasks first, then free text.
 
     Args:
-        train: shows which instructions are closed, and with which options; the floors learn from it.
-        max_generated: questions of a free-text task, because each costs hundreds of times as much as a choice.
+        train: tells which instructions are closed, and their options. The floors learn from it too.
+        max_generated: the largest number of questions in a free-text task. Each takes hundreds of times as long as a
+            choice.
     """
     closed = closed_instructions(train)
     labelled = _labelled(train, closed)
@@ -49,7 +50,7 @@ def _choice_task(
     conversations: Sequence[Conversation],
     *,
     closed: Mapping[Instruction, tuple[str, ...]],
-    labelled: Mapping[Instruction, Labelled],
+    labelled: Mapping[Instruction, LabelledTexts],
 ) -> Task:
     questions = tuple(_question(c, options=closed[task_type, c.system]) for c in conversations)
     return Task(
@@ -80,15 +81,15 @@ def _free_task(
 
 
 def answer_tokens(answers: Sequence[str]) -> int:
-    """Tokens that 95 % of such answers need: at most one for every three characters, between 16 and 256."""
+    """Tokens that are enough for 95 % of such answers, from 16 to 256: one for every three characters."""
     lengths = sorted(len(answer) for answer in answers) or [0]
     return min(256, max(16, lengths[len(lengths) * 95 // 100] // 3))
 
 
 def _labelled(
     train: Sequence[Conversation], closed: Mapping[Instruction, tuple[str, ...]]
-) -> dict[Instruction, Labelled]:
-    """Training texts and labels of each closed instruction."""
+) -> dict[Instruction, LabelledTexts]:
+    """The training texts and labels of each closed instruction."""
     found: dict[Instruction, tuple[list[str], list[str]]] = {key: ([], []) for key in closed}
     for conversation in train:
         key = (conversation.task_type, conversation.system)
@@ -99,7 +100,7 @@ def _labelled(
 
 
 def _as_option(answer: str, options: Sequence[str]) -> str:
-    """The option that an answer spells, else the answer itself."""
+    """The option with the same letters as an answer, else the answer itself."""
     return next((option for option in options if fold_label(option) == fold_label(answer)), answer)
 
 
