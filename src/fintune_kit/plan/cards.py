@@ -1,4 +1,4 @@
-"""The engines for CUDA cards and for a CPU: which layouts of a step fit, and how long each one takes."""
+"""The engines for CUDA cards and for a CPU. They compute memory and time of each layout of an optimizer step."""
 
 from collections.abc import Iterator
 
@@ -11,12 +11,12 @@ from fintune_kit.plan.time import Seconds, cost_of_micro_batch
 HEAD_CHUNK = 256
 """Positions whose logits exist at once."""
 KEYS = 600
-"""Keys that a query is multiplied with, in packs of 2,048 of a stand-in for Sujet: 518 that it needs at least, 572 with
-one pack at a time and 596 with four, because chunks of queries that run together take as many (`train.batch`)."""
+"""Keys that are multiplied with a query, measured in packs of 2,048 of a stand-in for Sujet. At least 518 are needed.
+With padding (`train.batch`) they are 572 for one pack at a time and 596 for four."""
 
 
 def candidates(workload: Workload, device: Device, *, micro_batch: int, dense: bool) -> Iterator[StepLayout]:
-    """The layouts with this micro-batch, from no block recomputed to all: from the fastest to the slowest."""
+    """The layouts with this micro-batch, from the fastest (no block recomputed) to the slowest (all recomputed)."""
     for blocks in range(workload.shape.layers + 1):
         yield layout_of(workload, device, micro_batch=micro_batch, blocks=blocks, dense=dense)
 
@@ -53,7 +53,7 @@ def layout_of(workload: Workload, device: Device, *, micro_batch: int, blocks: i
 
 
 def _seconds(workload: Workload, device: Device, *, precision: Precision, micro_batch: int, blocks: int) -> Seconds:
-    """Of the whole run: micro-batches, and between cards the messages of each step."""
+    """The seconds of the whole run: micro-batches and, with several cards, the messages of each step."""
     recipe, shape = workload.recipe, workload.shape
     positions = micro_batch * recipe.pack.max_length
     cost = cost_of_micro_batch(
@@ -68,7 +68,9 @@ def _seconds(workload: Workload, device: Device, *, precision: Precision, micro_
     faster = device.faster_in_half if recipe.train.half_accumulation else 1.0
     low, high = cost.seconds(device, faster=faster)
     rounds = workload.packs / (micro_batch * device.cards)
-    gradients = 8 * shape.adapter_parameters(recipe.lora) / 1e9 if device.cards > 1 else 0.0  # there and back
+    gradients = (
+        8 * shape.adapter_parameters(recipe.lora) / 1e9 if device.cards > 1 else 0.0
+    )  # to the other cards and back
     steps = workload.packs / (workload.packs_per_process * device.cards)
     slow_link, link = device.link
     return rounds * low + steps * gradients / link, rounds * high + steps * gradients / slow_link
@@ -83,7 +85,7 @@ def _layouts_of_card(workload: Workload, device: Device) -> list[StepLayout]:
 
 
 def _layouts_of_cpu(workload: Workload, device: Device) -> list[StepLayout]:
-    """One layout only: one pack at a time stays in the caches (10 against 14 s a pack, two cores, 42 M model)."""
+    """One layout only, because a single pack stays in the caches (10 against 14 s a pack, two cores, 42 M model)."""
     single = candidates(workload, device, micro_batch=1, dense=False)
     return list(first_that_fits(single, device))
 

@@ -1,4 +1,4 @@
-"""What the planner needs to know of the packs: counted in `packed/manifest.json`, or assumed before there are any."""
+"""The counts of packs that the planner needs: read from `packed/manifest.json`, or assumed before the packs exist."""
 
 import math
 from collections.abc import Mapping
@@ -8,24 +8,25 @@ from typing import Any
 from fintune_kit.recipes import Recipe
 
 TOKENS_PER_EXAMPLE = (160, 225, 290)
-"""Low, middle and high: 158 on a stand-in for Sujet without rows over 2,048 tokens, 230 to 290 by Sujet's own size."""
+"""Low, middle and high estimate. A stand-in for Sujet without rows over 2,048 tokens has 158; Sujet's own size suggests
+230 to 290."""
 SHARED = 0.6
-"""What prefix sharing leaves of the tokens, on a stand-in for Sujet; only assumed until the real packs are there."""
+"""The share of the tokens that remains with shared prefixes, on a stand-in for Sujet. An assumption for other data."""
 SUPERVISED = 0.13
-"""The part of the tokens that is supervised, on a stand-in for Sujet."""
+"""The share of supervised tokens, on a stand-in for Sujet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackCounts:
-    """What the planner needs to know of the packs."""
+    """Counts of the packs of the training split."""
 
     packs: int
     supervised_tokens: int
     examples_per_pack: float
     plain_sequences_per_pack: float
-    """Ordinary packed sequences that one pack stands for: 1.0 without prefix sharing."""
+    """The number of ordinary packed sequences that hold the examples of one pack; 1.0 without shared prefixes."""
     known_to: tuple[float, float] = (1.0, 1.0)
-    """Low and high factor on the counts, where they are assumed rather than counted."""
+    """The uncertainty of the counts: a low and a high factor. Both are 1.0 if the packs were counted."""
 
     @classmethod
     def of_manifest(cls, manifest: Mapping[str, Any]) -> "PackCounts":
@@ -36,13 +37,13 @@ class PackCounts:
             packs=counts["packs"],
             supervised_tokens=counts["supervised_tokens"],
             examples_per_pack=counts["examples"] / max(1, counts["packs"]),
-            # Ordinary packing fills its packs to 99 % and more, so below 1 there is nothing to translate.
+            # Ordinary packing fills its packs to 99 % or more, so a value below 1 is a rounding.
             plain_sequences_per_pack=max(1.0, plain_sequences / max(1, counts["packs"])),
         )
 
 
 def typical_counts(recipe: Recipe) -> PackCounts:
-    """Packs that a recipe's data would give, for a plan before there are any."""
+    """The assumed counts for a recipe, for a plan before the packs exist."""
     fewest, tokens, most = TOKENS_PER_EXAMPLE
     plain = recipe.data.examples * tokens / recipe.pack.max_length
     packs = math.ceil(plain * (SHARED if recipe.pack.share_prefixes else 1.0))

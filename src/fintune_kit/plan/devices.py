@@ -1,7 +1,7 @@
-"""The cards that are known, and what they can do: memory, and ranges of what training reaches on them.
+"""The known cards, with their memory and with ranges of the rates that training reaches on them.
 
-No card has been measured yet. A range goes from what others report of such cards under load to what the vendor's peak
-makes likely; `benchmarks/card` measures each of them.
+No card has been measured yet. The low end of a range is reported by others for such cards under load. The high end is
+likely from the vendor's peak. `benchmarks/card` measures a card.
 """
 
 from dataclasses import dataclass, replace
@@ -33,22 +33,22 @@ class Device:
 
     name: str
     kind: str = "cuda"
-    """Which engine plans for it (`engines.py`): `cuda`, `cpu`, or one that another room has registered."""
+    """The engine that plans for it (`engines.py`): `cuda`, `cpu`, or one that another room has registered."""
     cards: int = 1
     memory_gib: float
-    """Of one card: what PyTorch may use after the driver has taken its share."""
+    """The memory of one card that PyTorch may use, without the driver's share."""
     capability: tuple[int, int] | None
     """CUDA compute capability; None without CUDA."""
     tflops: Range
-    """Of one card, for large products in the compute dtype with float32 accumulation."""
+    """The rate of one card for large products in the compute dtype with float32 accumulation."""
     faster_in_half: float = 1.0
-    """How much faster float16 products are that are also added up in float16."""
+    """The factor on this rate if float16 products are also added up in float16."""
     attention_rate: float = 0.3
-    """Of `tflops`: what the attention kernel reaches in small blocks with a mask."""
+    """The share of `tflops` that the attention kernel reaches in small blocks with a mask."""
     bandwidth: Range = (1e9, 1e9)
     """GB/s of one card's memory."""
     microseconds_a_kernel: Range = (0.0, 0.0)
-    """Of the host, to start one kernel through Python and PyTorch."""
+    """The host's time to start one kernel through Python and PyTorch."""
     link: Range = (5.0, 10.0)
     """GB/s between the cards of one machine."""
     assumption: str
@@ -140,10 +140,10 @@ CPU = Device(
 
 
 def device_of(machine: Machine, *, processes: int | None = None) -> Device:
-    """The planner's entry for this machine: a known card by its name, with the memory that it really has.
+    """The planner's device for this machine: a card that is known by its name, with the memory of the real card.
 
     Args:
-        processes: how many will run, each on a card of its own or a share of the CPU; None for one a card.
+        processes: the number of processes, each with its own card or with a share of the CPU; None for one per card.
     """
     if machine.kind == "cpu":
         count = processes or 1
@@ -162,11 +162,11 @@ def device_of(machine: Machine, *, processes: int | None = None) -> Device:
 
 
 def _nearest(card: Card) -> Device:
-    """The known card of the nearest generation, and among these of the nearest memory."""
+    """The known card of the nearest generation and, among several, with the nearest memory."""
     gib = card.memory_bytes / GIB
 
-    def distance(device: Device) -> tuple[int, float]:
+    def _distance(device: Device) -> tuple[int, float]:
         assert device.capability is not None
         return abs(device.capability[0] - card.capability[0]), abs(device.memory_gib - gib)
 
-    return min((device for device in CARDS if device.cards == 1), key=distance)
+    return min((device for device in CARDS if device.cards == 1), key=_distance)

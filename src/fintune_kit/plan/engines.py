@@ -1,4 +1,4 @@
-"""The kinds of devices that can be planned for. Another room adds its own kind by `register`."""
+"""The kinds of devices that the planner knows. Another room adds its own kind with `register`."""
 
 from fintune_kit.errors import UserError
 from fintune_kit.plan.cards import CPU_ENGINE, CUDA_ENGINE
@@ -9,7 +9,7 @@ _ENGINES: dict[str, Engine] = {engine.kind: engine for engine in (CUDA_ENGINE, C
 
 
 def register(engine: Engine) -> None:
-    """Adds a kind of device."""
+    """Adds an engine for its kind of device."""
     _ENGINES[engine.kind] = engine
 
 
@@ -19,7 +19,7 @@ def engine_of(device: Device) -> Engine:
 
 
 def known_devices() -> dict[str, Device]:
-    """All devices that can be planned for, by name."""
+    """All known devices by name."""
     return {device.name: device for engine in _ENGINES.values() for device in engine.devices}
 
 
@@ -27,7 +27,7 @@ def find_device(name: str) -> Device:
     """A device by its name.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: no device has this name.
     """
     devices = known_devices()
     if name not in devices:

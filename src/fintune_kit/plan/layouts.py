@@ -1,8 +1,8 @@
-"""The layouts of an optimizer step, and which of those that fit is the fastest.
+"""The possible layouts of an optimizer step, and the fastest one that fits.
 
-A step's packs may run in few large micro-batches or in many small ones. Whole blocks may be computed again instead of
-being kept. 4-bit weights may be unpacked each time or once. Small micro-batches unpack weights and start kernels more
-often; large ones leave less room for activations.
+A step's packs can run in a few large micro-batches or in many small ones. Whole blocks can be kept or computed again.
+4-bit weights can be unpacked at each use or once. Small micro-batches unpack weights and start kernels more often.
+Large ones need more memory for activations.
 """
 
 import math
@@ -20,79 +20,83 @@ from fintune_kit.recipes import Recipe
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 MEMORY_SHARE = 0.94
-"""The part of a device's memory that a layout may take. The rest is for fragments that the arithmetic does not know."""
+"""The share of a device's memory that a layout may take. The rest is for fragmentation, which is not computed."""
 DENSE_SHARE = 0.85
-"""The same where 4-bit weights are unpacked once: that saves a twentieth of the time, and is not worth a tight fit."""
+"""The same if 4-bit weights are unpacked once. That saves a twentieth of the time, which is not worth a tight fit."""
 NO_SLOWER = 1.03
-"""Layouts within this factor of the fastest count as equally fast: the arithmetic is no better than that."""
+"""Layouts within this factor of the fastest one count as equally fast, because the estimates are not more exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What a whole run computes, whatever the machine."""
+    """The work of a whole run, on any machine."""
 
     recipe: Recipe
     shape: ModelShape
     packs: int
-    """Of all passes over the data."""
+    """In all passes over the data."""
     supervised_tokens: int
-    """Of all passes over the data."""
+    """In all passes over the data."""
     packs_per_process: int
-    """Of one optimizer step."""
+    """In one optimizer step."""
 
     @property
     def quantized(self) -> bool:
-        """Whether the base lies in memory as NF4."""
+        """Whether the base is in memory as NF4."""
         return self.recipe.train.quantization == "nf4"
 
     @property
     def supervised_share(self) -> float:
-        """The part of all pack positions that is supervised."""
+        """The share of all pack positions that is supervised."""
         return self.supervised_tokens / max(1, self.packs * self.recipe.pack.max_length)
 
     @property
     def micro_batches(self) -> list[int]:
-        """The sizes that divide a process's share of a step."""
+        """The micro-batches that divide a process's packs of a step without a rest."""
         return [size for size in range(1, self.packs_per_process + 1) if self.packs_per_process % size == 0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepLayout:
-    """One way to lay out an optimizer step."""
+    """One possible layout of an optimizer step."""
 
     micro_batch: int
     """Packs of one process in one forward pass."""
     recompute: Recompute
     split_weights: bool = False
-    """Whether each device holds a part of the base only (FSDP)."""
+    """Whether each device holds only a part of the base (FSDP)."""
     memory: dict[str, int]
     """Peak bytes of one device, by part."""
     seconds: Seconds
-    """Of the whole run on all devices, low and high estimate."""
+    """The time of the whole run on all devices, low and high estimate."""
     dense_weights: bool = False
     """Whether 4-bit weights are unpacked once and then kept."""
 
     @property
     def middle(self) -> float:
-        """The geometric mean of both estimates, by which layouts are compared."""
+        """The geometric mean of both estimates. Layouts are compared by it."""
         return math.sqrt(self.seconds[0] * self.seconds[1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How one kind of device is planned for: its devices, its precision, and the layouts that fit."""
+    """The planner's functions for one kind of device."""
 
     kind: str
     devices: tuple[Device, ...]
-    """Those that `--device` can name."""
+    """The devices for `--device`."""
     precision: Callable[[Device], tuple[Dtype, str]]
     """The compute dtype of a device, and the reason."""
     layouts: Callable[[Workload, Device], Iterable[StepLayout]]
-    """The layouts that fit a device and are worth considering."""
+    """The layouts that fit a device. Those that cannot be the fastest may be left out."""
 
 
 def first_that_fits(candidates: Iterable[StepLayout], device: Device) -> Iterator[StepLayout]:
-    """The first layout that a device has room for, or none. Candidates come from the fastest to the slowest."""
+    """Yields the first layout that fits the device, or nothing.
+
+    Args:
+        candidates: from the fastest to the slowest.
+    """
     for layout in candidates:
         share = DENSE_SHARE if layout.dense_weights else MEMORY_SHARE
         if sum(layout.memory.values()) <= share * device.memory_gib * GIB:
@@ -101,10 +105,10 @@ def first_that_fits(candidates: Iterable[StepLayout], device: Device) -> Iterato
 
 
 def fastest_layout(workload: Workload, *, device: Device, engine: Engine) -> StepLayout:
-    """The fastest layout. Among equals: the one with the recipe's accumulation, else with the most memory to spare.
+    """The fastest layout. Among equally fast ones: that with the recipe's accumulation, else with the least memory.
 
     Raises:
-        UserError: not even one pack fits.
+        UserError: the device has no room for a single pack.
     """
     layouts = list(engine.layouts(workload, device))
     if not layouts:

@@ -1,7 +1,7 @@
-"""Bytes on one card, by what takes them.
+"""Bytes on one card, by purpose.
 
-Activations are checked against PyTorch's own count of what lives after a forward pass
-(`tests/train/blocks/test_recompute.py`). The rest is arithmetic, until a card has measured it (`benchmarks/card`).
+A test compares the activations with PyTorch's own count after a forward pass
+(`tests/train/blocks/test_recompute.py`). The rest is arithmetic, until it is measured on a card (`benchmarks/card`).
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import LoraRecipe
 
 CONTEXT_BYTES = 700 * 2**20
-"""The CUDA context, the workspaces of cuBLAS, and what the allocator rounds up."""
+"""The CUDA context, the workspaces of cuBLAS, and the rounding of the allocator."""
 MESSAGE_BYTES = 64 * 2**20
-"""Gradients that are summed over the processes at once (`train.step`)."""
+"""Gradients that are summed over the processes in one message (`train.step`)."""
 NF4_BYTES = 0.5 + 4 / 64
-"""Of a weight in 4 bits, with the float32 scale of each block of 64."""
+"""Bytes of a 4-bit weight, with its share of the float32 scale of each block of 64."""
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -22,27 +22,27 @@ WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 class Recompute:
     """Activations that are computed again in the backward pass instead of being kept.
 
-    Norms, gated products and dropout's noise always are: they cost little.
+    Norms, gated products and dropout's noise are always computed again, because they cost little.
     """
 
     blocks: int = 0
-    """Blocks that keep nothing but their input."""
+    """Blocks that keep only their input."""
 
     def describe(self) -> str:
-        """In words."""
+        """The same in words."""
         return f"{self.blocks} whole block(s)" if self.blocks else "cheap parts only"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """The dtypes of a run, as sizes."""
+    """The dtypes of a run, and their sizes."""
 
     dtype: str
-    """Of the products: `float32`, `float16` or `bfloat16`."""
+    """The dtype of the products: `float32`, `float16` or `bfloat16`."""
     quantized: bool
-    """Whether the base lies in memory as NF4."""
+    """Whether the base is loaded as NF4."""
     dense_weights: bool = False
-    """Whether its weights are unpacked once, and then kept in the dtype of the products."""
+    """Whether NF4 weights are unpacked once and then kept in the dtype of the products."""
 
     @property
     def width(self) -> int:
@@ -51,12 +51,12 @@ class Precision:
 
     @property
     def residual(self) -> int:
-        """Bytes of the residual stream: float16 cannot hold what it grows to."""
+        """Bytes of a value in the residual stream, whose values are too large for float16."""
         return 4 if self.dtype == "float16" else self.width
 
     @property
     def weight(self) -> float:
-        """Bytes of a projection's weight, at rest."""
+        """Bytes of a projection's weight between its uses."""
         return NF4_BYTES if self.quantized and not self.dense_weights else self.width
 
 
@@ -74,33 +74,35 @@ def memory_by_part(
     on_card: bool = True,
     processes: int = 1,
 ) -> dict[str, int]:
-    """Peak bytes on one card, by what takes them.
+    """Peak bytes on one card, by purpose.
 
     Args:
+        max_length: positions in a pack.
         micro_batch: packs in one forward pass.
-        keys: that a query is multiplied with.
-        supervised_share: positions that reach the head; the head's gradient is held for these in float32.
+        head_chunk: positions whose logits exist at once.
+        keys: the number of keys that are multiplied with a query.
+        supervised_share: of all positions. The head runs on these, and their gradient is held in float32.
         on_card: whether there is a CUDA context.
-        processes: of the run, one a card.
+        processes: of the run, one per card.
     """
     width, residual = precision.width, precision.residual
     tokens = micro_batch * max_length
     adapters = shape.adapter_parameters(lora)
     block = tokens * bytes_a_position(shape, lora=lora, precision=precision, keys=keys)
     kept = (shape.layers - recompute.blocks) * block + recompute.blocks * tokens * residual * shape.hidden
-    kept += block if recompute.blocks else 0  # the one that is being computed again
+    kept += block if recompute.blocks else 0  # the block that is computed again at the moment
     largest = max(inputs * outputs for inputs, outputs in shape.projections.values())
     unpacked = precision.quantized and not precision.dense_weights
     return {
         "weights": round(shape.linear_parameters * precision.weight),
         "embeddings": shape.embedding_parameters * width,
         "dequantized": largest * width if unpacked else 0,
-        "adapters": adapters * (4 + width),  # and a copy to multiply with
+        "adapters": adapters * (4 + width),  # float32, and a copy in the compute dtype
         "gradients": adapters * 4,
         "optimizer": round(adapters * 2 * (1 + 4 / 256)),
         "messages": MESSAGE_BYTES if processes > 1 else 0,
         "activations": kept,
-        "backward": tokens * width * (4 * shape.ffn + 6 * shape.hidden),  # of the block that is being computed
+        "backward": tokens * width * (4 * shape.ffn + 6 * shape.hidden),  # in the block that is computed at the moment
         "mask": tokens * shape.kv_heads * keys * width,
         "head": 2 * head_chunk * shape.vocab * 4
         + head_chunk * shape.vocab * width
@@ -110,14 +112,15 @@ def memory_by_part(
 
 
 def bytes_a_position(shape: ModelShape, *, lora: LoraRecipe, precision: Precision, keys: int) -> int:
-    """What one block keeps of one position for the backward pass.
+    """Bytes that one block keeps for one position until the backward pass.
 
     Args:
-        keys: that a query is multiplied with; each chunk of 256 queries keeps its own copies of keys and values.
+        keys: the number of keys that are multiplied with a query. Each chunk of 256 queries keeps its own copies of
+            keys and values.
     """
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    streams = 2 * precision.residual * shape.hidden  # before each norm
+    streams = 2 * precision.residual * shape.hidden  # the input of each norm
     narrow = len(lora.target_modules) * lora.rank
-    attention = 3 * q + 2 * kv * keys / 256  # queries, the output, and the output once more in order
+    attention = 3 * q + 2 * kv * keys / 256  # queries, the output, and the output in the order of the pack
     sums = 4 * shape.heads
     return round(streams + precision.width * (narrow + attention + 2 * shape.ffn) + sums)

@@ -1,9 +1,9 @@
-"""A plan: how a machine carries out a recipe. It is derived from both and never changes what is learned.
+"""A plan says how a machine carries out a recipe. It depends on both, and never changes the result of training.
 
-    packs a step = micro-batch x accumulation x processes
+    packs in a step = micro-batch x accumulation x processes
 
-The recipe counts its effective batch in ordinary packed sequences. Packs that share prefixes hold the examples of more
-than one such sequence, so a step takes fewer of them: the number of examples a step stays what the recipe means.
+The recipe counts its effective batch in ordinary packed sequences. A pack with shared prefixes holds the examples of
+more than one such sequence, so a step has fewer packs. The number of examples in a step stays the same.
 """
 
 import math
@@ -33,34 +33,34 @@ class Plan:
     """Packs in one forward pass of one process."""
     accumulation: int
     packs_per_step: int
-    """Packs whose gradients make one optimizer step; micro-batch x accumulation x processes, always."""
+    """Packs whose gradients make one optimizer step: micro-batch x accumulation x processes."""
     optimizer_steps: int
     recompute: Recompute
     """Activations that are computed again in the backward pass instead of being kept."""
     split_weights: bool = False
-    """Whether each device holds a part of the base only (FSDP)."""
+    """Whether each device holds only a part of the base (FSDP)."""
     dense_weights: bool = False
     """Whether 4-bit weights are unpacked once and then kept in the compute dtype."""
     head_chunk: int
     """Positions whose logits exist at once."""
     memory: dict[str, int]
-    """Predicted peak bytes on one card, by part."""
+    """Estimated peak bytes on one card, by purpose."""
     hours: tuple[float, float]
-    """Predicted, low and high; `devices.py` says what is assumed."""
+    """Low and high estimate. `devices.py` states the assumptions."""
 
     def __post_init__(self) -> None:
         assert self.packs_per_step == self.micro_batch * self.accumulation * self.processes, self
 
     @property
     def peak_gib(self) -> float:
-        """Predicted peak of one card."""
+        """The estimated peak memory of one card."""
         return sum(self.memory.values()) / GIB
 
     def describe(self) -> str:
         """The plan in lines, for the notebook and the terminal."""
         low, high = self.hours
         weights = (
-            "split over the devices" if self.split_weights else "as loaded; those of 4 bits are unpacked at each use"
+            "split over the devices" if self.split_weights else "as loaded; 4-bit weights are unpacked at each use"
         )
         weights = "unpacked once, and kept" if self.dense_weights else weights
         parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items() if size)
@@ -95,10 +95,10 @@ class Plan:
 
 
 def stock_hours(recipe: Recipe, *, shape: ModelShape, device: Device) -> tuple[float, float]:
-    """Low and high estimate of the hours that a stock trainer with its defaults takes for the same recipe.
+    """A low and a high estimate of the hours of a stock trainer with its defaults, for the same recipe.
 
-    It uses ordinary packs, checkpoints every block, attends densely, and runs the head at every position. The original
-    run, 7 hours on a P100, was of this kind.
+    It uses ordinary packs, recomputes every block, computes dense attention, and runs the head at every position. The
+    original run, 7 hours on a P100, was of this kind.
     """
     ordinary = replace(recipe, pack=replace(recipe.pack, share_prefixes=False))
     counts = typical_counts(ordinary)
@@ -110,9 +110,9 @@ def stock_hours(recipe: Recipe, *, shape: ModelShape, device: Device) -> tuple[f
 def packs_per_step(recipe: Recipe, counts: PackCounts) -> int:
     """Packs in one optimizer step. It depends on the recipe and the packs only, never on the card.
 
-    `train.examples_per_step` becomes the nearest power of two, so that two and four cards can share a step. Without it
-    the effective batch is translated from ordinary packed sequences, and rounded to a multiple of the recipe's
-    accumulation, so that micro-batches come out even.
+    With `train.examples_per_step` it is the nearest power of two, so that two or four cards can share a step. Without
+    it the effective batch is converted from ordinary packed sequences, and rounded to a multiple of the recipe's
+    accumulation, so that all micro-batches have the same size.
     """
     if recipe.train.examples_per_step is not None:
         exact = recipe.train.examples_per_step / max(counts.examples_per_pack, 1.0)
@@ -123,7 +123,7 @@ def packs_per_step(recipe: Recipe, counts: PackCounts) -> int:
 
 
 def optimizer_steps(recipe: Recipe, counts: PackCounts) -> int:
-    """Optimizer steps of the whole run; the last one may be filled up with empty packs."""
+    """Optimizer steps of the whole run. The last step may be padded with empty packs."""
     return math.ceil(counts.packs * recipe.train.epochs / packs_per_step(recipe, counts))
 
 
@@ -131,7 +131,7 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
     """The fastest plan that fits (`layouts.fastest_layout`).
 
     Raises:
-        UserError: not even one pack fits the device.
+        UserError: the device has no room for a single pack.
     """
     engine = engine_of(device)
     step = packs_per_step(recipe, counts)

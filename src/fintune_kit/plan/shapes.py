@@ -1,6 +1,6 @@
-"""The sizes of a dense Qwen model: from a table of the published ones, or from a folder's `config.json`.
+"""The sizes of a dense Qwen model, from a table of the published models or from a folder's `config.json`.
 
-The planner needs sizes only. So it asks neither the network nor transformers for the models that have a name here.
+The planner needs only sizes. So for the models in the table it needs neither the network nor transformers.
 """
 
 import json
@@ -58,16 +58,16 @@ class ModelShape:
 
     @property
     def linear_parameters(self) -> int:
-        """Weights of all projections, which NF4 holds in 4 bits: 2,774,532,096 of the 3B."""
+        """The number of weights in all projections, which NF4 stores in 4 bits: 2,774,532,096 in the 3B."""
         return self.layers * sum(i * o for i, o in self.projections.values())
 
     @property
     def embedding_parameters(self) -> int:
-        """Weights of embedding and head, counted once where they are one matrix."""
+        """The number of weights in embedding and head. A tied matrix is counted once."""
         return self.vocab * self.hidden * (1 if self.tied else 2)
 
     def adapter_parameters(self, lora: LoraRecipe) -> int:
-        """Values in the adapter: rank x (inputs + outputs) of each target; 119,734,272 for the p100 recipe."""
+        """The number of values in the adapter: rank x (inputs + outputs) of each target; 119,734,272 for p100."""
         targets = [self.projections[name] for name in lora.target_modules if name in self.projections]
         return self.layers * sum(lora.rank * (i + o) for i, o in targets)
 
@@ -107,15 +107,15 @@ SHAPES: dict[str, ModelShape] = {
     "Qwen3-8B": _shape(4096, 36, 32, 8, 12288, tied=False),
     "Qwen3-14B": _shape(5120, 40, 40, 8, 17408, tied=False),
 }
-"""The published models, without the ending that says what they were tuned for: it does not change the sizes."""
+"""The published models, without endings such as -Instruct, which do not change the sizes."""
 _ENDINGS = re.compile(r"-(Instruct-2507|Thinking-2507|Instruct|Base)$")
 
 
 def find_shape(base: str | Path) -> ModelShape | None:
-    """The sizes of a base model, without network: of a folder with a `config.json`, or of a published Qwen model.
+    """The sizes of a base model, without network: from a folder with a `config.json`, or from the table.
 
     Returns:
-        None where neither is there; then transformers can ask the Hub (`train.model.load_config`).
+        None if the base is neither. Then transformers can ask the Hub (`train.model.load_config`).
     """
     config = Path(base) / "config.json"
     if config.is_file():

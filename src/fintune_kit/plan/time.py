@@ -1,11 +1,11 @@
-"""Seconds of a step, by what takes them: products, attention, passes over memory, and the host that starts kernels.
+"""Estimates the seconds of a step: products, attention, passes over memory, and the host that starts kernels.
 
     card    products / rate + attention / rate + bytes / bandwidth
-    host    kernels x what it takes Python to start one
-    step    the longer of the two; between processes, messages on top
+    host    kernels x time to start one in Python
+    step    the longer of the two, and the messages between processes
 
-Bytes and kernels of a block are those that `benchmarks/step_cost.py` counts. Rates and bandwidths are ranges of the
-device (`devices.py`), until a card is measured.
+`benchmarks/step_cost.py` counts the bytes and kernels of a block. Rates and bandwidths are ranges of the device
+(`devices.py`), until a card is measured.
 """
 
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ Seconds = tuple[float, float]
 """Low and high estimate."""
 
 KERNELS_OF_A_BLOCK = 210
-"""Forward and backward; a block that is computed again starts a third more."""
+"""Kernels of a block, forward and backward. A recomputed block starts a third more."""
 KERNELS_BESIDE_BLOCKS = 120
-"""Embedding, masks, final norm, head and loss, and the adapters' copies, of a micro-batch."""
+"""Kernels of a micro-batch for embedding, masks, final norm, head, loss, and the copies of the adapters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a micro-batch takes."""
+    """The cost of a micro-batch, forward and backward."""
 
     products: float
     """Floating-point operations of products with weights."""
     attention: float
     """Floating-point operations of attention."""
     moved: float
-    """Bytes through a card's memory, besides what large products read and write."""
+    """Bytes through a card's memory, without those of large products."""
     kernels: float
 
     def seconds(self, device: Device, *, faster: float = 1.0) -> Seconds:
-        """On one card.
+        """A low and a high estimate for one card.
 
         Args:
-            faster: factor on the rate of products, where they may be added up in half precision.
+            faster: factor on the rate of products, for accumulation in half precision.
         """
         (slow_rate, rate), (slow_memory, memory) = device.tflops, device.bandwidth
         start, slow_start = device.microseconds_a_kernel
@@ -60,16 +60,16 @@ def cost_of_micro_batch(
     keys: int,
     blocks: int,
 ) -> Cost:
-    """Of forward and backward, by our own blocks (`train.blocks`).
+    """The cost of a micro-batch in our own blocks (`train.blocks`).
 
-    A frozen weight costs 2 operations a position forward and 2 backward (it has no gradient of its own), and 2 more
-    in blocks that are computed again. The adapters' narrow products wait for memory, so their bytes are counted and
-    not their operations.
+    A frozen weight costs 2 operations per position forward and 2 backward, because it has no gradient of its own. A
+    recomputed block costs 2 more. The adapters' narrow products wait for memory, so their bytes are counted, not their
+    operations.
 
     Args:
-        positions, supervised: of the micro-batch.
-        keys: that a query is multiplied with, masked or not.
-        blocks: those that are computed again.
+        positions, supervised: in the micro-batch.
+        keys: the number of keys that are multiplied with a query, masked or not.
+        blocks: the number of recomputed blocks.
     """
     again = blocks / shape.layers
     head = 4.0 * shape.vocab * shape.hidden * supervised
@@ -86,10 +86,10 @@ def cost_of_micro_batch(
 
 
 def bytes_through_memory(shape: ModelShape, *, lora: LoraRecipe, precision: Precision) -> float:
-    """Of one position in one block, forward and backward: elementwise passes, and the adapters' narrow products.
+    """Bytes for one position in one block, forward and backward: elementwise passes and the adapters' products.
 
-    The numbers of passes are fitted to what `benchmarks/step_cost.py` counts of Qwen2.5 0.5B, 3B and 7B: to 3 percent,
-    and to 9 of Qwen3, which has two norms more.
+    The numbers of passes are fitted to the counts of `benchmarks/step_cost.py`. They agree within 3 % for Qwen2.5
+    0.5B, 3B and 7B, and within 9 % for Qwen3, which has two more norms.
     """
     width, residual = precision.width, precision.residual
     noise = 1 if lora.dropout else 0
@@ -101,11 +101,11 @@ def bytes_through_memory(shape: ModelShape, *, lora: LoraRecipe, precision: Prec
 
 
 def cost_of_stock(shape: ModelShape, *, positions: int) -> Cost:
-    """Of a stock trainer with its defaults: every block checkpointed, dense attention, the head at every position.
+    """The cost for a stock trainer with its defaults: every block recomputed, dense attention, the head everywhere.
 
-    It is taken to move 3.3 times as many bytes and to start 3.4 times as many kernels. `benchmarks/step_cost.py` counts
-    2.0 times as many bytes (without large products) and 1.6 times as many kernels, without checkpoints, and with our
-    attention: the rest is assumed.
+    The estimate assumes 3.3 times as many bytes and 3.4 times as many kernels as ours. Without recomputation and with
+    our attention, `benchmarks/step_cost.py` counts 2.0 times as many bytes (without large products) and 1.6 times as
+    many kernels. The rest is an assumption.
     """
     plain = Precision(dtype="float16", quantized=True)
     lora = LoraRecipe()
