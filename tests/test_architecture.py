@@ -32,7 +32,6 @@ MAX_FUNCTION_LINES = 40
 """Without the docstring."""
 LONGER_FUNCTIONS = {
     "bank/conversations.py": ("to_conversations",),
-    "bank/privacy/anonymise.py": ("anonymise",),
     "bank/statements/entries.py": ("add_entries",),
     "data/stage.py": ("prepare_conversations",),
     "pack/stage.py": ("pack_conversations",),
@@ -139,7 +138,7 @@ def test_functions_are_short(path):
             if lines > MAX_FUNCTION_LINES:
                 longer[node.name] = lines
     listed = LONGER_FUNCTIONS.get(path.relative_to(PACKAGE).as_posix(), ())
-    assert set(longer) == set(listed), f"{longer} are too long, and {listed} are known to be"
+    assert set(longer) <= set(listed), f"{longer} are too long; cut them"
 
 
 def _lines(node: ast.stmt) -> int:
