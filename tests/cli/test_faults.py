@@ -82,7 +82,7 @@ def heard():
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize(
     ("number", "code", "sentence"),
-    [(signal.SIGINT, 130, "stopped by Ctrl-C; what"), (signal.SIGTERM, 143, "stopped by SIGTERM; what")],
+    [(signal.SIGINT, 130, "stopped by Ctrl-C; finished"), (signal.SIGTERM, 143, "stopped by SIGTERM; finished")],
 )
 def test_a_signal_is_one_sentence_and_leaves_nothing_half_written(
     monkeypatch, workspace, number, code, sentence, capsys

@@ -171,7 +171,7 @@ def test_ctrl_c_ends_a_wait_with_a_sentence(kaggle, loopback, monkeypatch):  # n
     loopback.coming = [Session(states=["RUNNING"])]
     code, out, err = kaggle("push", "01_data", "--wait")
     assert code == 130
-    assert "version 1 goes on at Kaggle; the same command waits for it again" in out
+    assert "version 1 still runs at Kaggle; the same command waits for it again" in out
     assert err.startswith("stopped by Ctrl-C; ")
 
 

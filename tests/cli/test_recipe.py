@@ -74,7 +74,7 @@ def test_a_good_file_is_checked_and_compared(capsys, tmp_path):
     (tmp_path / "mine.toml").write_text("seed = 5\n[train]\nlearning_rate = 1e-4\n")
     assert main(["recipe", "check", str(tmp_path / "mine.toml")]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path}/mine.toml: recipe mine is whole",
+        f"{tmp_path}/mine.toml: recipe mine is valid",
         "  seed = 5 (p100: 20240405)",
         "  train.learning_rate = 0.0001 (p100: 0.0002)",
     ]

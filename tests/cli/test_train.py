@@ -33,7 +33,7 @@ def test_anything_else_is_not_a_duration(text):
 
 def test_a_number_of_processes_is_refused_on_a_tpu(workspace, capsys):
     assert main(["train", "--tpu", "--processes", "2"]) == 2
-    said = "--processes 2 is for cards; expected none on a TPU, where one process drives all devices: leave it out"
+    said = "--processes 2 was given; expected none on a TPU, because one process drives all devices: leave it out"
     assert capsys.readouterr().err == f"error: {said}\n"
 
 

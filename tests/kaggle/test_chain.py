@@ -152,7 +152,7 @@ def test_a_stopped_run_goes_on_from_its_newest_checkpoint(loopback, push, said):
     loopback.coming = [Session(files=TRAINED)]
     push("03_train", wait=True)
     assert sources(loopback) == [("kit-03-train", ["alice/kit-02-pack", "alice/kit-03-train/2"])]
-    assert said[0] == "03_train: going on from version 2, which did 40 optimizer steps"
+    assert said[0] == "03_train: continuing from version 2, which did 40 optimizer steps"
 
 
 @pytest.mark.parametrize("before", [stopped(40), TRAINED])
@@ -221,8 +221,8 @@ def test_what_was_made_from_other_inputs_runs_again(loopback, push, made, said):
     loopback.coming = [Session(files={"packed/manifest.json": packed}), Session(files=TRAINED)]
     push(wait=True)
     assert sources(loopback) == [("kit-02-pack", ["alice/kit-01-data"]), ("kit-03-train", ["alice/kit-02-pack"])]
-    assert "02_pack: version 1 was made from another conversations/ than there is now: starting over" in said
-    assert "03_train: version 1 was made from another packed/ than there is now: starting over" in said
+    assert "02_pack: version 1 was made from another conversations/ than the current one: starting again" in said
+    assert "03_train: version 1 was made from another packed/ than the current one: starting again" in said
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -284,7 +284,7 @@ def test_one_kernel_is_pushed_and_left_to_run(loopback, push, clock):
 
 
 def test_a_chain_that_nobody_waits_for_is_refused(loopback, push):
-    with pytest.raises(UserError, match="02_pack reads what 01_data would still be writing; add --wait"):
+    with pytest.raises(UserError, match="02_pack reads the output of 01_data, which would not be finished; add --wait"):
         push()
     assert sources(loopback) == []
 
@@ -335,7 +335,9 @@ def test_an_evaluation_of_a_tpu_run_waits_for_that_run_only(loopback, push_tpu):
     with pytest.raises(UserError, match="alice/kit-03-train-tpu has never been pushed"):
         push_tpu("04_evaluate", after="03_train_tpu")
     loopback.versions |= packing_is_done()
-    with pytest.raises(UserError, match="04_evaluate reads what 03_train_tpu would still be writing; add --wait"):
+    with pytest.raises(
+        UserError, match="04_evaluate reads the output of 03_train_tpu, which would not be finished; add --wait"
+    ):
         push_tpu("03_train_tpu", "04_evaluate")
     assert loopback.bodies("SaveKernel") == []
     loopback.versions["alice/kit-03-train-tpu"] = [Session(files=TRAINED)]
@@ -554,7 +556,7 @@ def test_outages_that_kaggle_answers_between_do_not_add_up(loopback, push, clock
 def test_a_wait_ends_when_kaggle_stays_away_and_says_that_the_session_goes_on(loopback, push, clock, fault, calls):
     loopback.coming = [Session(states=["RUNNING"], files=DATA)]
     clock.at = {1: [lambda: loopback.out_of_service.extend([fault] * 100)]}
-    with pytest.raises(UserError, match="version 1 may go on at Kaggle; the same command waits for it again"):
+    with pytest.raises(UserError, match="version 1 may still run at Kaggle; the same command waits for it again"):
         push("01_data", wait=True)
     assert len(clock.slept) == calls
 
@@ -599,7 +601,7 @@ def test_ctrl_c_says_that_the_session_goes_on_and_how_to_come_back(loopback, pus
     with pytest.raises(KeyboardInterrupt):
         push("01_data", wait=True)
     assert said[-1] == (
-        "01_data: version 1 goes on at Kaggle; the same command waits for it again, and "
+        "01_data: version 1 still runs at Kaggle; the same command waits for it again, and "
         "kaggle.com/code/alice/kit-01-data can cancel it"
     )
 

@@ -194,7 +194,7 @@ def test_a_file_that_is_gone_is_a_sentence(loopback, half):
     kaggle, file, target = half
     loopback.expired.add(loopback.listings)
     del loopback.versions[REF][0].files["adapter/a.bin"]
-    with pytest.raises(UserError, match=r"does not hand out adapter/a\.bin"):
+    with pytest.raises(UserError, match=r"does not give out adapter/a\.bin"):
         kaggle.download(file, target)
 
 

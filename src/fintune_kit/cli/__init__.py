@@ -1,1 +1,1 @@
-"""The command line, one file a verb: each reads its flags, calls what the notebooks call, and prints the result."""
+"""The command line, one file for each verb. A verb reads its flags, calls a function of the library, and prints."""

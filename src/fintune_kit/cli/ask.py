@@ -1,4 +1,4 @@
-"""`fintune-kit ask`: one question of your own, answered by the base and by the adapter."""
+"""`fintune-kit ask`: the base and the adapter answer one question of the user."""
 
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def ask(
         question: Your message to the model.
         adapter: The folder that `fintune-kit train` wrote, or any PEFT adapter. Default: the workspace's.
         base: A base model, by hub id or folder. Default: the recipe's.
-        system: A system prompt, or a task type whose usual system prompt is taken, as in sentiment_analysis.
-        max_new_tokens: An answer that has not ended by then is cut.
+        system: A system prompt, or a task type such as sentiment_analysis, which stands for its usual system prompt.
+        max_new_tokens: A longer answer is cut.
     """
     from fintune_kit.evaluate.ask import ask as answer
     from fintune_kit.evaluate.ask import print_pieces, side_by_side

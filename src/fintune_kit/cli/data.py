@@ -1,4 +1,4 @@
-"""`fintune-kit data`: rows of any dataset into conversations."""
+"""`fintune-kit data`: turns rows of any dataset into conversations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,14 +21,14 @@ def data(
     """Turn rows of any dataset into conversations/.
 
     Args:
-        source: Hub id, file or folder; may be repeated. SRC=COUNT takes that many of the chosen conversations from it,
-            SRC*WEIGHT a share in proportion to the weights. Generated transactions are then not added.
+        source: Hub id, file or folder; may be repeated. SRC=COUNT takes this number of conversations from it,
+            SRC*WEIGHT a share in proportion to the weights. With this flag, no generated transactions are added.
         out: The folder to write. Default: conversations/ in the workspace.
         examples: The same as --data.examples.
-        hold_out: A file whose texts are kept out of training; may be repeated.
-        map: ROLE=COLUMN, where the columns are not recognised; may be repeated. The roles are user and assistant (with
-            context, system), or messages, or text and label; and task_type, conversation_id, origin beside any of
-            these.
+        hold_out: A file whose texts are excluded from training; may be repeated.
+        map: ROLE=COLUMN, for columns that are not recognised; may be repeated. The roles are user and assistant, with
+            context and system; or messages; or text and label. Each of these may be combined with task_type,
+            conversation_id and origin.
     """
     from fintune_kit.data.stage import prepare
 
@@ -37,13 +37,13 @@ def data(
         Change(name="data.sources", value=source or None, origin="--source"),
         Change(name="data.examples", value=examples, origin="--examples"),
     ]
-    if source and "data.transactions" not in recipe.load().asked:  # the user's rows alone
+    if source and "data.transactions" not in recipe.load().asked:  # only the user's rows
         also.append(Change(name="data.transactions", value=0, origin="--source"))
     chosen, workspace = recipe.open(stage="conversations", also=also)
     report = prepare(chosen, workspace, out=out, excluded=hold_out, mapping=mapping)
     print_funnel(report["funnel"])
     folder = out or workspace.folder("conversations")
-    print(f"{folder}: {report['train']:,} conversations to train on, {report['validation']:,} held out")
+    print(f"{folder}: {report['train']:,} conversations for training, {report['validation']:,} for validation")
 
 
 def print_funnel(funnel: Sequence[Mapping[str, Any]]) -> None:
@@ -61,7 +61,7 @@ def print_funnel(funnel: Sequence[Mapping[str, Any]]) -> None:
 
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str] | None:
-    """`["user=question", "assistant=answer"]` as a dictionary; None where there is no pair.
+    """`["user=question", "assistant=answer"]` as a dictionary; None for an empty list.
 
     Raises:
         UserError: a pair has no `=`, or a role is named twice.

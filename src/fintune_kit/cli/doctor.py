@@ -1,4 +1,4 @@
-"""`fintune-kit doctor`: what this machine can run."""
+"""`fintune-kit doctor`: tells what this machine can run, and how to mend the rest."""
 
 
 def doctor() -> None:

@@ -1,4 +1,4 @@
-"""`fintune-kit evaluate`: scores of the base and of the adapter."""
+"""`fintune-kit evaluate`: scores the base and the adapter."""
 
 import os
 from pathlib import Path
@@ -25,14 +25,14 @@ def evaluate(
     """Score the base and the adapter and write evaluation/.
 
     Args:
-        base: A base model, by hub id or folder, with any adapter or alone. Default: the recipe's.
+        base: A base model, by hub id or folder. Without --adapter it is scored alone. Default: the recipe's.
         adapter: The folder that `fintune-kit train` wrote, or any PEFT adapter. Default: the workspace's.
         conversations: The folder that `fintune-kit data` wrote. Default: the workspace's.
         packed: The folder that `fintune-kit pack` wrote. Default: the workspace's.
         out: The folder to write. Default: evaluation/ in the workspace.
         run: The run whose log goes into the model card. Default: the workspace's.
-        runs: Nothing is scored; mean and spread of these finished evaluations are shown (one for each seed).
-        most_generated: How many questions of a task are answered in free text.
+        runs: Score nothing. Show the mean and spread of these finished evaluations, one for each seed.
+        most_generated: How many questions of a task are answered in free text, at most.
         shots: Solved examples before each question of the named tasks.
         task: A task's name or a file of questions; may be repeated.
     """
@@ -69,7 +69,7 @@ def _write_card(
     conversations: Path | None,
     evaluation: Path,
 ) -> Path:
-    """The model card of an adapter that this kit trained, beside it where its folder can be written."""
+    """Writes the model card into the adapter's folder, or beside the scores if that folder is read-only."""
     from fintune_kit.publish.model_card import write_model_card
 
     trained = folder_of(adapter, workspace, "adapter")

@@ -1,4 +1,4 @@
-"""`fintune-kit export`: the adapter merged into its base."""
+"""`fintune-kit export`: merges the adapter into its base."""
 
 from pathlib import Path
 from typing import Literal
@@ -22,8 +22,8 @@ def export(
         out: The folder to write.
         adapter: The folder that `fintune-kit train` wrote, or any LoRA adapter. Default: the workspace's.
         form: safetensors, or GGUF; q4_k_m and q5_k_m need llama.cpp's quantizer.
-        dtype: The type of safetensors weights.
-        merge_base: The base to merge into: nf4 as in training, or the original 16-bit weights.
+        dtype: The dtype of the weights in safetensors files.
+        merge_base: The weights to merge into: nf4 as in training, or the original ones in 16 bits.
     """
     from fintune_kit.publish.export import export as merge
 

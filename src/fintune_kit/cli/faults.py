@@ -1,9 +1,9 @@
-"""Faults of the machine around a command: each becomes one sentence and an exit code, with no traceback.
+"""Turns signals and faults of the machine into one sentence and an exit code, without a traceback.
 
 Ctrl-C, SIGTERM                                            130, 143
-the reader of the output is gone, as in `... | head`       141, and no sentence
+the reader of the output has ended, as in `... | head`     141, and no sentence
 full disk, no permission, no network, a name too long      2
-anything else                                              a fault of ours: Python shows it, and exits with 1
+anything else                                              1; it is our fault, so Python shows the traceback
 """
 
 import contextlib
@@ -20,29 +20,29 @@ from types import FrameType
 from fintune_kit.errors import UserError
 
 STOPPED, TERMINATED, NOBODY_READS = 130, 143, 141
-"""128 and the number of the signal, as shells count."""
+"""128 plus the number of the signal, as in shells."""
 FULL_BYTES = 1 << 20
-"""With less free space than this, a fault is put down to the full disk. Not every library says so itself."""
+"""With less free space than this, a fault is explained by the full disk. Not every library says so itself."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NETWORK = ("httpcore", "httpx", "requests", "urllib3")
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM came. Whatever cleans up after Ctrl-C cleans up after this too."""
+    """SIGTERM was received. Code that cleans up after Ctrl-C cleans up after this error too."""
 
 
 @contextlib.contextmanager
 def catching_sigterm() -> Iterator[None]:
-    """SIGTERM raises `TerminatedError` in this block, so unfinished folders are removed as after Ctrl-C."""
+    """In this block SIGTERM raises `TerminatedError`, so unfinished folders are removed as after Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python gives signals to the main thread only
         return
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
+    def _stop(_number: int, _frame: FrameType | None) -> None:
         raise TerminatedError
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         yield
     finally:
@@ -50,17 +50,17 @@ def catching_sigterm() -> Iterator[None]:
 
 
 def leave_quietly() -> int:
-    """Nobody reads the output any more: lets Python close it without a complaint, and returns the exit code."""
+    """Lets Python close an output that nobody reads any more without an error, and returns the exit code."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return NOBODY_READS
 
 
 def describe_fault(error: Exception, *, arguments: Sequence[str]) -> str | None:
-    """A sentence about a fault of the machine; None where the error is not known to be one.
+    """A sentence about a fault of the machine; None if the error may be our own fault.
 
     Args:
-        arguments: of the command. The disks of the paths among them are looked at.
+        arguments: of the command. If some are paths, their disks are checked for free space.
     """
     if isinstance(error, UserError):
         return str(error)

@@ -1,4 +1,4 @@
-"""How flags look and what several verbs have in common; imports nothing of the package, so `--help` is fast."""
+"""Types and settings of flags that several verbs share. It imports nothing of the package, so `--help` is fast."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,12 +7,12 @@ from cyclopts import Parameter, validators
 
 
 def shown_default(value: Any) -> Any:
-    """A default as the help shows it; an empty one is not shown."""
+    """A default as the help shows it. None, False and empty values are not shown."""
     return None if value in (None, False, (), "") else value
 
 
 FLAGS = Parameter(negative=(), show_default=shown_default)
-"""No flag has a `--no-` twin unless it says so."""
+"""A flag has no `--no-` form unless it says so."""
 
 Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 """A whole number of 1 or more."""
@@ -24,4 +24,4 @@ def _require_name(_type: Any, folder: Path | None) -> None:
 
 
 Folder = Annotated[Path, Parameter(validator=_require_name)]
-"""A folder that is written whole and takes the place of an older one. It cannot be the current folder."""
+"""A folder that is written completely and replaces an older one. It cannot be the current folder."""

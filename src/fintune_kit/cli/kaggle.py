@@ -1,4 +1,4 @@
-"""`fintune-kit kaggle build|push|status|fetch [NOTEBOOK ...]`: the notebooks as a chain of Kaggle kernels."""
+"""`fintune-kit kaggle build|push|status|fetch [NOTEBOOK ...]`: runs the notebooks as a chain of Kaggle kernels."""
 
 import time
 from collections.abc import Sequence
@@ -30,22 +30,22 @@ Owner = Annotated[str | None, Parameter(help="Your Kaggle user name. Default: th
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Building:
-    """How the build folders are made; `build` and `push` share these flags."""
+class BuildFlags:
+    """The flags that `build` and `push` share."""
 
     manifest: Manifest = Path(FILE)
     owner: Owner = None
     out: Path = Path("build/kaggle")
-    """The folder in which each kernel gets its own."""
+    """The folder for the folders of the kernels."""
     deliver: Method = "embed"
-    """How the library gets into the kernels."""
+    """The way in which the kernels get the library."""
     after: str | None = None
-    """A notebook whose output is read in place of another that writes the same stages, as in: push 04_evaluate --after
-    03_train_tpu_v5e8."""
+    """Read the output of this notebook in place of another one that writes the same stages, as in: push 04_evaluate
+    --after 03_train_tpu_v5e8."""
     packs: str | None = None
-    """A dataset of packs, OWNER/SLUG, that is read in place of 01_data and 02_pack."""
+    """Read this dataset of packs, OWNER/SLUG, in place of 01_data and 02_pack."""
     force_accelerator: bool = False
-    """Ask for an accelerator that is retired or unknown."""
+    """Ask for an accelerator even if it is retired or unknown."""
 
     def prepare(self, notebooks: tuple[str, ...]) -> tuple[Chain, tuple[Kernel, ...], Delivery]:
         """The chain, the chosen kernels, and the library for them."""
@@ -53,15 +53,15 @@ class Building:
         return chain, chain.choose(notebooks, after=self.after, packs=self.packs), deliver(chain, method=self.deliver)
 
 
-AS_DEFAULT = Building()
+AS_DEFAULT = BuildFlags()
 
 
 @kaggle.command
-def build(*notebook: str, building: Building = AS_DEFAULT) -> None:
-    """Write a folder for each kernel, checked, with the library in it.
+def build(*notebook: str, building: BuildFlags = AS_DEFAULT) -> None:
+    """Write and check a folder for each kernel, with the library in it.
 
     Args:
-        notebook: As in 01_data. Default: all that are not optional.
+        notebook: A notebook, as 01_data. Default: all that are not optional.
     """
     chain, kernels, delivery = building.prepare(notebook)
     for built in build_kernels(
@@ -78,15 +78,15 @@ def push(
     wait: bool = False,
     until_done: bool = False,
     fresh: bool = False,
-    building: Building = AS_DEFAULT,
+    building: BuildFlags = AS_DEFAULT,
 ) -> None:
-    """Run kernels that are not done yet. The same command may be given again: it attaches to a kernel that runs.
+    """Run the kernels that are not done yet. If a kernel is running, the command watches it and starts no other one.
 
     Args:
-        notebook: As in 01_data.
+        notebook: A notebook, as 01_data.
         all_: Push all notebooks of the manifest that are not optional, in order.
-        wait: Wait for each to end, show a failing cell, go on to the next.
-        until_done: Push a kernel that was stopped again until it is done; implies --wait.
+        wait: Wait for the end of each kernel, and show the cell that failed.
+        until_done: If a kernel is stopped by a limit, push it again until it is done; implies --wait.
         fresh: Run from the start, even a kernel that is done or has a checkpoint.
     """
     from fintune_kit.kaggle.chain import PushOptions, push_chain
@@ -113,7 +113,7 @@ def status(*notebook: str, follow: bool = False, manifest: Manifest = Path(FILE)
     """Show each kernel with its times, and the quota of the week.
 
     Args:
-        notebook: As in 01_data. Default: all.
+        notebook: A notebook, as 01_data. Default: all.
         follow: Show the log of the running session until it ends.
     """
     from fintune_kit.kaggle.client import Kaggle
@@ -132,10 +132,10 @@ def status(*notebook: str, follow: bool = False, manifest: Manifest = Path(FILE)
 def fetch(
     *notebook: str, out: Path = Path("runs/kaggle"), manifest: Manifest = Path(FILE), owner: Owner = None
 ) -> None:
-    """Fetch the outputs and check them; goes on where it was interrupted.
+    """Fetch the outputs and check them. After an interruption it fetches only the rest.
 
     Args:
-        notebook: As in 01_data. Default: all that have an output.
+        notebook: A notebook, as 01_data. Default: all that have an output.
         out: The folder to write.
     """
     from fintune_kit.kaggle.client import Kaggle
@@ -155,13 +155,13 @@ def publish_packs(
     manifest: Manifest = Path(FILE),
     owner: Owner = None,
 ) -> None:
-    """Upload conversations and packs as a public dataset, so that others skip 01 and 02: push 03_train_p100 --packs.
+    """Upload conversations and packs as a public dataset, so that others can skip 01 and 02 (push --packs).
 
     Args:
         workspace: The folder that holds recipe.toml, conversations/ and packed/.
         slug: The name of the dataset.
         licence: Kaggle's name of a licence. With `other`, the description names the licence of each source.
-        sources_are_public: You know that each source is public, and that its licence allows this.
+        sources_are_public: Confirm that each source is public and that its licence allows this.
     """
     from fintune_kit.kaggle.client import Kaggle
     from fintune_kit.kaggle.packs import public_sources, write_packs_dataset
@@ -173,8 +173,8 @@ def publish_packs(
     sources = [f"{source.source}: {source.words}" for source in source_licences(public_sources(workspace))]
     if not sources_are_public:
         raise UserError(
-            f"the packs hold text of {'; '.join(sources) or 'invented people'}; expected your word that others may "
-            f"have it: add --sources-are-public"
+            f"the packs hold text of {'; '.join(sources) or 'invented people'}; expected your confirmation that others "
+            f"may have it: add --sources-are-public"
         )
     description = "\n".join(["Conversations and packs of fintune-kit.", "", *(f"- {source}" for source in sources)])
     folder = Path("build/kaggle/packs")
@@ -186,15 +186,15 @@ def publish_packs(
 
 
 PLANNED_AS = {"NvidiaTeslaT4": ("GPU", "t4x2"), "TpuV5E8": ("TPU", "v5e8")}
-"""For a machine shape: the quota that it uses, and its name in the planner."""
+"""For each machine shape: the quota that it uses, and its name in the planner."""
 
 
 NOTEBOOKS_TAKE = "finance"
-"""The recipe of the notebooks where the manifest names none."""
+"""The recipe of the notebooks, unless the manifest names another one."""
 
 
 def _planned(chain: Chain) -> dict[str, tuple[float, float]]:
-    """The hours that training takes by the planner, for each quota, with the recipe that the manifest sets."""
+    """The planned hours of training for each quota, with the recipe of the manifest."""
     found = {}
     for kernel in chain.kernels:
         quota, device = PLANNED_AS.get(kernel.accelerator or "", ("", ""))
@@ -209,5 +209,5 @@ def _planned(chain: Chain) -> dict[str, tuple[float, float]]:
 
 
 def _all_or(names: Sequence[str], chain: Chain) -> tuple[Kernel, ...]:
-    """The named kernels; all of the chain where none is named, the optional ones too."""
+    """The named kernels. If none is named: all kernels of the chain, the optional ones included."""
     return chain.choose(names) if names else chain.kernels

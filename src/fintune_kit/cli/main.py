@@ -1,10 +1,10 @@
-"""`fintune-kit VERB ...`: finds the verb, and turns mistakes into one sentence and an exit code.
+"""`fintune-kit VERB ...`: runs a verb, and turns mistakes into one sentence and an exit code.
 
-A verb is a typed function in the file of its name: its parameters are the flags, its docstring is the help. A file is
-imported when its verb is called, so `--help` is fast and a verb needs only the packages that it uses.
+A verb is a typed function in the file of its name. Its parameters are the flags, and its docstring is the help. A file
+is imported when its verb is called, so `--help` is fast, and a verb needs only the packages that it uses.
 
-Exit code 0 is success, 2 a mistake or a fault of the machine that the user can mend (one sentence on stderr), and 1
-anything else. `faults` says what signals give.
+Exit code 0 is success. 2 is a mistake or a fault of the machine that the user can correct; stderr says it in one
+sentence. 1 is anything else. `faults` lists the exit codes of signals.
 """
 
 import sys
@@ -40,7 +40,7 @@ VERBS = {
 """The summary of each verb; a test compares it with the verb's own docstring."""
 
 GROUPS = ("recipe", "transactions", "kaggle")
-"""Verbs that have verbs of their own."""
+"""Verbs with verbs of their own."""
 EXTRAS = {
     "data": "train,bank",
     "pack": "train",
@@ -54,16 +54,16 @@ EXTRAS = {
     "transactions categorise": "evaluate,bank",
     "kaggle": "kaggle",
 }
-"""What a verb needs beside the command line itself."""
+"""The extras of the package that a verb needs."""
 
 
 def build_app() -> App:
-    """The command line with all its verbs; none of their files is imported yet."""
+    """The command line with all its verbs, whose files are not imported yet."""
     app = App(
         name="fintune-kit",
         help="Fine-tune a Qwen chat model for finance.",
         version=__version__,
-        help_format="plaintext",  # markdown would load a parser for it, a fifth of the time of `--help`
+        help_format="plaintext",  # the parser for markdown would take a fifth of the time of `--help`
         default_parameter=FLAGS,
         suppress_keyboard_interrupt=False,
     )
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sentence_about(error: Exception, given: Sequence[str]) -> str | None:
-    """A sentence about a mistake, a missing package or a fault of the machine; None about a fault of ours."""
+    """A sentence about a mistake, a missing package or a fault of the machine; None if it is our own fault."""
     if isinstance(error, CycloptsError):
         return _sentence(error)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("fintune_kit"):
@@ -106,7 +106,7 @@ def _sentence_about(error: Exception, given: Sequence[str]) -> str | None:
 def _stop(*, by_a_signal: bool) -> int:
     signal = "SIGTERM" if by_a_signal else "Ctrl-C"
     print(
-        f"stopped by {signal}; what was finished before stays, and the same command goes on from there",
+        f"stopped by {signal}; finished work is kept, and the same command continues from there",
         file=sys.stderr,
     )
     return TERMINATED if by_a_signal else STOPPED
@@ -118,7 +118,7 @@ def _refuse(sentence: str) -> int:
 
 
 def _sentence(error: CycloptsError) -> str:
-    """Cyclopts' own message, and where the flags are listed."""
+    """Cyclopts' own message, and the command that lists the flags."""
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         found = f"{error.unused_tokens[0]!r} was not expected here"
     else:

@@ -1,7 +1,7 @@
-"""The recipe and the workspace that a verb works with, and the flags that change a recipe.
+"""Opens the recipe and the workspace of a verb, and makes the flags that change a recipe.
 
-Each value of a recipe has a flag of its name, `--train.learning-rate`, made from the dataclasses in `recipes.py`: the
-type is the field's, the help is the docstring under it.
+Each value of a recipe has a flag of the same name, such as `--train.learning-rate`. It is made from the dataclasses in
+`recipes.py`: its type is the field's type, its help is the docstring under the field.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from fintune_kit.workspace import Workspace, open_workspace
 
 
 def _flags_of(kind: type, *, section: str = "") -> Any:
-    """A dictionary type with a key for each value; only those that the user gave are in the dictionary."""
+    """A dictionary type with a key for each value. The dictionary holds only the values that the user gave."""
     hints, known = get_type_hints(kind), values_of(Recipe)
     default = named_recipe(DEFAULT)
     group = Group(f"Recipe, {section}" if section else "Recipe", sort_key=1)
@@ -55,7 +55,7 @@ else:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RecipeChoice:
-    """What a verb was told of the recipe: its name, and values by `--set`."""
+    """The flags that choose a recipe: its name, and values with `--set`."""
 
     recipe: Annotated[
         str | None,
@@ -65,10 +65,10 @@ class RecipeChoice:
     """NAME=VALUE for any value of the recipe, as in train.learning_rate=1e-4; may be repeated."""
 
     def load(self, also: Sequence[Change] = ()) -> Recipe:
-        """The recipe that was asked for.
+        """The recipe by the flags.
 
         Args:
-            also: values that other flags of the verb ask for; one that is None was not given.
+            also: changes by other flags of the verb. A change to None is left out.
         """
         flags = [change for change in also if change.value is not None]
         return load_recipe(self.recipe, changes=[*flags, *parsed_changes(self.assignments, origin="--set")])
@@ -81,19 +81,19 @@ class RecipeChoice:
         out: Path | None = None,
         also: Sequence[Change] = (),
     ) -> tuple[Recipe, Workspace]:
-        """The recipe that rules, and its workspace; see `load` and `workspace.open_workspace`."""
+        """The recipe for this stage, and its workspace; see `load` and `workspace.open_workspace`."""
         return open_workspace(self.load(also), stage=stage, fresh=fresh, out=out)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RecipeFlags(RecipeChoice):
-    """The same, and a flag for each value."""
+    """The same flags, and a flag for each value of the recipe."""
 
     values: Annotated[ValueFlags | None, Parameter(name="*")] = None
 
     def load(self, also: Sequence[Change] = ()) -> Recipe:
-        """The recipe that was asked for, with the values that flags ask for."""
+        """The recipe by the flags, with the values of their own flags."""
         given = flattened(self.values or {}, Recipe, origin="the command line")
         flags = [Change(name=name, value=value, origin=f"--{name.replace('_', '-')}") for name, value in given.items()]
         return super().load([*flags, *also])
@@ -104,5 +104,9 @@ UNCHANGED = RecipeFlags()
 
 
 def folder_of(given: Path | None, workspace: Workspace, stage: str) -> Path:
-    """The folder that the user named, else the finished stage in the workspace."""
+    """The folder that the user named, else the finished stage in the workspace.
+
+    Raises:
+        MissingInputError: no folder was named, and the workspace has none.
+    """
     return given or workspace.existing(stage)

@@ -1,4 +1,4 @@
-"""`fintune-kit pack`: conversations into packs."""
+"""`fintune-kit pack`: packs conversations."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def pack(
         conversations: The folder that `fintune-kit data` wrote. Default: the workspace's.
         out: The folder to write. Default: packed/ in the workspace.
         max_length: The same as --pack.max-length.
-        no_share_prefixes: The same as --pack.no-share-prefixes: ordinary sequences, without prefix trees.
+        no_share_prefixes: The same as --pack.no-share-prefixes: ordinary packs, without prefix trees.
     """
     from fintune_kit.pack.stage import pack as pack_workspace
 

@@ -1,4 +1,4 @@
-"""`fintune-kit plan`: what a run will take, before it runs."""
+"""`fintune-kit plan`: estimates the memory and the hours of a run before it starts."""
 
 import json
 from pathlib import Path
@@ -25,10 +25,10 @@ def plan(
 
     Args:
         device: p100, t4, t4x2, l4, a100, h100, h200, v5e8 or cpu. Default: this machine.
-        packed: The real packs. Default: typical ones are assumed.
+        packed: The folder that `fintune-kit pack` wrote. Default: typical counts of packs are assumed.
         as_json: Print the plan as JSON.
     """
-    import fintune_kit.tpu  # noqa: F401 - from here on the planner knows a TPU
+    import fintune_kit.tpu  # noqa: F401 - registers the engine for a TPU
     from fintune_kit.hardware import find_machine
     from fintune_kit.plan.counts import PackCounts, typical_counts
     from fintune_kit.plan.devices import device_of
@@ -47,17 +47,17 @@ def plan(
         return
     print(
         f"{made.describe()}\nstock trainer    {low:.2f} to {high:.2f} h, estimated: ordinary packs, dense attention, "
-        "every block checkpointed"
+        "every block recomputed"
     )
 
 
 def planned_hours(recipe: Recipe, *, device: str) -> tuple[float, float] | None:
-    """The hours that training takes with typical packs, at least and at most; None where the base is not in the table.
+    """A low and a high estimate of the hours of training with typical packs; None if the base is not in the table.
 
     Args:
-        device: a name that the planner knows, as t4x2.
+        device: a device's name in the planner, such as t4x2.
     """
-    import fintune_kit.tpu  # noqa: F401 - from here on the planner knows a TPU
+    import fintune_kit.tpu  # noqa: F401 - registers the engine for a TPU
     from fintune_kit.plan.counts import typical_counts
     from fintune_kit.plan.engines import find_device
     from fintune_kit.plan.plan import make_plan
@@ -69,7 +69,7 @@ def planned_hours(recipe: Recipe, *, device: str) -> tuple[float, float] | None:
 
 
 def shape_of(base: str) -> ModelShape:
-    """The sizes of the recipe's base. Only a model without an entry in the planner's table needs transformers."""
+    """The sizes of the recipe's base. Only for a model that is not in the planner's table, transformers is imported."""
     if base == "tiny":
         return ModelShape.of(SimpleNamespace(**SIZES))
     if found := find_shape(base):

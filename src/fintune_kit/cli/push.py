@@ -1,4 +1,4 @@
-"""`fintune-kit push`: the adapter or an export to the Hub."""
+"""`fintune-kit push`: uploads the adapter or an export to the Hub."""
 
 from pathlib import Path
 

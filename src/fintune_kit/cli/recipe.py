@@ -1,4 +1,4 @@
-"""`fintune-kit recipe show|check`: a recipe with every value and its reason, as TOML, and a file looked through."""
+"""`fintune-kit recipe show|check`: prints a recipe as TOML with the reason of each value, or checks a recipe file."""
 
 from pathlib import Path
 
@@ -20,20 +20,20 @@ recipe = App(
 def show(*, recipe: RecipeFlags = UNCHANGED) -> None:
     """Print the whole recipe as TOML, each value under its reason.
 
-    What is printed can be saved, changed and used: `fintune-kit recipe show > mine.toml`, `--recipe mine.toml`.
+    You can save the output, change it and use it: `fintune-kit recipe show > mine.toml`, `--recipe mine.toml`.
     """
     print(recipe.load().as_toml(), end="")
 
 
 @recipe.command
 def check(file: Path, /) -> None:
-    """Read a recipe file and list where it differs from p100.
+    """Check a recipe file and list its differences from p100.
 
     Args:
         file: A recipe in TOML.
     """
     found = read_recipe(file)
-    print(f"{file}: recipe {found.name} is whole")
+    print(f"{file}: recipe {found.name} is valid")
     for name, (value, usual) in differences(found, named_recipe(DEFAULT)).items():
         if name != "name":
             print(f"  {name} = {value!r} ({DEFAULT}: {usual!r})")

@@ -1,4 +1,4 @@
-"""`fintune-kit train`: packs into an adapter."""
+"""`fintune-kit train`: trains an adapter on packs."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -31,18 +31,18 @@ def train(
 ) -> None:
     """Train on packed/ and write run/ and adapter/.
 
-    A run that was stopped goes on from its newest checkpoint.
+    A stopped run continues from its newest checkpoint.
 
     Args:
         packed: The folder that `fintune-kit pack` wrote. Default: the workspace's.
         out: The folder in which run/ and adapter/ are written. Default: the workspace.
-        time_budget: Stop while there is time to save, as in 11h30m.
+        time_budget: The time for this command, such as 11h30m. It stops early enough to save a checkpoint.
         steps: Stop after this many optimizer steps, with a checkpoint.
-        fresh: Start over.
-        processes: How many processes train. Default: one a card.
-        tpu: Train on a TPU. Default: where this machine has one.
+        fresh: Delete the earlier run and start again.
+        processes: The number of processes. Default: one for each card.
+        tpu: Train on a TPU. Default: if this machine has one.
         worker: Be one of the processes that a launcher has started.
-        report_to: Who else is given the numbers of the log.
+        report_to: A service that also gets the numbers of the log.
     """
     chosen, workspace = _open(recipe, worker=worker, fresh=fresh, out=out)
     seconds = None if time_budget is None else parse_duration(time_budget)
@@ -72,7 +72,7 @@ def train(
 
 
 def _open(recipe: RecipeFlags, *, worker: bool, fresh: bool, out: Path | None) -> tuple[Recipe, Workspace]:
-    """The recipe and the workspace. For a worker, the launcher has settled the recipe and left it in a file."""
+    """The recipe and the workspace. A worker reads the recipe from the file that its launcher has written."""
     if not worker:
         return recipe.open(stage="run", fresh=fresh, out=out)
     chosen = read_recipe(Path(str(recipe.recipe)))
@@ -83,21 +83,21 @@ def _uses_tpu(*, asked: bool, processes: int | None) -> bool:
     """Whether this run trains on a TPU.
 
     Raises:
-        UserError: it does, and a number of processes was given too.
+        UserError: it does, but a number of processes was given.
     """
     from fintune_kit.tpu.devices import is_tpu_machine
 
     on_tpu = asked or is_tpu_machine()
     if on_tpu and processes:
         raise UserError(
-            f"--processes {processes} is for cards; expected none on a TPU, where one process drives all devices: "
-            f"leave it out"
+            f"--processes {processes} was given; expected none on a TPU, because one process drives all devices: leave "
+            f"it out"
         )
     return on_tpu
 
 
 def _only_writer(home: Workspace, *, worker: bool) -> AbstractContextManager[None]:
-    """The lock of the run. A worker ends with its launcher, and the first of several workers holds the lock for all."""
+    """Locks the run. Of several workers, the first one holds the lock for all. A worker ends with its launcher."""
     from fintune_kit.train.launch import end_with_parent, is_first_worker
 
     if worker:
@@ -126,7 +126,7 @@ def launch(
     processes: int | None,
     cards: int,
 ) -> None:
-    """Trains in several processes, each with these flags, and prints the progress of their common log."""
+    """Trains in several processes with these flags, and prints the progress from their common log."""
     from fintune_kit.pack.store import open_packed
     from fintune_kit.train.estimate import describe_progress
     from fintune_kit.train.launch import run_training
@@ -134,10 +134,10 @@ def launch(
 
     plan = plan_here(recipe, packed=open_packed(flags["packed"]), base=base, processes=processes)
 
-    def say(log: Sequence[dict[str, Any]]) -> None:
+    def _say(log: Sequence[dict[str, Any]]) -> None:
         print(describe_progress(log, plan=plan), flush=True)
 
     given: list[str] = []
     for name, value in flags.items():
         given += [f"--{name}"] if value is True else [f"--{name}", str(value)] if value else []
-    run_training(recipe, workspace, given, out=home, processes=plan.processes, cards=cards, watch=say)
+    run_training(recipe, workspace, given, out=home, processes=plan.processes, cards=cards, watch=_say)

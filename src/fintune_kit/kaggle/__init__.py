@@ -1,12 +1,12 @@
-"""The four notebooks as Kaggle kernels: built here, pushed, watched and fetched, without a browser.
+"""Runs the notebooks as Kaggle kernels: builds, pushes, watches and fetches them, without a browser.
 
 A kernel is a notebook that runs on Kaggle's machines. It reads the outputs of other kernels and leaves an output of
 its own. This room turns `kaggle-metadata.json` into kernels and talks to Kaggle. It knows the names of the stages, and
-it imports nothing that computes: pushing needs this package, Kaggle's client, and no more.
+it imports no package that computes: pushing needs only this package and Kaggle's client.
 
     build     manifest -> delivery, requirements, cells -> kernels, checked by rules and accelerators
-    talk      client: every call goes through the door; replies, documents and download judge what comes back
+    talk      client: every call goes through the door; replies, documents and download check the answers
     push      chain: look (history, decide) -> push -> wait (waiting) -> judge the end (judge) -> again, or the next
-    others    overview: status    fetch: outputs brought home    packs: a public dataset
-    session/  what runs on Kaggle's machine, before and after the notebook
+    others    overview: status    fetch: download the outputs    packs: a public dataset
+    session/  the code that runs on Kaggle's machine, before and after the notebook
 """

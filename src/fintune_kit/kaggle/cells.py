@@ -2,9 +2,9 @@
 
     first cell    of a built notebook: unpacks the wheel, compares it with its SHA-256, and calls `session.begin`
     last cell     of a built notebook: checks the size of the output
-    alone cell    of each notebook in the repository: installs the release where the library is missing
+    alone cell    of each notebook in the repository: installs the release if the library is missing
 
-The first and the alone cell need nothing but Python.
+The first and the alone cell need only Python.
 """
 
 import pprint

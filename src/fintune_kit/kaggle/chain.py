@@ -1,9 +1,9 @@
-"""`fintune-kit kaggle push`: it brings the chain about and starts only the sessions that this takes.
+"""`fintune-kit kaggle push`: runs the chain of kernels, and starts only the sessions that are needed.
 
     look (decide) -> push -> wait (waiting) -> judge the end (judge) -> push again, or the next kernel
 
-The same command may be given again at any time. It attaches to a session that runs, it leaves alone a kernel that is
-done, and it goes on from a checkpoint. After a push, no passing fault of Kaggle ends the command.
+The same command can be given again at any time. It waits for a session that runs, skips a kernel that is done, and
+continues from a checkpoint. After a push, a temporary fault of Kaggle does not end the command.
 """
 
 import time
@@ -33,7 +33,7 @@ from fintune_kit.kaggle.waiting import (
 MAX_SESSIONS = 12
 """Sessions of one kernel in one command."""
 MAX_MINUTES_WITHOUT_A_FREE_SESSION = 13 * 60
-"""No session lasts longer, so by then each of them has ended."""
+"""No session lasts longer, so each of them has ended by then."""
 MINUTES_UNTIL_A_PUSH_IS_LOST = 3
 MAX_LOST_PUSHES = 3
 
@@ -43,14 +43,14 @@ class PushOptions:
     """How a chain is pushed."""
 
     out: Path
-    """For the build folders, and for the logs of runs that failed."""
+    """The folder for the build folders, and for the logs of failed runs."""
     delivery: Delivery
     wait: bool = False
     """Wait until each kernel is done, then push the next."""
     until_done: bool = False
-    """Push a kernel that was stopped again, until it is done. This waits, too."""
+    """If a kernel is stopped by a limit, push it again until it is done. This waits, too."""
     fresh: bool = False
-    """Run each kernel from the start, even where it is done or holds a checkpoint."""
+    """Run each kernel from the start, even if it is done or has a checkpoint."""
     force_accelerator: bool = False
     say: Callable[[str], None] = print
     sleep: Callable[[float], None] = time.sleep
@@ -62,10 +62,10 @@ class PushOptions:
 
 
 def push_chain(kaggle: Kaggle, chain: Chain, kernels: Sequence[Kernel], *, options: PushOptions) -> None:
-    """Checks all kernels and their inputs, then brings the kernels about one after the other.
+    """Checks all kernels and their inputs, then runs the kernels one after the other.
 
     Raises:
-        UserError: a kernel has a fault or lacks an input (nothing is sent then), or a push or a run failed.
+        UserError: a kernel has a fault or lacks an input (then nothing is sent), or a push or a run failed.
     """
     build_kernels(
         chain, kernels, out=options.out, delivery=options.delivery, force_accelerator=options.force_accelerator
@@ -75,7 +75,7 @@ def push_chain(kaggle: Kaggle, chain: Chain, kernels: Sequence[Kernel], *, optio
     if not options.waits:
         push.require_finished_inputs(kernels)
     for kernel in kernels:
-        push.bring_about(kernel)
+        push.complete(kernel)
 
 
 class _Push:
@@ -87,7 +87,7 @@ class _Push:
         self._wheel_is_published = False
 
     def find_inputs(self, kernels: Sequence[Kernel]) -> None:
-        """Finds what kernels outside this command have written. Kaggle would silently attach an older output."""
+        """Finds the outputs of kernels outside this command. Kaggle would silently attach an older output."""
         named = {kernel.name for kernel in kernels}
         for name in dict.fromkeys(name for kernel in kernels for name in kernel.after if name not in named):
             self._inputs[name] = self._find_input(self._chain.kernel(name))
@@ -110,13 +110,13 @@ class _Push:
         return found
 
     def require_finished_inputs(self, kernels: Sequence[Kernel]) -> None:
-        """Refuses a kernel that reads another one of this command, where nobody waits for that one."""
+        """Refuses a kernel that reads an unfinished one of this command, because nobody waits for that one."""
         unfinished: set[str] = set()
         for kernel in kernels:
             if read := unfinished & set(kernel.after):
                 raise UserError(
-                    f"{kernel.name} reads what {', '.join(sorted(read))} would still be writing; add --wait, or push "
-                    f"them one after the other"
+                    f"{kernel.name} reads the output of {', '.join(sorted(read))}, which would not be finished; add "
+                    f"--wait, or push them one after the other"
                 )
             decision = self._decide(kernel)
             if decision.finished is None:
@@ -124,7 +124,7 @@ class _Push:
             else:
                 self._inputs[kernel.name] = decision.finished
 
-    def bring_about(self, kernel: Kernel) -> None:
+    def complete(self, kernel: Kernel) -> None:
         """Waits for a kernel or pushes it, as often as the options say."""
         decision = self._decide(kernel)
         if decision.because:
@@ -166,7 +166,7 @@ class _Push:
         return "; --fresh runs it again" if decision.action == "nothing" else ""
 
     def _push(self, kernel: Kernel, checkpoint: Version | None) -> int:
-        """Builds a kernel and pushes it; the number of the new version."""
+        """Builds a kernel and pushes it, and returns the number of the new version."""
         if self._options.delivery.dataset and not self._wheel_is_published:
             self._publish_wheel(self._options.delivery.dataset)
         sources = [self._inputs[name].source for name in kernel.after] + ([checkpoint.source] if checkpoint else [])
@@ -185,7 +185,7 @@ class _Push:
         return reply.version
 
     def _send(self, kernel: Kernel, folder: Path) -> PushReply:
-        """Sends a kernel, and never twice. Where the user waits, it waits for a free session of the account."""
+        """Sends a kernel exactly once. With --wait it first waits for a free session of the account."""
         before = self._kaggle.info(kernel.ref)
         lost = 0
         for minute in range(MAX_MINUTES_WITHOUT_A_FREE_SESSION):
@@ -206,7 +206,7 @@ class _Push:
         return reply
 
     def _find_pushed(self, kernel: Kernel, *, newer_than: int) -> PushReply | None:
-        """The version of a push whose answer was lost; None where no version appears within minutes."""
+        """The version of a push whose answer was lost; None if no new version appears within minutes."""
         for _ in range(MINUTES_UNTIL_A_PUSH_IS_LOST):
             self._options.sleep(POLL_SECONDS)
             info = ask_patiently(lambda: self._kaggle.info(kernel.ref), pause=self._pause)
@@ -215,20 +215,21 @@ class _Push:
         return None
 
     def _wait(self, kernel: Kernel, number: int) -> tuple[Status, Version]:
-        """Waits until a session has ended; how, and with what output."""
+        """Waits until a session has ended, and returns its status and its output."""
         try:
             status = wait_for(self._kaggle, kernel, version=number, say=self._options.say, sleep=self._options.sleep)
             return status, output_of(self._kaggle, kernel, version=number, pause=self._pause)
         except KeyboardInterrupt:
             self._say(
                 kernel,
-                f"version {number} goes on at Kaggle; the same command waits for it again, and "
+                f"version {number} still runs at Kaggle; the same command waits for it again, and "
                 f"kaggle.com/code/{kernel.ref} can cancel it",
             )
             raise
         except UserError as error:
             raise UserError(
-                f"{kernel.name}: {error} (version {number} may go on at Kaggle; the same command waits for it again)"
+                f"{kernel.name}: {error} (version {number} may still run at Kaggle; the same command waits for it "
+                f"again)"
             ) from error
 
     def _publish_wheel(self, ref: str) -> None:

@@ -1,9 +1,9 @@
-"""Every call to Kaggle, through its own client and through the one door.
+"""All calls to Kaggle. They use Kaggle's own client, and go through the door (`door.py`).
 
-`import kaggle` logs in and makes a folder in the home directory, so it happens only when a command needs it. The
-credentials are found by the client's own rules.
+`import kaggle` logs in and creates a folder in the home directory, so it happens only when a command needs it. The
+client finds the credentials by its own rules.
 
-A version of a kernel is asked for by its label, `v3`. Without one, Kaggle answers about the newest.
+A call names a version of a kernel by its label, such as `v3`. Without a label, Kaggle answers about the newest version.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _MAX_PAGES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """How the session of a kernel stands."""
+    """The state of a kernel's session."""
 
     state: State
     message: str = ""
@@ -34,10 +34,10 @@ class KernelInfo:
     """Kaggle's entry for a kernel."""
 
     version: int
-    """The newest."""
+    """The number of the newest version."""
     last_run: datetime | None
     machine_shape: str
-    """The machine of the last session, which may differ from the one that was asked for."""
+    """The machine of the last session. It may differ from the requested one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Kaggle:
         return str(self._api.config_values.get(self._api.CONFIG_NAME_USER) or "")
 
     def push(self, folder: Path) -> PushReply:
-        """Saves a build folder as a new version of its kernel, which Kaggle then runs. The reply is not judged here."""
+        """Saves a build folder as a new version of its kernel, which Kaggle then runs. The reply is not checked."""
         with at_the_door(folder.name) as printed:
             reply = self._api.kernels_push(str(folder))
             return PushReply(
@@ -113,7 +113,7 @@ class Kaggle:
             )
 
     def status(self, ref: str, *, version: int | None = None) -> Status:
-        """How the session of a version stands. A state that the client does not know counts as running."""
+        """The state of a version's session. A state that the client does not know counts as running."""
         from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
 
         request = _about(ApiGetKernelSessionStatusRequest(), ref, version)
@@ -125,9 +125,9 @@ class Kaggle:
             return Status(state=state_of(reply.status.name), message=reply.failure_message or "")
 
     def info(self, ref: str) -> KernelInfo | None:
-        """Kaggle's entry for a kernel; None where it was never pushed.
+        """Kaggle's entry for a kernel; None if it was never pushed.
 
-        Kaggle answers 403 both for a kernel that does not exist and for a passing fault, so two calls must agree.
+        Kaggle answers 403 both for a missing kernel and for a temporary fault, so two calls must agree.
         """
         from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest
 
@@ -192,24 +192,24 @@ class Kaggle:
             return client.kernels.kernels_api_client.list_kernel_session_output(request)
 
     def download(self, file: OutputFile, target: Path) -> None:
-        """Fetches a file of an output. Where its address has expired, a new one is asked for once.
+        """Downloads a file of an output. If its address has expired, it asks for a new one once.
 
         Raises:
-            UnreachableError: the answer broke off; the next call goes on from there.
-            UserError: the output has no such file any more.
+            UnreachableError: the answer broke off. The next call continues from there.
+            UserError: the output no longer has this file.
         """
         if download(file.url, target, version=file.version):
             return
         files, _ = self.outputs(file.ref, version=file.version)
         fresh = [other for other in files if other.name == file.name]
         if not fresh or not download(fresh[0].url, target, version=file.version):
-            raise UserError(f"Kaggle does not hand out {file.name} of {file.ref}; look at the page of the kernel")
+            raise UserError(f"Kaggle does not give out {file.name} of {file.ref}; look at the page of the kernel")
 
     def read(self, file: OutputFile) -> bytes:
         """The content of a small file.
 
         Raises:
-            UserError: the output has no such file any more.
+            UserError: the output no longer has this file.
         """
         from tempfile import TemporaryDirectory
 
@@ -245,17 +245,17 @@ class Kaggle:
             ]
 
     def publish_dataset(self, folder: Path, ref: str, *, public: bool = False) -> None:
-        """Uploads a folder with its sub-folders as a dataset; as a new version where the dataset exists.
+        """Uploads a folder with its sub-folders as a dataset, or as a new version if the dataset exists.
 
         Args:
-            public: everybody may see a dataset that is made. One that exists stays as it is.
+            public: everybody may see a new dataset. An existing dataset keeps its setting.
 
         Raises:
             UserError: Kaggle refused it.
         """
         exists = self.dataset_status(ref) is not None
         with at_the_door(ref):
-            # Sub-folders travel as archives, which Kaggle unpacks; by default the client leaves them out.
+            # Sub-folders are sent as archives, which Kaggle unpacks. By default the client leaves them out.
             reply = (
                 self._api.dataset_create_version(str(folder), "fintune-kit", quiet=True, dir_mode="zip")
                 if exists
@@ -268,7 +268,7 @@ class Kaggle:
             )
 
     def dataset_status(self, ref: str) -> str | None:
-        """`ready`, or the state of a dataset that Kaggle is still making; None where there is no such dataset."""
+        """`ready`, or the state of a dataset that Kaggle is still creating; None if there is no such dataset."""
         try:
             with at_the_door(ref):
                 return str(self._api.dataset_status(ref))
@@ -285,7 +285,7 @@ def _about(request: Any, ref: str, version: int | None = None) -> Any:
 
 
 def _inside(name: str) -> str:
-    """The name of a file in an output, which must stay inside the folder that it is fetched to."""
+    """Checks that the name of an output file stays inside the folder for downloads, and returns it."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise UserError(f"the output names a file {name!r} outside its folder; it is not fetched: look at the kernel")

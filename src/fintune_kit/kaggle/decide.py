@@ -1,6 +1,6 @@
-"""The look before a push: what a kernel needs, by what Kaggle holds of it.
+"""Decides what to do with a kernel, from its versions at Kaggle.
 
-finished, and made from the inputs of today    nothing
+finished, and made from the current inputs     nothing
 running                                        wait
 stopped, with a checkpoint of these packs      push, with that version attached
 anything else                                  push
@@ -22,32 +22,32 @@ class Input:
 
     version: Version
     source: str
-    """The address that attaches it: `owner/slug`, or `owner/slug/version` where it is not the newest."""
+    """The address that attaches it: `owner/slug`, or `owner/slug/version` if it is not the newest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a kernel needs."""
+    """What to do with a kernel."""
 
     action: Literal["nothing", "wait", "push"]
     because: str = ""
     finished: Input | None = None
-    """With `nothing`."""
+    """With `nothing`: the finished version."""
     running: int = 0
     """With `wait`: the number of the running version."""
     checkpoint: Version | None = None
-    """With `push`: the version to go on from. With `wait`: the one before, to see whether steps are gained."""
+    """With `push`: the version to continue from. With `wait`: the version before, to see whether steps are gained."""
 
 
 def decide(kaggle: Kaggle, kernel: Kernel, *, inputs: Sequence[Version], fresh: bool) -> Decision:
-    """Decides what a kernel needs.
+    """Decides what to do with a kernel.
 
     Args:
         inputs: the finished versions of the kernels that it reads.
-        fresh: run it from the start, whatever is there.
+        fresh: run it from the start in any case.
 
     Raises:
-        UserError: Kaggle does not answer, or `fresh` was asked of a kernel that is running.
+        UserError: Kaggle does not answer, or the kernel is running and `fresh` is set.
     """
     history = History(kaggle, kernel)
     if not history.newest:
@@ -59,10 +59,10 @@ def decide(kaggle: Kaggle, kernel: Kernel, *, inputs: Sequence[Version], fresh: 
     if useful is None:
         return Decision(action="push")
     if changed := made_from_another(kaggle, useful, inputs):
-        because = f"version {useful.number} was made from another {changed}/ than there is now: starting over"
+        because = f"version {useful.number} was made from another {changed}/ than the current one: starting again"
         return Decision(action="push", because=because)
     if not useful.is_finished:
-        because = f"going on from version {useful.number}, which did {useful.steps} optimizer steps"
+        because = f"continuing from version {useful.number}, which did {useful.steps} optimizer steps"
         return Decision(action="push", because=because, checkpoint=useful)
     newer = f" (version {history.newest} after it is {status.state})" if useful.number != history.newest else ""
     return Decision(

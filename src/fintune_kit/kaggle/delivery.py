@@ -1,12 +1,12 @@
-"""How the library gets into a kernel. A push carries one notebook and no other file, so there are three methods.
+"""Brings the library into a kernel. A push can hold only one notebook and no other file, so there are three methods.
 
     embed      the default: the wheel as text in the first cell. One upload; each version carries its own library.
     dataset    the wheel in a private dataset that the kernel attaches
     git        `pip install` of one commit of a public repository; needs internet
 
 The project's own build backend makes the wheel in this process, without network. The same files give the same bytes.
-Kaggle takes notebooks of up to a megabyte. A wheel compresses each file alone. Stored without compression and then
-compressed as one, it takes two thirds of that.
+Kaggle takes notebooks of up to a megabyte. An ordinary wheel compresses each file alone. If it is stored without
+compression and then compressed as a whole, it takes two thirds of that space.
 """
 
 import base64
@@ -30,13 +30,13 @@ _IN_THE_WHEEL = ("src", "data", "pyproject.toml", "requirements.txt", "requireme
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """From what the first cell installs the library."""
+    """The library, in the form in which the first cell installs it."""
 
     method: Method
     name: str
     """The wheel's file name, or `git+URL@COMMIT`."""
     sha256: str
-    """Of the wheel; with git, the commit."""
+    """The wheel's SHA-256; with git, the commit."""
     wheel: bytes = b""
     dataset: str | None = None
     """`owner/slug` of the dataset that holds the wheel."""

@@ -1,4 +1,4 @@
-"""The one door to Kaggle: every request has a timeout, prints nothing, and fails with a sentence.
+"""The only door to Kaggle: in it, every request has a timeout, prints nothing, and fails with a sentence.
 
 Kaggle's client gives its requests no timeout, prints request headers, and lets the exceptions of the network through.
 Inside this door, each of them becomes one of these:
@@ -33,7 +33,7 @@ class AbsentError(UserError):
 
 @contextlib.contextmanager
 def at_the_door(about: str, *, timeout: tuple[float, float] | None = None) -> Iterator[io.StringIO]:
-    """Holds the door open for calls of Kaggle's client, and yields the text that the client prints meanwhile.
+    """Lets calls of Kaggle's client through, and yields the text that the client prints meanwhile.
 
     Args:
         about: the thing that the calls are about, for the sentence of an error.
@@ -119,15 +119,15 @@ def _reason_of(response: Any) -> str:
 
 @contextlib.contextmanager
 def _timeouts(timeout: tuple[float, float]) -> Iterator[None]:
-    """Gives each request that has no timeout this one. The client offers no place to say it, so `requests` is told."""
+    """Sets the timeout of each request that has none. The client has no setting for it, so `requests` is changed."""
     from requests.adapters import HTTPAdapter
 
     send = HTTPAdapter.send
 
-    def send_in_time(self: HTTPAdapter, request: Any, **how: Any) -> Any:
+    def _send_in_time(self: HTTPAdapter, request: Any, **how: Any) -> Any:
         return send(self, request, **{**how, "timeout": how.get("timeout") or timeout})
 
-    HTTPAdapter.send = send_in_time  # type: ignore[method-assign, assignment]
+    HTTPAdapter.send = _send_in_time  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

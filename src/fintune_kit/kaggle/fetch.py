@@ -1,9 +1,9 @@
-"""Outputs brought home: into a workspace, and checked against their manifests.
+"""Downloads outputs into a workspace, and checks them against their manifests.
 
 <out>/
-    conversations/  packed/  run/  adapter/  evaluation/  figures/     as the notebooks would have left them here
-    recipe.toml                                                        the recipe that they were made with
-    packed.fetching-v3/         a stage that is not complete yet; the same command goes on with it
+    conversations/  packed/  run/  adapter/  evaluation/  figures/     as if the notebooks had run here
+    recipe.toml                                                        their recipe
+    packed.fetching-v3/         a stage that is not complete yet; the same command fetches the rest
     kaggle/01_data/             session.json, the log, and the rest of the output
 
 The newest finished version of a kernel is fetched. A stage takes its place when all its files are there and have the

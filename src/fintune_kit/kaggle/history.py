@@ -98,7 +98,7 @@ class History:
 
 
 def run_identity(kaggle: Kaggle, version: Version) -> Mapping[str, Any]:
-    """Which run a checkpoint belongs to: its recipe, its packs and its base. Empty where the output has no plan."""
+    """The run of a checkpoint: its recipe, its packs and its base. Empty if the output has no plan."""
     file = version.file(PLAN)
     if file is None:
         return {}
@@ -107,7 +107,7 @@ def run_identity(kaggle: Kaggle, version: Version) -> Mapping[str, Any]:
 
 
 def made_from_another(kaggle: Kaggle, version: Version, inputs: Sequence[Version]) -> str | None:
-    """The stage among `inputs` that a version was made from in another state, or None.
+    """The stage among `inputs` that has changed since a version was made from it, or None.
 
     A manifest names its inputs by SHA-256: a stage by its manifest (`packed`), or its files (`packed/a.arrow`).
     """

@@ -1,4 +1,4 @@
-"""The build folders: one for each notebook of the chain, in the form that `kaggle kernels push` takes.
+"""Writes the build folders: one for each notebook of the chain, in the form for `kaggle kernels push`.
 
 build/kaggle/01_data/
     kernel-metadata.json    Kaggle's own: address, machine, sources
@@ -47,13 +47,13 @@ def build_kernels(
     """Checks all kernels, then writes the build folder of each.
 
     Args:
-        out: the folder in which each kernel gets its own.
+        out: the folder for the kernels' folders.
         sources: for the name of a kernel, the kernels that it attaches (`owner/slug` or `owner/slug/version`). A kernel
             that is not among them attaches the newest outputs of the kernels that it comes after.
         force_accelerator: allow a retired or unknown machine shape.
 
     Raises:
-        UserError: Kaggle would refuse one of them, or accept it and do something else; nothing is written then.
+        UserError: Kaggle would refuse one of them, or would run it in another way. Then nothing is written.
     """
     checked = []
     for kernel in kernels:
@@ -75,7 +75,7 @@ def build_kernels(
 
 
 def kernel_metadata(kernel: Kernel, *, sources: Sequence[str], delivery: Delivery) -> dict[str, Any]:
-    """Kaggle's `kernel-metadata.json`. It always says privacy, internet and machine: the client's defaults change."""
+    """Kaggle's `kernel-metadata.json`. It always states privacy, internet and machine, because defaults change."""
     kind = kind_of(kernel.accelerator)
     metadata = {
         "id": kernel.ref,
@@ -97,7 +97,7 @@ def kernel_metadata(kernel: Kernel, *, sources: Sequence[str], delivery: Deliver
 
 
 def session_of(kernel: Kernel, *, metadata: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """The settings that the first cell hands to `session.begin`. The checkout `root` pins the packages."""
+    """The settings that the first cell passes to `session.begin`. The checkout `root` pins the packages."""
     kind = kind_of(kernel.accelerator)
     session = {
         "kernel": kernel.name,

@@ -163,13 +163,13 @@ class Chain:
         replaced -= {replacement.name, *keep}
         recipe = {name: value for name, value in replacement.environment.items() if name in _RECIPE}
 
-        def redirect(kernel: Kernel) -> Kernel:
+        def _redirect(kernel: Kernel) -> Kernel:
             if not replaced & set(kernel.after) or order.index(kernel.name) <= order.index(replacement.name):
                 return kernel
             after = dict.fromkeys(replacement.name if name in replaced else name for name in kernel.after)
             return replace(kernel, after=tuple(after), environment={**kernel.environment, **recipe})
 
-        return tuple(redirect(kernel) for kernel in kernels)
+        return tuple(_redirect(kernel) for kernel in kernels)
 
     def _reading_packs(self, packs: str, kernels: Sequence[Kernel], *, wanted: set[str]) -> tuple[Kernel, ...]:
         """The kernels, where each attaches a dataset in place of the kernels that write conversations and packs."""
@@ -182,12 +182,12 @@ class Chain:
                 f"that read packs, as 03_train_p100"
             )
 
-        def redirect(kernel: Kernel) -> Kernel:
+        def _redirect(kernel: Kernel) -> Kernel:
             after = tuple(name for name in kernel.after if name not in replaced)
             datasets = kernel.dataset_sources if after == kernel.after else (*kernel.dataset_sources, packs)
             return replace(kernel, after=after, dataset_sources=datasets)
 
-        return tuple(redirect(kernel) for kernel in left)
+        return tuple(_redirect(kernel) for kernel in left)
 
 
 def find_owner_fault(owner: str) -> str | None:

@@ -18,17 +18,17 @@ from fintune_kit.kaggle.replies import last_error, ran_for, read_log
 from fintune_kit.kaggle.waiting import MAX_SILENCES, POLL_SECONDS
 
 Hours = tuple[float, float]
-"""The least and the most that a plan expects."""
+"""The low and the high estimate of a plan."""
 
 
 def describe_chain(
     kaggle: Kaggle, kernels: Sequence[Kernel], *, needed: Mapping[str, Hours] | None = None, now: datetime | None = None
 ) -> str:
-    """A line for each kernel, whatever Kaggle answers about the others, and one for each quota.
+    """A line for each kernel, and one for each quota. An error about one kernel stands in its line.
 
     Args:
-        needed: for `GPU` and `TPU`, the hours that the plan of the kernels needs.
-        now: the time until which a running session is counted; None takes the clock.
+        needed: for `GPU` and `TPU`, the hours of the kernels' plan.
+        now: the current time; None takes the clock.
     """
     moment = now or datetime.now(UTC)
     width = max(len(kernel.name) for kernel in kernels)
@@ -66,7 +66,7 @@ def find_running(kaggle: Kaggle, kernels: Sequence[Kernel]) -> Kernel:
     """The first kernel that is running.
 
     Raises:
-        UserError: none of them is.
+        UserError: none of them is running.
     """
     for kernel in kernels:
         info = kaggle.info(kernel.ref)

@@ -1,4 +1,4 @@
-"""A public dataset of packs, so that others skip the first two notebooks.
+"""Writes a public dataset of packs, so that others can skip the first two notebooks.
 
     owner publishes        fintune-kit kaggle publish-packs runs/kaggle
     dataset                recipe.toml  conversations/  packed/        and a description with the licences
@@ -69,7 +69,7 @@ def public_sources(workspace: Path) -> list[str]:
 
 
 def _invented_transactions(workspace: Path) -> set[str]:
-    """The SHA-256 of the files that `01_data` made of bank statements which it had generated itself.
+    """The SHA-256 of the files that `01_data` made from generated bank statements.
 
     An imported statement has no manifest, so it can never count as generated.
     """
@@ -82,7 +82,7 @@ def _invented_transactions(workspace: Path) -> set[str]:
 
 
 def _check_belong_together(manifests: Mapping[str, Mapping[str, Any]]) -> None:
-    """Others evaluate on these conversations what they trained on these packs."""
+    """Checks that the packs were made from these conversations: others train on the packs and evaluate on these."""
     files = manifests["conversations"]["files"]
     for name, digest in manifests["packed"]["inputs"].items():
         stage, _, file = name.partition("/")

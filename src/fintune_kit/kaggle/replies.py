@@ -1,7 +1,7 @@
-"""Kaggle's answers, read and judged.
+"""Reads and checks Kaggle's answers.
 
-Kaggle says success when a source was dropped, when the machine was replaced, and when a kernel was saved under another
-address. So a push counts as a success only when its answer proves it. Each refusal that we know comes with its remedy.
+Kaggle reports success when a source was dropped, when the machine was replaced, and when a kernel was saved under
+another address. So a push counts as a success only if its answer proves it. Each known refusal comes with its remedy.
 """
 
 import json
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 State = Literal["new", "waiting", "running", "complete", "failed", "cancelled"]
-"""`new` is a kernel that was saved and has never run."""
+"""`new` is a kernel that was saved but has never run."""
 ENDED: tuple[State, ...] = ("complete", "failed", "cancelled")
 
 _STATES: Mapping[str, State] = {
@@ -57,11 +57,11 @@ class PushReply:
 
     version: int = 0
     ref: str = ""
-    """The address that Kaggle saved the kernel under."""
+    """The address under which Kaggle saved the kernel."""
     url: str = ""
     error: str = ""
     warnings: Sequence[str] = ()
-    """The warnings that the client printed, as about a retired machine."""
+    """The warnings of the client, such as that about a retired machine."""
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Sources that the server left out, by kind."""
 
@@ -77,11 +77,11 @@ class LogLine:
 
 
 def find_push_fault(reply: PushReply, *, ref: str, any_machine: bool = False) -> str | None:
-    """A sentence about a push that did not do what was asked, with its remedy; None after a proven success.
+    """A sentence about a push that did something else than requested, with the remedy; None for a proven success.
 
     Args:
-        ref: the address that was asked for, `owner/slug`.
-        any_machine: accept a machine that replaces the one that was asked for.
+        ref: the requested address, `owner/slug`.
+        any_machine: accept a machine other than the requested one.
     """
     if reply.error:
         remedy = remedy_for(reply.error) or "correct that and push again"
@@ -109,7 +109,7 @@ def find_push_fault(reply: PushReply, *, ref: str, any_machine: bool = False) ->
 
 
 def remedy_for(reason: str) -> str | None:
-    """The remedy for a refusal; None for one that we do not know."""
+    """The remedy for a known refusal, else None."""
     for pattern, remedy in _REMEDIES:
         if match := re.search(pattern, reason, re.IGNORECASE):
             return remedy.format(*(group or "batch" for group in match.groups()))
@@ -122,7 +122,7 @@ def has_no_free_session(error: str) -> bool:
 
 
 def is_time_limit(message: str) -> bool:
-    """Whether Kaggle ended a session because its time was over. Kaggle calls such a session cancelled."""
+    """Whether Kaggle ended a session at its time limit. Kaggle calls such a session cancelled."""
     return bool(_TIME_LIMIT.search(message))
 
 
@@ -150,7 +150,7 @@ def read_log(log: str) -> list[LogLine]:
 
 
 def failing_cell(lines: Sequence[LogLine]) -> tuple[int, str] | None:
-    """The number and the traceback of the cell that failed, as papermill reports them; None where no cell failed."""
+    """The number and the traceback of the cell that failed, as papermill reports them; None if no cell failed."""
     text = _without_colours("".join(line.text for line in lines))
     found = list(re.finditer(r'Exception encountered at "In \[(\d+)\]":\s*\n(?:-+\n)?', text))
     if not found:

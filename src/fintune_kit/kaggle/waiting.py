@@ -1,7 +1,7 @@
-"""Waiting for Kaggle: a wait of twelve hours must outlive a fault of minutes, and must end.
+"""Waits for Kaggle. A wait can last twelve hours, so it must survive faults of minutes, and it must end some time.
 
-After a push, Kaggle may not show the new version for minutes, may answer with pages of an outage, or not at all. Each
-call is then repeated once a minute. A line every ten minutes says that the wait goes on.
+For minutes after a push, Kaggle may not show the new version, may answer with an error page, or not at all. Then each
+call is repeated once a minute. A line every ten minutes says that the command is still waiting.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from fintune_kit.kaggle.replies import ENDED
 
 POLL_SECONDS = 60.0
 MAX_SILENCES = 30
-"""Calls in a row, a minute apart, that may find Kaggle out of reach."""
+"""Calls in a row, one per minute, that may get no answer."""
 MAX_REFUSALS = 10
-"""Calls in a row, a minute apart, that Kaggle may refuse, as when it does not show a new version yet."""
+"""Calls in a row, one per minute, that Kaggle may refuse, for example because it does not show a new version yet."""
 MAX_POLLS_OF_A_DATASET = 60
 MINUTES_UNTIL_AN_OUTPUT_IS_LISTED = 5
 MINUTES_BETWEEN_LINES = 10
@@ -33,10 +33,11 @@ def ask_patiently(call: Callable[[], Answer], *, pause: Callable[[UserError], No
     """Repeats a call until Kaggle answers it.
 
     Args:
-        pause: lets a minute pass; it is told the error.
+        call: the call to Kaggle.
+        pause: waits for a minute. It gets the error of the call.
 
     Raises:
-        UserError: the last error, when Kaggle stayed out of reach for half an hour or refused for ten minutes.
+        UserError: the last error, after half an hour without an answer or ten minutes of refusals.
     """
     for failures in range(1, MAX_SILENCES + 1):
         try:
@@ -54,36 +55,36 @@ def wait_for(
     """Waits until the session of a version has ended.
 
     Raises:
-        UserError: Kaggle stays out of reach, or a session runs longer than any session may.
+        UserError: Kaggle does not answer, or a session runs longer than any session may.
     """
     minutes, said, said_at, running_since = 0, "", 0, 0
 
-    def tell(text: str) -> None:
+    def _tell(text: str) -> None:
         nonlocal said_at
         say(f"{kernel.name}: {text} after {minutes} min")
         said_at = minutes
 
-    def pause(error: UserError | None = None) -> None:
+    def _pause(error: UserError | None = None) -> None:
         nonlocal minutes
         sleep(POLL_SECONDS)
         minutes += 1
         if minutes - said_at >= MINUTES_BETWEEN_LINES:
-            tell("no answer from Kaggle" if error else said)
+            _tell("no answer from Kaggle" if error else said)
 
-    ask_patiently(lambda: _require_version(kaggle, kernel, version), pause=pause)
+    ask_patiently(lambda: _require_version(kaggle, kernel, version), pause=_pause)
     while True:
-        now = ask_patiently(lambda: kaggle.status(kernel.ref, version=version), pause=pause)
+        now = ask_patiently(lambda: kaggle.status(kernel.ref, version=version), pause=_pause)
         if now.state in ENDED:
             return now
         if now.state != said:
             said, running_since = now.state, minutes
-            tell(f"{said} ({now.message})" if now.message else said)
+            _tell(f"{said} ({now.message})" if now.message else said)
         if said == "running" and minutes - running_since > MAX_RUNNING_MINUTES:
             raise UserError(
                 f"it has run for {MAX_RUNNING_MINUTES // 60} hours, longer than any session lasts; look at "
                 f"kaggle.com/code/{kernel.ref}"
             )
-        pause()
+        _pause()
 
 
 def output_of(kaggle: Kaggle, kernel: Kernel, *, version: int, pause: Callable[[UserError | None], None]) -> Version:
@@ -104,10 +105,10 @@ def output_of(kaggle: Kaggle, kernel: Kernel, *, version: int, pause: Callable[[
 
 
 def wait_for_dataset(kaggle: Kaggle, ref: str, *, sleep: Callable[[float], None]) -> None:
-    """Waits until a dataset can be attached. Kaggle makes it after it has answered.
+    """Waits until a dataset can be attached. Kaggle answers before it has created the dataset.
 
     Raises:
-        UserError: it failed, or it takes longer than a quarter of an hour.
+        UserError: Kaggle failed to create it, or needs longer than a quarter of an hour.
     """
     status = None
     for _ in range(MAX_POLLS_OF_A_DATASET):
@@ -123,7 +124,7 @@ def wait_for_dataset(kaggle: Kaggle, ref: str, *, sleep: Callable[[float], None]
 
 
 def _require_version(kaggle: Kaggle, kernel: Kernel, version: int) -> None:
-    """Just after a push, Kaggle may still answer about the version before."""
+    """Checks that Kaggle shows this version. Directly after a push, it may still show the one before."""
     info = kaggle.info(kernel.ref)
     if info is None or info.version < version:
         raise AbsentError(f"Kaggle does not show version {version} of {kernel.ref}; look at the page of the kernel")
