@@ -87,7 +87,7 @@ def test_an_adapter_from_elsewhere_is_checked_for_what_it_says_of_itself(adapter
     assert (found["matrices"], found["rank"]) == (28, 4)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "peft_type": "IA3"}))
-    with pytest.raises(UserError, match="is of the kind 'IA3'; expected a LoRA adapter"):
+    with pytest.raises(UserError, match="is of type 'IA3'; expected a LoRA adapter"):
         check_foreign_adapter(adapter)
     (adapter / "adapter_config.json").write_text("{")
     with pytest.raises(UserError, match=r"has a damaged adapter_config\.json"):

@@ -88,5 +88,5 @@ def test_a_table_is_a_task_file_too(tmp_path: Path) -> None:
 def test_a_choice_without_options_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "flare_fomc.jsonl"
     file.write_text(json.dumps({"query": "q", "answer": "hawkish"}))
-    with pytest.raises(UserError, match="task 'flare_fomc' is a choice, and the row has no options"):
+    with pytest.raises(UserError, match="the row has no options; expected some, because task 'flare_fomc' is a choice"):
         load_task(str(file), train=[])
