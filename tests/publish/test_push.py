@@ -40,7 +40,7 @@ def finished(world: World, tmp_path: Path) -> Path:
 
 
 def test_a_folder_without_a_card_says_nothing_of_its_licence_and_is_refused(world: World) -> None:
-    with pytest.raises(UserError, match=r"has no README\.md, and so says nothing of its base and licence"):
+    with pytest.raises(UserError, match=r"has no README\.md; expected a model card with base and licence"):
         push(world.adapter, repository="me/adapter", token=TOKEN, client=Hub())
 
 

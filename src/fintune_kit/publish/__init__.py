@@ -1,6 +1,6 @@
-"""What leaves the house: the model card, a merged model, GGUF files, and the upload.
+"""Publishes an adapter: the model card, a merged model, GGUF files, and the upload.
 
 adapter/, run/, packed/, conversations/, evaluation/  ->  model_card  ->  README.md
 base + adapter/                                       ->  export      ->  one model, safetensors or GGUF
-a finished folder                                     ->  push        ->  the hub, only when asked
+a finished folder                                     ->  push        ->  the hub, only on request
 """

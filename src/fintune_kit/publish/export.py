@@ -1,12 +1,12 @@
-"""One model from base and adapter: merged weights that need no PEFT, and a statement of how close they are.
+"""Makes one model from base and adapter, which needs no PEFT, and measures how close it is to the two.
 
     export/  model.safetensors  config.json  generation_config.json  tokenizer files     transformers, vLLM
              or NAME-q4_k_m.gguf  Modelfile                                              llama.cpp, Ollama
              README.md  manifest.json
 
-Two bases can be merged into: the dequantized NF4 one that the adapter was trained on, and the original 16-bit one.
-Which of them is closer depends on the model, so the losses of both, and the share of choices that change, are measured
-and written into manifest and card.
+The adapter can be merged into two bases: the dequantized NF4 base of its training, or the original 16-bit base. It
+depends on the model which of them is closer. So the loss and the share of changed choices are measured for both, and
+written into manifest and card.
 """
 
 from collections.abc import Mapping
@@ -55,13 +55,13 @@ DTYPES = ("bfloat16", "float16", "float32")
 MergeBase = Literal["nf4", "16bit"]
 MERGE_BASES: tuple[MergeBase, ...] = ("nf4", "16bit")
 MAX_QUESTIONS = 200
-"""Choices that are compared: one that changes is then half a percent."""
+"""Choices that are compared. One changed choice is half a percent."""
 _WORDS = {"nf4": "dequantized NF4", "16bit": "original 16-bit"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be written, and from what."""
+    """The settings of one export."""
 
     base: str | Path
     adapter: Path
@@ -69,9 +69,9 @@ class Plan:
     config: Any
     compute: Compute
     quantization: str
-    """Of the base in training."""
+    """The quantization of the base in training."""
     merge_quantization: str
-    """Of the base that is merged into."""
+    """The quantization of the base that the adapter is merged into."""
     form: Form
     dtype: str
     name: str
@@ -89,12 +89,12 @@ def export(
     merge_base: MergeBase = "nf4",
     max_questions: int = MAX_QUESTIONS,
 ) -> dict[str, Any]:
-    """Writes the merged model, loads it again, and states how it differs from base and adapter as trained.
+    """Writes the merged model, loads it again, and measures its difference from base and adapter in training.
 
     Args:
         out: folder to write.
-        adapter: folder of any LoRA adapter; the workspace's where none is given.
-        base: hub id or folder of the base model; the recipe's where none is given.
+        adapter: folder of any LoRA adapter; None takes the workspace's.
+        base: hub id or folder of the base model; None takes the recipe's.
         form: `safetensors`, or GGUF as `f16`, `q8_0`, `q4_k_m`, `q5_k_m` (the last two by llama.cpp's quantizer).
         dtype: of safetensors weights. float16 overflows in some layers of Qwen, bfloat16 does not.
         merge_base: `nf4` merges into the dequantized base of training, `16bit` into the original weights.
@@ -108,7 +108,7 @@ def export(
     """
     _check_names(form, dtype, merge_base)
     if form in FILE_TYPES:
-        find_quantizer()  # before anything is loaded
+        find_quantizer()  # its error must come before anything is loaded
     plan = _plan(recipe, workspace, adapter=adapter, base=base, form=form, dtype=dtype, merge_base=merge_base)
     sample = _sample(workspace, plan, max_questions=max_questions)
     measured: dict[str, Measurement] = {}
@@ -177,7 +177,7 @@ def _plan(
 
 
 def _sample(workspace: Workspace, plan: Plan, *, max_questions: int) -> Sample | None:
-    """The workspace's validation rows and packs, where they are there; else general questions."""
+    """The sample for the measurement: the workspace's validation data if it exists, and general questions."""
     if max_questions == 0:
         return None
     train, validation, packs = [], [], None
@@ -186,7 +186,7 @@ def _sample(workspace: Workspace, plan: Plan, *, max_questions: int) -> Sample |
         train, validation = (read_conversations(conversations, split) for split in ("train", "validation"))
         packs = open_packed(workspace.existing("packed"), fingerprint=plan.encoder.fingerprint)
     except MissingInputError:
-        pass  # any adapter can be exported, without the data that it was trained on
+        pass  # an adapter can be exported without its training data
     return sample_of(train, validation, packs=packs, encoder=plan.encoder, max_questions=max_questions)
 
 
@@ -219,7 +219,7 @@ def _write_model(model: Any, folder: Path, plan: Plan) -> None:
 
 
 def _measure_written(folder: Path, plan: Plan, sample: Sample) -> Measurement:
-    """Loads what was written, as a user would, and measures it: safetensors in their dtype, GGUF in float32."""
+    """Loads the written files as a user would, and measures them: safetensors in their dtype, GGUF in float32."""
     compute = plan.compute
     if plan.form == "safetensors":
         model = load_base(folder, dtype=plan.dtype, quantization="none", device=compute.device)
@@ -261,17 +261,17 @@ def _verdict(results: Mapping[str, Mapping[str, Any]]) -> str:
         return "Not measured."
     share = 100 * results["export"]["changed"]
     if results["export"]["good"]:
-        return f"Good: {share:.1f} % of the choices differ from those of the adapter as it was trained."
+        return f"Good: {share:.1f} % of the choices differ from those of the adapter in training."
     other = min((name for name in results if name != "export"), key=lambda name: results[name]["changed"])
     return (
-        f"Not good: {share:.1f} % of the choices differ from those of the adapter as it was trained, more than "
+        f"Not good: {share:.1f} % of the choices differ from those of the adapter in training, more than "
         f"{100 * MAX_CHANGED:.0f} %. Export again with more bits (--dtype float32, or --form q8_0), or with "
         f"the other --merge-base; or use {other}, which needs no export."
     )
 
 
 def _card(recipe: Recipe, plan: Plan, record: Mapping[str, Any]) -> str:
-    """The export's README, with the base's licence in the metadata."""
+    """The README of an export, with the base's licence in its metadata."""
     licence = base_licence(record["base"], recipe_base=recipe.base)
     sources = source_licences(recipe.data.sources)
     free = licence.identifier == "apache-2.0" and all(source.allows_commerce for source in sources)

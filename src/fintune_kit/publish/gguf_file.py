@@ -1,7 +1,8 @@
-"""GGUF, the file that llama.cpp and Ollama run: the weights under llama.cpp's names, with the tokenizer inside.
+"""Writes and reads GGUF, the file for llama.cpp and Ollama: weights with llama.cpp's names, and the tokenizer.
 
-Matrices are `f16` or `q8_0` (blocks of 32 signed bytes with one scale each); norms and biases stay float32. Tensors are
-written one by one, so memory holds one converted matrix at a time. `read_gguf` reads any type back, to measure it.
+Matrices are `f16` or `q8_0` (blocks of 32 signed bytes with one scale each). Norms and biases stay float32. Tensors are
+written one by one, so memory holds one converted matrix at a time. `read_gguf` reads any type, so that it can be
+measured.
 """
 
 import json
@@ -21,7 +22,7 @@ from fintune_kit.plan.shapes import ModelShape
 
 ARCHITECTURES = {"qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
 Form = Literal["f16", "q8_0"]
-"""The types that are written here; others are made from `f16` (`quantizer`)."""
+"""The types that are written here. `quantizer` makes others from `f16`."""
 _TYPES = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
 _FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
 _DTYPES = {gguf.GGMLQuantizationType.F16: np.float16, gguf.GGMLQuantizationType.F32: np.float32}
@@ -29,7 +30,7 @@ _DTYPES = {gguf.GGMLQuantizationType.F16: np.float16, gguf.GGMLQuantizationType.
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor that is computed when it is read: float32, on the CPU."""
+    """A float32 tensor on the CPU that is computed when it is read."""
 
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
@@ -41,13 +42,13 @@ def write_gguf(path: Path, weights: dict[str, Weight], *, config: Any, tokenizer
     Args:
         path: the file.
         weights: of the merged model, by their names in transformers.
-        config: its transformers config.
-        tokenizer: its tokenizer, with `chat_template`.
-        form: type of the matrices.
-        name: the model's name, shown by llama.cpp.
+        config: the model's transformers config.
+        tokenizer: the model's tokenizer, with `chat_template`.
+        form: the type of the matrices.
+        name: the model's name, which llama.cpp shows.
 
     Raises:
-        UserError: GGUF files of this architecture are not supported.
+        UserError: this architecture is not supported as GGUF.
     """
     if config.model_type not in ARCHITECTURES:
         raise UserError(
@@ -72,7 +73,7 @@ def write_gguf(path: Path, weights: dict[str, Weight], *, config: Any, tokenizer
 
 
 def read_gguf(path: Path, *, config: Any, keys: Iterable[str]) -> dict[str, Tensor]:
-    """The weights of a GGUF file as float32, by their names in transformers: the values that llama.cpp computes with.
+    """The weights of a GGUF file as float32, by their names in transformers. llama.cpp computes with these values.
 
     Args:
         path: a file of any type that the package `gguf` can dequantize.
@@ -100,14 +101,14 @@ def _gguf_name(names: gguf.TensorNameMap, key: str) -> str:
 
 
 def _stored(shape: tuple[int, ...], kind: gguf.GGMLQuantizationType) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of a tensor as it lies in the file: q8_0 as bytes."""
+    """Shape and dtype of a tensor in the file. q8_0 is stored as bytes."""
     if kind in _DTYPES:
         return shape, np.dtype(_DTYPES[kind])
     return gguf.quant_shape_to_byte_shape(shape, kind), np.dtype(np.uint8)
 
 
 def _type(shape: tuple[int, ...], form: Form) -> gguf.GGMLQuantizationType:
-    """Vectors stay float32. A matrix whose lines are not a multiple of 32 long cannot be q8_0 and stays f16."""
+    """The type of a tensor. Vectors are float32. A matrix whose rows are not multiples of 32 cannot be q8_0: f16."""
     if len(shape) == 1:
         return gguf.GGMLQuantizationType.F32
     if form == "q8_0" and shape[-1] % 32:
@@ -134,7 +135,7 @@ def _write_model(writer: gguf.GGUFWriter, config: Any, *, form: Form, name: str)
 
 
 def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, *, vocabulary: int) -> None:
-    """Qwen's byte-level BPE. Embeddings are padded, so the vocabulary is filled up with unused tokens."""
+    """Writes Qwen's byte-level BPE. The embeddings are padded, so the vocabulary is padded with unused tokens."""
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     tokens = [f"[PAD{number}]" for number in range(vocabulary)]
     types = [int(gguf.TokenType.UNUSED)] * vocabulary
@@ -151,6 +152,6 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, *, vocabulary: int
     writer.add_token_merges(merges)
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(tokenizer.pad_token_id)
-    writer.add_bos_token_id(tokenizer.pad_token_id)  # as in Qwen's own files; it is never put before a text
+    writer.add_bos_token_id(tokenizer.pad_token_id)  # as in Qwen's own files; it is never added to a text
     writer.add_add_bos_token(False)
     writer.add_chat_template(tokenizer.chat_template)

@@ -1,4 +1,4 @@
-"""What the base and the data allow, as far as their authors say. The model card quotes it; nothing is decided here."""
+"""The licences of the base and of the data, as far as their authors state them. The model card quotes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ class BaseLicence:
     """The licence of a base model."""
 
     identifier: str
-    """As the hub writes it; `other` where the hub has no name for it."""
+    """The hub's name of the licence; `other` if the hub has no name for it."""
     words: str
 
 
@@ -31,24 +31,24 @@ _SUJET = (
 
 
 def base_licence(base: str, *, recipe_base: str) -> BaseLicence:
-    """The licence of a base model, by the name under which it is published.
+    """The licence of a base model, by its published name.
 
     Args:
-        base: as the adapter's manifest names it.
-        recipe_base: as the recipe names it; `tiny` is made in the workspace.
+        base: the base in the adapter's manifest.
+        recipe_base: the base in the recipe; `tiny` is made in the workspace.
     """
     name = f"{base} {recipe_base}".lower()
     if recipe_base == "tiny":
         return BaseLicence("apache-2.0", "made by fintune-kit (Apache-2.0) with random weights.")
     if any(known in name for known in _RESEARCH):
-        return BaseLicence("other", "Qwen Research License: non-commercial use only, for what is built on it too.")
+        return BaseLicence("other", "Qwen Research License: non-commercial use only, also for models that build on it.")
     if any(known in name for known in _APACHE):
         return BaseLicence("apache-2.0", "Apache-2.0.")
-    return BaseLicence("other", f"not known to fintune-kit; see where `{base}` is published.")
+    return BaseLicence("other", f"not known to fintune-kit; look where `{base}` is published.")
 
 
 def source_licences(sources: Sequence[str]) -> list[SourceLicence]:
-    """The licences of a recipe's sources; an unknown one is said to be unknown."""
+    """The licences of a recipe's sources. An unknown licence is reported as unknown."""
     found = []
     for source in sources:
         name = source.split("/")[-1] if source.startswith(("/", ".", "~")) else source

@@ -1,10 +1,10 @@
-"""Whether an export answers as the adapter did in training: its validation loss, and its choices, question by question.
+"""Measures whether an export answers like the adapter in training: its validation loss, and its choices.
 
-    nf4 + adapter    as it was trained and evaluated: the reference
-    16-bit + adapter as most people load an adapter
-    the export       as it was written, loaded again
+    nf4 + adapter    the model of training and evaluation: the reference
+    16-bit + adapter the form in which most people load an adapter
+    the export       the written files, loaded again
 
-An export is called good where at most 1 % of the choices differ from the reference.
+An export is good if at most 1 % of the choices differ from the reference.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from fintune_kit.pack.store import Packed
 from fintune_kit.train.validation import mean_loss
 
 MAX_CHANGED = 0.01
-"""Share of choices that may differ."""
+"""The share of choices that may differ."""
 MAX_PACKS = 64
-"""Validation packs that the loss is taken over."""
+"""Validation packs for the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The questions and packs that all models of an export are measured on."""
+    """The questions and packs on which all models of an export are measured."""
 
     questions: tuple[Question, ...]
     packs: Packed | None
@@ -37,12 +37,12 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One model on the sample."""
+    """The results of one model on the sample."""
 
     choices: tuple[int, ...]
     """The index of the chosen option of each question."""
     loss: float | None
-    """Validation loss in nats a supervised token; None without packs."""
+    """Validation loss in nats per supervised token; None without packs."""
 
 
 def sample_of(
@@ -53,7 +53,7 @@ def sample_of(
     encoder: ChatEncoder,
     max_questions: int,
 ) -> Sample:
-    """Validation choices, evenly spread; where there are fewer than `max_questions`, general questions fill up."""
+    """`max_questions` questions: validation choices, evenly spread and, if these are too few, general questions."""
     tasks = [task for task in validation_tasks(train, validation, max_generated=0) if task.is_choice]
     own = [question for task in tasks for question in task.questions]
     chosen = [own[index] for index in evenly_chosen(len(own), max_chosen=max_questions)]
@@ -64,7 +64,7 @@ def sample_of(
 
 
 def measure(model: Any, sample: Sample, *, compute: Compute, label: str) -> Measurement:
-    """The choices and the validation loss of one model; `label` names the progress bar."""
+    """The choices and the validation loss of one model. `label` names the progress bar."""
     scores = score_choices(model, sample.questions, encoder=sample.encoder, compute=compute, label=label)
     return Measurement(
         choices=tuple(int(score.log_probability.argmax()) for score in scores),
@@ -82,6 +82,6 @@ def compare(reference: Measurement, other: Measurement) -> dict[str, Any]:
 def _loss(model: Any, packs: Packed | None, *, compute: Compute) -> float | None:
     if packs is None or len(packs.validation.rows) == 0:
         return None
-    rows = packs.validation.rows.select(range(min(MAX_PACKS, len(packs.validation.rows))))
-    loss, tokens = mean_loss(model, rows, micro_batch=compute.micro_batch, device=compute.device, dtype=compute.dtype)
+    chosen = packs.validation.rows.select(range(min(MAX_PACKS, len(packs.validation.rows))))
+    loss, tokens = mean_loss(model, chosen, micro_batch=compute.micro_batch, device=compute.device, dtype=compute.dtype)
     return loss if tokens else None

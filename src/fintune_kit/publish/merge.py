@@ -1,4 +1,4 @@
-"""The merged weights of a base and its adapter, one tensor at a time, and safetensors files of them.
+"""Merges an adapter into its base, one tensor at a time, and writes safetensors files.
 
 W = base weight (dequantized NF4 blocks, or the original 16-bit matrix) + alpha / rank * B @ A
 """
@@ -20,10 +20,10 @@ SHARD_BYTES = 4 * 2**30
 
 
 def merged_weights(model: Any) -> dict[str, Weight]:
-    """Every weight of the merged model by its name in transformers; each is computed when it is read.
+    """All weights of the merged model by their names in transformers. Each is computed when it is read.
 
     Args:
-        model: a PEFT model, its base quantized or not.
+        model: a PEFT model. Its base may be quantized.
     """
     from peft.tuners.lora import LoraLayer
 
@@ -44,7 +44,7 @@ def merged_weights(model: Any) -> dict[str, Weight]:
 
 
 def write_shards(weights: dict[str, Weight], folder: Path, *, dtype: torch.dtype) -> None:
-    """Safetensors files of at most four GiB each, with the index that transformers reads where there are several."""
+    """Writes safetensors files of at most four GiB each and, for several files, the index that transformers reads."""
     shards: list[list[str]] = [[]]
     size = total = 0
     for name, weight in weights.items():
@@ -65,10 +65,10 @@ def write_shards(weights: dict[str, Weight], folder: Path, *, dtype: torch.dtype
 
 
 def write_config(config: Any, folder: Path, *, dtype: str) -> None:
-    """`config.json` with both spellings of what transformers 5 renamed.
+    """Writes `config.json` with the old and the new names of values that transformers 5 renamed.
 
-    transformers 4, vLLM and others read `rope_theta` and `torch_dtype`. Where a config has only `rope_parameters`, they
-    silently take a rope_theta of 10,000 instead of 1,000,000.
+    transformers 4, vLLM and others read `rope_theta` and `torch_dtype`. If a config has only `rope_parameters`, they
+    silently use a rope_theta of 10,000 instead of 1,000,000.
     """
     config.save_pretrained(str(folder))
     values = read_json(folder / "config.json")

@@ -1,9 +1,9 @@
-"""The adapter's README, written from the manifests of the run. It says nothing that is not in a file.
+"""Writes the adapter's README from the manifests of the run. Every statement in it comes from a file.
 
     adapter/, run/, packed/, conversations/, evaluation/  ->  model_card.md.jinja  ->  adapter/README.md
 
-The card lies beside the adapter's manifest and is not listed in it, because the scores that it quotes name that
-manifest.
+The adapter's manifest does not list the card: the card quotes the scores, and the scores name this manifest by its
+SHA-256.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ from fintune_kit.workspace import MANIFEST, read_json, read_manifest, sha256_of,
 
 MIB = 2**20
 _LOGGED_STEPS = 10
-"""Losses of training that the card shows, besides the last one."""
+"""The number of training losses in the card, without the last one."""
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 512, 2**20)
-"""The values that vLLM takes for `--max-lora-rank`; without it the limit is 16."""
+"""The values that vLLM accepts for `--max-lora-rank`. Its default is 16."""
 Record = Mapping[str, Any]
 
 
@@ -38,12 +38,12 @@ def write_model_card(
     evaluation: Path | None = None,
     out: Path | None = None,
 ) -> Path:
-    """Writes the card, as `README.md` into the adapter's folder unless told otherwise.
+    """Writes the model card and returns its path.
 
     Args:
-        adapter, run, packed, conversations: finished stages.
-        evaluation: its scores; None where it has not run, and the card says so.
-        out: the file, where the adapter's folder cannot be written (an attached input on Kaggle).
+        adapter, run, packed, conversations: the folders of finished stages.
+        evaluation: the folder of the evaluation. With None, the card says that there is none.
+        out: the file; None takes `README.md` in the adapter's folder. An attached input on Kaggle is read-only.
 
     Raises:
         MissingInputError: a stage is missing or unfinished.
@@ -67,14 +67,14 @@ def write_model_card(
 
 
 def render(context: Mapping[str, Any]) -> str:
-    """The card's text; a value that the template names and the context lacks is an error."""
+    """The text of the card. A value that the template names must be in the context."""
     text = resources.files("fintune_kit.publish").joinpath("model_card.md.jinja").read_text(encoding="utf-8")
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False)  # noqa: S701 - Markdown
     return environment.from_string(text).render(context).strip()
 
 
 def metadata(made: Record, scores: Record | None) -> str:
-    """The hub's metadata block as YAML, without its fences."""
+    """The hub's metadata as YAML, without the lines `---`."""
     from huggingface_hub import EvalResult, ModelCardData
 
     licence = base_licence(made["base"], recipe_base=_recipe_base(made))
@@ -192,7 +192,7 @@ def _score_row(record: Record) -> list[str]:
 
 
 def _notes(record: Record) -> list[str]:
-    """How many answers could not be read or did not end; of batches of transactions, JSON validity and accuracy."""
+    """Notes on a task: unreadable and unfinished answers, and the scores of batches of transactions and of groups."""
     notes = []
     for who in ("base", "adapter"):
         given = record[who] or {}
@@ -205,8 +205,8 @@ def _notes(record: Record) -> list[str]:
             valid, batches = given["json_valid"], given["transactions"]
             notes.append(
                 f"{record['title']}, {who}: {valid['share']:.3f} [{_range(valid['interval'])}] of the answers are the "
-                f"strict JSON asked for, and {batches['accuracy']:.3f} of {batches['n']:,} transactions have the right "
-                f"category."
+                f"strict JSON of the prompt, and {batches['accuracy']:.3f} of {batches['n']:,} transactions have the "
+                f"right category."
             )
         if "average_f1" in given:
             notes.append(f"{record['title']}, {who}: average F1 over the kinds of questions {given['average_f1']:.3f}.")

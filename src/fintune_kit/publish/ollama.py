@@ -1,4 +1,4 @@
-"""Ollama's Modelfile beside a GGUF file: the same prompt as in training, and greedy answers as in the evaluation.
+"""Writes Ollama's Modelfile for a GGUF file: the same prompt as in training, and greedy answers as in the evaluation.
 
 ollama create my-finance-model -f Modelfile
 """
@@ -20,8 +20,7 @@ _TEMPLATE = """{{- if .System }}<|im_start|>system
 def write_modelfile(folder: Path, *, file: str, tokenizer: Any) -> None:
     """Writes `Modelfile` for a GGUF file in the same folder.
 
-    The system message that the chat template writes by itself (Qwen2.5), and the empty think block (Qwen3), are read
-    off the tokenizer's own template.
+    The default system message (Qwen2.5) and the empty think block (Qwen3) come from the tokenizer's own template.
     """
     messages = [{"role": "user", "content": "?"}]
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)

@@ -1,6 +1,6 @@
-"""Uploads an adapter or an export folder to the hub, with its card. It runs only when asked.
+"""Uploads an adapter or an export to the hub, with its card. It runs only on request.
 
-The token is passed on; it is never printed and never saved.
+The token goes only to the hub. It is never printed and never saved.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ from fintune_kit.workspace import MANIFEST, on_kaggle
 
 
 def find_token() -> str:
-    """The hub token: as `huggingface_hub` finds it (`HF_TOKEN`, `hf auth login`), else Kaggle's secret `HF_TOKEN`.
+    """The hub token that `huggingface_hub` finds (`HF_TOKEN`, `hf auth login`), else Kaggle's secret `HF_TOKEN`.
 
     Raises:
-        UserError: there is none.
+        UserError: no token was found.
     """
     from huggingface_hub import get_token
 
@@ -39,12 +39,12 @@ def push(
     """Uploads a finished folder.
 
     Args:
-        folder: `adapter/`, or what `export` wrote.
-        repository: `owner/name`; made if it is missing.
-        token: with write access; passed on, never shown.
-        private: of a repository that is made.
-        card: becomes `README.md`, where the folder has none of its own.
-        client: stands in for `huggingface_hub.HfApi` in tests.
+        folder: `adapter/`, or a folder that `export` wrote.
+        repository: `owner/name`; created if it is missing.
+        token: with write access; it is never shown.
+        private: whether a new repository is private.
+        card: a model card in another place, uploaded as `README.md`.
+        client: replaces `huggingface_hub.HfApi` in tests.
 
     Returns:
         The address of the commit.
@@ -61,8 +61,8 @@ def push(
         raise UserError(f"{repository!r} is not a repository; expected owner/name: correct --repo")
     if card is None and not (folder / "README.md").is_file():
         raise UserError(
-            f"{folder} has no README.md, and so says nothing of its base and licence; expected a model card: run "
-            f"notebook 04 or `fintune-kit evaluate`, which writes one, or name it"
+            f"{folder} has no README.md; expected a model card with base and licence: run notebook 04 or `fintune-kit "
+            f"evaluate`, which writes one"
         )
     hub = client or HfApi(token=token)
     try:
@@ -79,7 +79,7 @@ def push(
         )
         raise UserError(
             f"the hub refused {repository!r} ({reason}); expected a token with write access and a free name: check both"
-        ) from None  # the chained error would show the request, and with it the token
+        ) from None  # the original error would show the request with the token
     return str(getattr(commit, "commit_url", commit))
 
 

@@ -1,6 +1,6 @@
-"""llama.cpp's own quantizer, for the GGUF types that it alone makes well (`q4_k_m`, `q5_k_m`).
+"""Calls llama.cpp's own quantizer, for GGUF types that no Python package makes (`q4_k_m`, `q5_k_m`).
 
-It is used where it is installed: the program `llama-quantize`, or one of the Python packages that carry llama.cpp.
+The quantizer must be installed: the program `llama-quantize`, or a Python package that contains llama.cpp.
 """
 
 import ctypes
@@ -16,14 +16,14 @@ from fintune_kit.errors import UserError
 FILE_TYPES = {"q4_k_m": 15, "q5_k_m": 17}
 """llama.cpp's numbers of these types (`LLAMA_FTYPE_MOSTLY_...`)."""
 Quantize = Callable[[Path, Path, str], None]
-"""Reads a GGUF file, writes another one, of a type."""
+"""A function of (source, target, type) that reads a GGUF file and writes another one of this type."""
 
 
 def find_quantizer() -> Quantize:
-    """The quantizer that is installed.
+    """The installed quantizer.
 
     Raises:
-        UserError: there is none.
+        UserError: no quantizer is installed.
     """
     if shutil.which("llama-quantize"):
         return _by_program
