@@ -69,7 +69,7 @@ def test_without_any_question_of_choice_there_is_still_a_card(run: Run) -> None:
     assert names["scores"]["tasks"][0]["name"] == "validation_qa_text"
     assert "validation qa, free text" in said
     assert "## Scores" in names["card"].read_text()
-    assert "system prompts at hand: none" in said
+    assert "task types with a system prompt: none" in said
 
 
 def test_one_label_alone_is_a_task_too(run: Run) -> None:
