@@ -1,6 +1,6 @@
-"""Training on a TPU: JAX and Tunix compute the same packs into the same log, checkpoints and adapter as `train`.
+"""Trains on a TPU: JAX and Tunix read the same packs, and write the same log, checkpoints and adapter as `train`.
 
-Importing this room tells the planner about TPUs. JAX itself is imported inside functions.
+The import of this room registers the engine of a TPU with the planner. JAX itself is imported inside functions.
 """
 
 from fintune_kit.plan.engines import register

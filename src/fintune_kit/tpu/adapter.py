@@ -1,11 +1,11 @@
-"""The adapter on JAX, under PEFT's names and with PEFT's first values.
+"""The adapter on JAX, with PEFT's names and PEFT's initial values.
 
     PEFT   base_model.model.model.layers.0.self_attn.o_proj.lora_A.weight   [rank, inputs]
            base_model.model.model.layers.0.self_attn.o_proj.lora_B.weight   [outputs, rank]
     JAX    layers.0.attn.o_proj.w_lora_a                                    [layers, heads, head size, rank]
            layers.0.attn.o_proj.w_lora_b                                    [layers, rank, outputs]
 
-The same numbers in the same order, a transpose and a reshape apart; on JAX all layers lie in one array.
+The numbers are the same, but the matrices are transposed and reshaped. On JAX one array holds all layers.
 """
 
 import math
@@ -22,19 +22,21 @@ from fintune_kit.recipes import LoraRecipe
 from fintune_kit.train.model import peft_config
 
 Matrices = dict[str, NDArray[np.float32]]
-"""An adapter by PEFT's names."""
+"""The matrices of an adapter by PEFT's names, float32."""
 
 WEIGHTS = "adapter_model.safetensors"
 
 
 def first_values(shape: ModelShape, *, lora: LoraRecipe, seed: int) -> Matrices:
-    """What PEFT's `get_peft_model` draws under this seed, without a model: A from Kaiming's uniform distribution, B
-    zero. PEFT draws each matrix once more than it keeps, and so do we.
+    """The initial values of PEFT's `get_peft_model` for this seed, without a model.
+
+    A is drawn from Kaiming's uniform distribution, B is 0. PEFT draws each matrix twice and keeps the second one, and
+    so do we.
     """
     import torch
     from torch import nn
 
-    made: Matrices = {}
+    matrices: Matrices = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for layer in range(shape.layers):
@@ -45,17 +47,18 @@ def first_values(shape: ModelShape, *, lora: LoraRecipe, seed: int) -> Matrices:
                 b = nn.Linear(lora.rank, outputs, bias=False)
                 nn.init.kaiming_uniform_(a.weight, a=math.sqrt(5))
                 nn.init.zeros_(b.weight)
-                made[_peft_name(layer, name, "A")] = a.weight.detach().numpy()
-                made[_peft_name(layer, name, "B")] = b.weight.detach().numpy()
-    return made
+                matrices[_peft_name(layer, name, "A")] = a.weight.detach().numpy()
+                matrices[_peft_name(layer, name, "B")] = b.weight.detach().numpy()
+    return matrices
 
 
 def to_jax(matrices: Mapping[str, NDArray[np.float32]], shapes: Any, *, sharding: Any) -> Any:
-    """Puts PEFT's matrices into the adapter's places.
+    """Converts PEFT's matrices into JAX's arrays.
 
     Args:
+        matrices: by PEFT's names, one for each layer and projection.
         shapes: `TpuModel.adapter_shapes`.
-        sharding: where each value lies.
+        sharding: the devices of each value.
 
     Returns:
         `nnx.State` of float32.
@@ -69,26 +72,30 @@ def to_jax(matrices: Mapping[str, NDArray[np.float32]], shapes: Any, *, sharding
         value = np.ascontiguousarray(np.stack(layers)).reshape(variable.shape)
         leaves.append((path, variable.replace(jax.device_put(value, sharding))))
         used += len(layers)
-    assert used == len(matrices), "the adapter and the model have other places"
+    assert used == len(matrices), "the adapter has matrices that the model lacks"
     return nnx.from_flat_state(leaves)
 
 
 def from_jax(state: Any) -> Matrices:
-    """An adapter, or anything of its shape such as the optimizer's moments, under PEFT's names."""
+    """Converts an adapter, or moments of the same shape, into matrices by PEFT's names."""
     import jax
     from flax import nnx
 
-    made = {}
+    matrices = {}
     for path, variable in nnx.to_flat_state(state):
         a = str(path[-1]).endswith("_a")
         for layer, value in enumerate(np.asarray(jax.device_get(variable.get_value()), dtype=np.float32)):
             matrix = value.reshape(-1, value.shape[-1]) if a else value.reshape(value.shape[0], -1)
-            made[_name_of(path, layer)] = np.ascontiguousarray(matrix.T)
-    return made
+            matrices[_name_of(path, layer)] = np.ascontiguousarray(matrix.T)
+    return matrices
 
 
 def write_peft(matrices: Matrices, folder: Path, base: str, *, lora: LoraRecipe) -> int:
-    """Leaves `adapter_model.safetensors` and `adapter_config.json`, and returns the number of parameters."""
+    """Writes `adapter_model.safetensors` and `adapter_config.json`, and returns the number of parameters.
+
+    Args:
+        base: the name of the base in the config.
+    """
     config = peft_config(lora)
     config.base_model_name_or_path, config.inference_mode = base, True
     config.save_pretrained(str(folder))
@@ -97,12 +104,12 @@ def write_peft(matrices: Matrices, folder: Path, base: str, *, lora: LoraRecipe)
 
 
 def save_matrices(matrices: Matrices, path: Path) -> None:
-    """Writes safetensors as PEFT does."""
+    """Writes matrices as safetensors, like PEFT."""
     save_file(matrices, path, metadata={"format": "pt"})
 
 
 def load_matrices(path: Path) -> Matrices:
-    """What `save_matrices` wrote."""
+    """Reads matrices that `save_matrices` wrote."""
     found: Matrices = load_file(path)
     return found
 

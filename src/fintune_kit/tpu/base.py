@@ -1,9 +1,10 @@
-"""A base model's weights for JAX: the Hub's safetensors through Tunix's loader, the blocks' weights stacked.
+"""Loads a base model's weights for JAX: the Hub's safetensors with Tunix's loader, then the blocks are stacked.
 
     Tunix   layers.0.mlp.gate_proj.kernel [H, F], layers.1...   ->   layers.0.mlp.gate_proj.kernel [layers, H, F]
 
-Stacked, one compiled block serves for all of them (`model.hidden_states`). Each device holds all weights, or a part of
-each block's (FSDP). JAX and Tunix are imported inside functions: the package imports without them.
+With stacked weights, one compiled block is used for all layers (`model.hidden_states`). Each device holds all weights
+or, with FSDP, a part of each block's weights. JAX and Tunix are imported inside functions, so that the package can be
+imported without them.
 """
 
 import gc
@@ -18,11 +19,11 @@ from safetensors import safe_open
 from fintune_kit.errors import UserError
 
 AXIS = "fsdp"
-"""Tunix's name of the mesh axis over which packs, and with FSDP weights, are spread."""
+"""Tunix's name of the mesh axis over which packs are spread and, with FSDP, also weights."""
 
 
 def make_mesh(devices: Sequence[Any]) -> Any:
-    """A mesh of one row of devices, in the axes that Tunix names; the second one has a single device."""
+    """A mesh of devices with Tunix's two axes. The second axis has length 1."""
     import jax
     import numpy as np
 
@@ -33,16 +34,16 @@ def load_weights(folder: Path, *, config: Any, tunix_config: Any, shapes: Any) -
     """Loads a base from safetensors onto the devices.
 
     Args:
-        folder: with `*.safetensors` in the Hub's names.
+        folder: holds `*.safetensors` with the Hub's names.
         config: the transformers config.
-        tunix_config: `to_tunix` of it.
-        shapes: `TpuModel.base` before there are values: shape, dtype and place of each.
+        tunix_config: from `to_tunix`.
+        shapes: `TpuModel.base` without values: shape, dtype and sharding of each weight.
 
     Returns:
-        `nnx.State`, in the shapes asked for.
+        `nnx.State` with these shapes.
 
     Raises:
-        UserError: no safetensors there.
+        UserError: the folder holds no safetensors.
     """
     from flax import nnx
 
@@ -56,15 +57,15 @@ def load_weights(folder: Path, *, config: Any, tunix_config: Any, shapes: Any) -
     state = nnx.split(create(str(folder), tunix_config, mesh, tunix_config.param_dtype, mode=mode))[1]
     single = {path: variable.get_value() for path, variable in nnx.to_flat_state(state)}
     del state
-    gc.collect()  # the model's parts refer to each other, and would keep the weights alive while they are stacked
+    gc.collect()  # the model's parts refer to each other, so only this frees the weights before they are stacked
     return _stack_blocks(single, shapes=shapes)
 
 
 def weights_folder(base: str | Path) -> Path:
-    """The folder with a base's safetensors: its own, or what the Hub gives.
+    """The folder with a base's safetensors. A base on the Hub is downloaded.
 
     Raises:
-        UserError: the Hub does not give them.
+        UserError: the download failed.
     """
     if Path(base).is_dir():
         return Path(base)
@@ -80,10 +81,10 @@ def weights_folder(base: str | Path) -> Path:
 
 
 def to_tunix(config: Any, *, dtype: str, split_weights: bool) -> Any:
-    """A transformers config in Tunix's words.
+    """A transformers config as Tunix's config.
 
     Raises:
-        UserError: the positions are scaled in a way that Tunix does not compute.
+        UserError: Tunix does not support the scaling of the positions.
     """
     import jax.numpy as jnp
 
@@ -130,8 +131,10 @@ def _places(library: Any, *, split_weights: bool) -> Any:
 
 
 def _stack_blocks(single: dict[Any, Any], *, shapes: Any) -> Any:
-    """One array for each weight of a block, all blocks behind each other. The single ones are taken out as it goes on,
-    so that no more than one weight of all blocks is there twice."""
+    """Stacks the weights of all blocks, one array for each weight of a block.
+
+    It removes each weight from `single` before the next one is stacked, so only one of them is in memory twice.
+    """
     import jax
     import jax.numpy as jnp
     from flax import nnx

@@ -1,9 +1,9 @@
-"""Packs on their way to the devices: the next step's are read and sent while this one computes.
+"""Sends packs to the devices. The packs of the next step are read and sent while the current step is computed.
 
     host    | read 1 | read 2 |      | read 3 |
     device           | step 1        | step 2        | step 3
 
-What the devices nevertheless wait for input is measured, so that a run can say that it did not.
+The time for which the devices wait for input is measured and logged.
 """
 
 import time
@@ -24,10 +24,10 @@ def step_batches(rows: "Dataset", *, first: int, shape: StepShape, mesh: Any) ->
     """The packs of each optimizer step from step `first` (0-based) on.
 
     Args:
-        rows: in training order, a whole number of steps (`trainer.in_training_order`).
+        rows: packs in training order, a whole number of steps (`trainer.in_training_order`).
 
     Yields:
-        (the four columns on the devices, int32 `[accumulation, packs, length]`; seconds that were waited for them).
+        (the four columns on the devices, int32 `[accumulation, packs, length]`; seconds of waiting for them).
     """
     size = shape.accumulation * shape.packs
     steps = len(rows) // size

@@ -1,4 +1,4 @@
-"""Checkpoints of a run on JAX: under PEFT's names, sealed and found by `checkpoints.py` as any other.
+"""Checkpoints of a run on JAX, with PEFT's names. `train.checkpoints` seals and finds them, as all others.
 
 checkpoint-30/
     adapter_model.safetensors     the adapter, float32
@@ -22,7 +22,7 @@ _STATE = "trainer_state.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What was saved, under PEFT's names."""
+    """The content of a checkpoint. Matrices have PEFT's names."""
 
     adapter: Matrices
     mean: Matrices
@@ -30,15 +30,16 @@ class Checkpoint:
     step: int
     """Optimizer steps done."""
     updates: int
-    """Steps that were applied: those with a finite gradient."""
+    """Steps that changed the adapter: those with a finite gradient."""
 
 
 def save(checkpoints: Path, *, step: int, adapter: Any, moments: Any) -> Path:
-    """Writes a checkpoint aside, then seals it.
+    """Writes a checkpoint in the partial folder, then seals it.
 
     Args:
+        step: optimizer steps done.
         adapter: `nnx.State`.
-        moments: of `step.adam`.
+        moments: the state of `step.adam`.
     """
     partial = partial_folder(checkpoints)
     shutil.rmtree(partial, ignore_errors=True)

@@ -1,10 +1,10 @@
-"""The devices of a TPU session: found, counted, and refused in one sentence where they are not what was asked for.
+"""Finds and counts the devices of a TPU session. If they are not a v5e-8, it refuses them in one sentence.
 
-Known traps of such sessions: an account without a verified identity gets one without a TPU; the image brings
-torch_xla, which must not share a process with JAX; `TPU_WORKER_HOSTNAMES` may hold the text of a warning. Counting
-takes the TPU until its process ends, so a notebook counts in a process of its own.
+Such sessions have known traps. An account without a verified identity gets a session without a TPU. Kaggle's image
+holds torch_xla, which cannot share the TPU with JAX. `TPU_WORKER_HOSTNAMES` may hold the text of a warning. A process
+that counts the devices holds the TPU until it ends, so a notebook counts in a process of its own.
 
-`JAX_PLATFORMS=cpu` asks for a rehearsal: the same path on CPU devices, as many as there are.
+`JAX_PLATFORMS=cpu` asks for a rehearsal: the same code on CPU devices, in any number.
 """
 
 import importlib.metadata
@@ -23,10 +23,10 @@ from fintune_kit.hardware import Finding
 
 DEVICES_OF_A_V5E8 = 8
 LIBTPU = "0.0.42"
-"""The first one that we compiled for; the one that Kaggle's image brings (0.0.17) is too old for this JAX."""
+"""The oldest version that was tried. The version in Kaggle's image (0.0.17) is too old for this JAX."""
 _GOOGLE = "0x1ae0"
 _TPUS = ("0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076")
-"""PCI ids of a vendor and of its TPUs (v3 to 7x), as `jax._src.hardware_utils` lists them. Network cards differ."""
+"""PCI ids of Google and of its TPUs (v3 to 7x), from `jax._src.hardware_utils`. Google's network cards have others."""
 _COUNT = (
     "import json; from fintune_kit.tpu.devices import find_devices; found = find_devices();"
     "print(json.dumps([found[0].device_kind, len(found)]))"
@@ -34,10 +34,10 @@ _COUNT = (
 
 
 def find_devices() -> list[Any]:
-    """The devices to train on, taken by this process from here on.
+    """The devices to train on. From this call on, they belong to this process.
 
     Raises:
-        UserError: no JAX, torch_xla beside it, no TPU, or fewer than eight devices.
+        UserError: JAX is missing, torch_xla is installed, there is no TPU, or it has fewer than eight devices.
     """
     for module in ("jax", "tunix"):
         if importlib.util.find_spec(module) is None:
@@ -47,7 +47,7 @@ def find_devices() -> list[Any]:
             )
     if importlib.util.find_spec("torch_xla") is not None:
         raise UserError(
-            "torch_xla is installed beside JAX; expected JAX alone, since each takes the TPU for itself: "
+            "torch_xla is installed beside JAX; expected JAX alone, because each takes the TPU for itself: "
             "pip uninstall -y torch_xla, and restart"
         )
     check_libtpu()
@@ -63,7 +63,7 @@ def find_devices() -> list[Any]:
 
 
 def is_tpu_machine(*, pci: Path = Path("/sys/bus/pci/devices")) -> bool:
-    """Whether this machine has a TPU, and Tunix to train on it. The devices are looked up on the PCI bus, not taken."""
+    """Whether this machine has a TPU, and Tunix is installed. It only reads the PCI bus, and takes no device."""
     if importlib.util.find_spec("tunix") is None:
         return False
     vendors = pci.glob("*/vendor")
@@ -72,10 +72,14 @@ def is_tpu_machine(*, pci: Path = Path("/sys/bus/pci/devices")) -> bool:
 
 
 def check_devices(platforms: Sequence[str], *, rehearsal: bool) -> None:
-    """Whether these are the eight devices of a v5e-8, or CPU devices that were asked for.
+    """Checks that these are the eight devices of a v5e-8, or that this is a rehearsal.
+
+    Args:
+        platforms: of each device, `tpu` or `cpu`.
+        rehearsal: accept any devices.
 
     Raises:
-        UserError: they are not.
+        UserError: they are other devices.
     """
     if rehearsal:
         return
@@ -89,10 +93,10 @@ def check_devices(platforms: Sequence[str], *, rehearsal: bool) -> None:
 
 
 def check_libtpu() -> None:
-    """Whether the TPU's own library is new enough, where it is installed.
+    """Checks that the TPU's own library is new enough, if it is installed.
 
     Raises:
-        UserError: it is not.
+        UserError: it is too old.
     """
     try:
         found = importlib.metadata.version("libtpu")
@@ -120,10 +124,10 @@ def count_devices(*, timeout_seconds: float = 300.0) -> tuple[str, int]:
     """Counts the devices in a process of its own, which gives them back when it ends.
 
     Returns:
-        (kind of device, as `TPU v5 lite` or `cpu`; how many).
+        (kind of device, such as `TPU v5 lite` or `cpu`; their number).
 
     Raises:
-        UserError: as `find_devices`, or nothing was heard in time.
+        UserError: for the same reasons as `find_devices`, or the process did not answer in time.
     """
     try:
         counted = subprocess.run(  # noqa: S603 - our own command
@@ -141,7 +145,7 @@ def count_devices(*, timeout_seconds: float = 300.0) -> tuple[str, int]:
 
 
 def doctor() -> list[Finding]:
-    """What `fintune-kit doctor` says of a TPU, where its requirements are installed."""
+    """The findings of `fintune-kit doctor` about a TPU; none if its requirements are not installed."""
     if importlib.util.find_spec("tunix") is None:
         return []
     try:
@@ -152,7 +156,7 @@ def doctor() -> list[Finding]:
 
 
 def _drop_spoilt_hostnames() -> None:
-    """Takes `TPU_WORKER_HOSTNAMES` away where it is no list of hosts; libtpu would try to reach the words of it."""
+    """Deletes `TPU_WORKER_HOSTNAMES` if it is not a list of hosts. libtpu would try to reach its words as hosts."""
     names = os.environ.get("TPU_WORKER_HOSTNAMES")
     if names is not None and not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", names):
         del os.environ["TPU_WORKER_HOSTNAMES"]

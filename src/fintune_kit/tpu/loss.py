@@ -1,11 +1,11 @@
-"""The loss on JAX: the sums of `train/loss.py`, in shapes that never change.
+"""The loss on JAX: the same sums as in `train/loss.py`, with shapes that never change.
 
-Supervised positions of each pack are brought to the front, and the head runs on these only, a chunk at a time, for as
-many chunks as the fullest pack of the micro-batch needs. A chunk's gradient is taken while its logits exist:
+The supervised positions of each pack are sorted to the front. The head runs on these only, a chunk at a time, and the
+pack with the most of them decides the number of chunks. A chunk's gradient is computed while its logits exist:
 
     hidden [B, L, H] --sort--> supervised first --chunk--> [B, C, H] @ head.T -> logits [B, C, V] float32 -> loss, slope
 
-Sorting within a pack moves nothing from one device to another.
+The sort is within each pack, so nothing moves from one device to another.
 """
 
 from functools import cache
@@ -18,9 +18,9 @@ def summed_cross_entropy(hidden: Any, head: Any, labels: Any, *, chunk: int) -> 
     """Cross-entropy summed over supervised positions, `chunk` positions of each pack at a time.
 
     Args:
-        hidden: `[B, L, H]`, last hidden states.
-        head: `[V, H]`, frozen: it gets no gradient.
-        labels: `[B, L]` int32, -100 where nothing is supervised.
+        hidden: `[B, L, H]`, the last hidden states.
+        head: `[V, H]`; it is frozen and gets no gradient.
+        labels: `[B, L]` int32; -100 is not supervised.
         chunk: positions of a pack whose logits exist at once.
 
     Returns:
@@ -31,20 +31,20 @@ def summed_cross_entropy(hidden: Any, head: Any, labels: Any, *, chunk: int) -> 
 
 @cache
 def _function() -> Any:
-    """The function with its own gradient, made once JAX is there."""
+    """The function with its own gradient. It is made at the first call, because it needs JAX."""
     import jax
 
-    def primal(hidden: Any, head: Any, labels: Any, chunk: int) -> Any:
+    def _primal(hidden: Any, head: Any, labels: Any, chunk: int) -> Any:
         return _by_chunk(hidden, head, labels, chunk=chunk, with_gradient=False)[0]
 
-    def forward(hidden: Any, head: Any, labels: Any, chunk: int) -> tuple[Any, Any]:
+    def _forward(hidden: Any, head: Any, labels: Any, chunk: int) -> tuple[Any, Any]:
         return _by_chunk(hidden, head, labels, chunk=chunk, with_gradient=True)
 
-    def backward(_chunk: int, gradient: Any, cotangent: Any) -> tuple[Any, None, None]:
+    def _backward(_chunk: int, gradient: Any, cotangent: Any) -> tuple[Any, None, None]:
         return (gradient * cotangent).astype(gradient.dtype), None, None
 
-    function = jax.custom_vjp(primal, nondiff_argnums=(3,))
-    function.defvjp(forward, backward)
+    function = jax.custom_vjp(_primal, nondiff_argnums=(3,))
+    function.defvjp(_forward, _backward)
     return function
 
 
@@ -61,14 +61,14 @@ def _by_chunk(hidden: Any, head: Any, labels: Any, *, chunk: int, with_gradient:
     sorted_labels = jnp.take_along_axis(labels, order, axis=1)
     sorted_labels = jnp.where(jnp.arange(padded) < supervised.sum(axis=1, keepdims=True), sorted_labels, IGNORE)
 
-    def one(number: Any, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+    def _add_chunk(number: Any, carried: tuple[Any, Any]) -> tuple[Any, Any]:
         total, gradient = carried
         chosen = jax.lax.dynamic_slice_in_dim(order, number * chunk, chunk, axis=1)
         targets = jax.lax.dynamic_slice_in_dim(sorted_labels, number * chunk, chunk, axis=1)
         wanted = targets != IGNORE
         targets = jnp.where(wanted, targets, 0)[..., None]
-        rows = jnp.take_along_axis(hidden, chosen[..., None], axis=1)
-        logits = jnp.einsum("bch,vh->bcv", rows, head).astype(jnp.float32)
+        states = jnp.take_along_axis(hidden, chosen[..., None], axis=1)
+        logits = jnp.einsum("bch,vh->bcv", states, head).astype(jnp.float32)
         normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         losses = (normalizer - jnp.take_along_axis(logits, targets, axis=-1))[..., 0]
         total += jnp.where(wanted, losses, 0).sum()
@@ -82,7 +82,7 @@ def _by_chunk(hidden: Any, head: Any, labels: Any, *, chunk: int, with_gradient:
     chunks = -(-supervised.sum(axis=1).max() // chunk)
     width = padded if with_gradient else 0
     start = (jnp.float32(0), jnp.zeros((*hidden.shape[:1], width, hidden.shape[2]), hidden.dtype))
-    total, gradient = jax.lax.fori_loop(0, chunks, one, start)
+    total, gradient = jax.lax.fori_loop(0, chunks, _add_chunk, start)
     if with_gradient:
         gradient = jnp.take_along_axis(gradient, jnp.argsort(order[:, :length], axis=1)[..., None], axis=1)
     return total, gradient

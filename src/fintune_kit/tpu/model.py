@@ -1,11 +1,11 @@
-"""The model on JAX: Tunix's Qwen2 or Qwen3, frozen, and places for an adapter on it; one block, run once a layer.
+"""The model on JAX: Tunix's frozen Qwen2 or Qwen3 with an adapter. It has one block, which runs once for each layer.
 
-graph    the model's structure with the adapter's places and a single block, built without computing anything
-base     the frozen weights in the compute dtype, those of the blocks stacked (see `base`)
-adapter  the trained matrices in float32, stacked, always a copy on each device (see `adapter`)
+graph    the structure of the model with the adapter and a single block, built without computing anything
+base     the frozen weights in the compute dtype; the blocks' weights are stacked (see `base`)
+adapter  the trained matrices in float32, stacked, with a copy on each device (see `adapter`)
 
-A scan over the stacked weights instead of a block a layer: the compiler sees one block, whatever the model's depth.
-JAX and Tunix are imported inside functions: the package imports without them.
+A scan runs over the stacked weights, so the compiler sees one block for any number of layers. JAX and Tunix are
+imported inside functions, so that the package can be imported without them.
 """
 
 import math
@@ -23,26 +23,26 @@ from fintune_kit.tpu.base import AXIS, load_weights, one_block, to_tunix
 
 @dataclass(frozen=True, kw_only=True)
 class TpuModel:
-    """A base that adapters can be put on."""
+    """A base model with the structure of an adapter."""
 
     graph: Any
-    """`nnx.GraphDef` of base and adapter together, with one block."""
+    """`nnx.GraphDef` of base and adapter, with one block."""
     quiet_graph: Any
     """The same without dropout, for evaluation."""
     base: Any
-    """`nnx.State` of the frozen weights; of their shapes and places before they are loaded."""
+    """`nnx.State` of the frozen weights; before they are loaded, of their shapes and shardings."""
     adapter_shapes: Any
     """`nnx.State` of the adapter's shapes, without values."""
     mesh: Any
     dtype: str
-    """Of the weights and of the computation."""
+    """The dtype of the weights and of the computation."""
     rank: int
     head_dim: int
     recompute: Recompute
-    """What of a block is computed again in the backward pass."""
+    """The blocks that are computed again in the backward pass."""
 
     def without_dropout(self) -> "TpuModel":
-        """The same weights, evaluated."""
+        """The same model for evaluation."""
         return replace(self, graph=self.quiet_graph)
 
     @property
@@ -60,12 +60,12 @@ def make_model(
 
     Args:
         config: the transformers config, `qwen2` or `qwen3`.
-        lora: where adapters go; `dropout` is part of the graph.
+        lora: the adapter. Its `dropout` is a part of the graph.
         dtype: `float32` or `bfloat16`.
         split_weights: FSDP; else each device holds all weights.
 
     Raises:
-        UserError: a rotation that Tunix does not know.
+        UserError: Tunix does not support the base's rotation.
     """
     import jax
     from flax import nnx
@@ -76,7 +76,7 @@ def make_model(
     places = nnx.get_named_sharding(base, mesh)
     layers = config.num_hidden_layers
 
-    def stacked(path: Any, leaf: Any, place: Any = None) -> Any:
+    def _stacked(path: Any, leaf: Any, place: Any = None) -> Any:
         if path[0].key == "layers":
             axes = None if place is None else jax.sharding.PartitionSpec(None, *place.spec)
             place = None if place is None else jax.sharding.NamedSharding(mesh, axes)
@@ -86,8 +86,8 @@ def make_model(
     return TpuModel(
         graph=graph,
         quiet_graph=quiet,
-        base=jax.tree.map_with_path(stacked, base, places),
-        adapter_shapes=jax.tree.map_with_path(stacked, adapter),
+        base=jax.tree.map_with_path(_stacked, base, places),
+        adapter_shapes=jax.tree.map_with_path(_stacked, adapter),
         mesh=mesh,
         dtype=dtype,
         rank=lora.rank,
@@ -97,10 +97,10 @@ def make_model(
 
 
 def load_model(folder: Path, *, config: Any, split_weights: bool = False, **how: Any) -> TpuModel:
-    """`make_model` with the weights that lie in a folder.
+    """`make_model` with the weights from a folder.
 
     Raises:
-        UserError: no safetensors there, or a rotation that Tunix does not know.
+        UserError: the folder holds no safetensors, or Tunix does not support the base's rotation.
     """
     empty = make_model(config, split_weights=split_weights, **how)
     tunix_config = to_tunix(config, dtype=empty.dtype, split_weights=split_weights)
@@ -108,22 +108,22 @@ def load_model(folder: Path, *, config: Any, split_weights: bool = False, **how:
 
 
 def hidden_states(model: TpuModel, *, base: Any, adapter: Any, packs: Any, noise: Any = None) -> tuple[Any, Any]:
-    """The last hidden states, and the head's matrix. Runs on one device of the mesh, inside `jax.shard_map`.
+    """The last hidden states, and the head's matrix. It runs on one device of the mesh, inside `jax.shard_map`.
 
     Args:
-        base, adapter: what this device holds of them; arguments, so that a compiled step holds no weights.
+        base, adapter: this device's part of them. They are arguments, so that a compiled step contains no weights.
         packs: the columns of this device's packs, int32 `[B, L]`.
-        noise: PRNG key of the adapter's dropout; None where the graph has none.
+        noise: the PRNG key of the adapter's dropout; None without dropout.
 
     Returns:
-        (`[B, L, H]` in the compute dtype, `[V, H]`). The logits that Tunix computes beside them are nobody's input, so
-        the compiler leaves them out.
+        (`[B, L, H]` in the compute dtype, `[V, H]`). Tunix also computes logits. Nothing reads them, so the compiler
+        leaves them out.
     """
     from flax import nnx
 
     module = nnx.merge(model.graph, adapter, base)
     repeated = _repeated(module.layers[0], model=model, places=model.base_places["layers"][0], noise=noise)
-    module.layers = (repeated,)  # Tunix calls whatever stands there
+    module.layers = (repeated,)  # Tunix calls each layer as a function
     platform = model.mesh.devices.flat[0].platform
     block = block_of(length=packs["input_ids"].shape[1], head_dim=model.head_dim, platform=platform)
     ends = packs["subtree_end"]
@@ -136,7 +136,7 @@ def hidden_states(model: TpuModel, *, base: Any, adapter: Any, packs: Any, noise
 
 
 def _structure(config: Any, tunix_config: Any, *, lora: LoraRecipe) -> tuple[Any, Any, Any]:
-    """(graph, adapter, base) of the model with one block, in shapes."""
+    """(graph, adapter, base) of the model with one block, as shapes without values."""
     import qwix
     from flax import nnx
 
@@ -147,44 +147,44 @@ def _structure(config: Any, tunix_config: Any, *, lora: LoraRecipe) -> tuple[Any
         dropout=lora.dropout,
     )
 
-    def build() -> Any:
+    def _build() -> Any:
         model = one_block(config, tunix_config)
         attend_over_packs(model)
         return qwix.apply_lora_to_model(model, places, rngs=nnx.Rngs(params=0, dropout=0), **model.get_model_input())
 
-    return nnx.split(nnx.eval_shape(build), nnx.LoRAParam, ...)
+    return nnx.split(nnx.eval_shape(_build), nnx.LoRAParam, ...)
 
 
 def _repeated(block: Any, *, model: TpuModel, places: Any, noise: Any) -> Callable[..., tuple[None, Any]]:
-    """A block with stacked weights as a function that runs it once for each of them, called as Tunix calls a block."""
+    """A function that runs a block once for each of its stacked weights. Tunix calls it like a block."""
     import jax
     import jax.numpy as jnp
     from flax import nnx
 
     graph, adapters, weights = nnx.split(block, nnx.LoRAParam, ...)
 
-    def run(hidden: Any, *given: Any, **named: Any) -> tuple[None, Any]:
-        def one(hidden: Any, of_block: tuple[Any, Any, Any]) -> tuple[Any, None]:
+    def _run(hidden: Any, *given: Any, **named: Any) -> tuple[None, Any]:
+        def _run_one(hidden: Any, of_block: tuple[Any, Any, Any]) -> tuple[Any, None]:
             number, matrices, frozen = of_block
-            # In the compute dtype, as autocast does it: the gradients arrive in float32 through the cast.
+            # In the compute dtype, as with autocast. The cast gives the gradients in float32.
             cast = jax.tree.map(lambda matrix: matrix.astype(model.dtype), matrices)
-            made = nnx.merge(graph, cast, jax.tree.map(_brought_together, frozen, places))
+            current = nnx.merge(graph, cast, jax.tree.map(_brought_together, frozen, places))
             if noise is not None:
-                made.set_attributes(qwix_rngs=nnx.Rngs(dropout=jax.random.fold_in(noise, number)))
-            return made(hidden, *given, **named)[1], None
+                current.set_attributes(qwix_rngs=nnx.Rngs(dropout=jax.random.fold_in(noise, number)))
+            return current(hidden, *given, **named)[1], None
 
-        repeat = jax.checkpoint(one, prevent_cse=False, policy=_kept(model))
+        repeat = jax.checkpoint(_run_one, prevent_cse=False, policy=_kept(model))
         layers = jax.tree.leaves(adapters)[0].shape[0]
         return None, jax.lax.scan(repeat, hidden, (jnp.arange(layers), adapters, weights))[0]
 
-    return run
+    return _run
 
 
 def _brought_together(weight: Any, place: Any) -> Any:
-    """A block's weight, whole: gathered where each device holds a part, and again in the backward pass.
+    """The whole weight of a block. If each device holds a part, the parts are gathered, also in the backward pass.
 
     Args:
-        place: of the weights of all blocks, so with an axis more in front.
+        place: the `PartitionSpec` of the stacked weights, which have one more axis in front.
     """
     import jax
 
@@ -194,8 +194,10 @@ def _brought_together(weight: Any, place: Any) -> Any:
 
 
 def _kept(model: TpuModel) -> Callable[..., Any]:
-    """What of a block is kept for the backward pass: products with weights, or nothing. To keep everything takes 29.8
-    GiB for the 3B and saves no product."""
+    """The policy for the backward pass: keep a block's products with weights, or nothing.
+
+    To keep everything would take 29.8 GiB for the 3B, and would save no product.
+    """
     import jax
 
     policies = jax.checkpoint_policies
@@ -203,7 +205,7 @@ def _kept(model: TpuModel) -> Callable[..., Any]:
         return policies.nothing_saveable
 
     def products(primitive: Any, *shapes: Any, **how: Any) -> bool:
-        """Products with frozen weights: neither attention's, which have batch axes, nor the adapter's narrow ones."""
+        """Whether it is a product with frozen weights. Attention has batch axes, and the adapter is narrow."""
         if primitive is not jax.lax.dot_general_p:
             return False
         (contracted, _), (batched, _) = how["dimension_numbers"]

@@ -1,7 +1,7 @@
-"""Planning for a TPU: its engine, and the plan for the devices that JAX has.
+"""The planner's engine for a TPU, and the plan for JAX's devices.
 
-A TPU differs from a card. There is no quantization, and AdamW's moments are float32. All blocks are one to the
-compiler. A block's weights may be split over the devices.
+A TPU differs from a card. There is no quantization, and AdamW's moments are float32. The compiler treats all blocks
+alike, so either all of them are recomputed or none. A block's weights can be split over the devices.
 """
 
 from collections.abc import Iterator
@@ -34,30 +34,33 @@ def plan_on(kind: str, count: int, *, recipe: Recipe, shape: ModelShape, counts:
     """The plan for JAX devices: those of a v5e-8, or CPU devices in a rehearsal.
 
     Args:
-        kind, count: as `devices.count_devices` gives them, `TPU v5 lite` and 8.
+        kind, count: from `devices.count_devices`, such as `TPU v5 lite` and 8.
     """
     known = V5E8 if "tpu" in kind.lower() else replace(CPU, memory_gib=2.0)
     return make_plan(on_tpu(recipe), shape=shape, counts=counts, device=replace(known, cards=count))
 
 
 def on_tpu(recipe: Recipe) -> Recipe:
-    """The recipe as a TPU can carry it out. There is no bitsandbytes, so the base stays in the compute dtype instead of
-    NF4, and AdamW's state is float32 instead of 8 bit."""
+    """The recipe with the values that a TPU supports.
+
+    bitsandbytes does not run there. So the base has the compute dtype instead of NF4, and AdamW's state is float32
+    instead of 8 bits.
+    """
     return replace(recipe, train=replace(recipe.train, quantization="none", optimizer="adamw_torch"))
 
 
 def keys_per_query(*, max_length: int, head_dim: int) -> int:
-    """Keys that a query is multiplied with, measured on a stand-in for Sujet in packs of 2,048.
+    """The number of keys that are multiplied with a query, measured on a stand-in for Sujet in packs of 2,048.
 
-    In blocks of 512 (`tpu.attention`) they are 1,191; in blocks of 256 they would be 818, in blocks of 128 561. Where
-    heads are too small for the kernel they are all keys.
+    In blocks of 512 (`tpu.attention`) they are 1,191; in blocks of 256 they would be 818, in blocks of 128 561. If the
+    heads are too small for the kernel, they are all keys.
     """
     by_blocks = block_of(length=max_length, head_dim=head_dim, platform="tpu") is not None
     return min(max_length, 1_191) if by_blocks else max_length
 
 
 def candidates(workload: Workload, device: Device, *, micro_batch: int, split_weights: bool) -> Iterator[StepLayout]:
-    """The layouts with this micro-batch, from the fastest to the slowest: products kept, or whole blocks recomputed."""
+    """The layouts with this micro-batch, from the fastest (products kept) to the slowest (all blocks recomputed)."""
     recipe, shape = workload.recipe, workload.shape
     length = recipe.pack.max_length
     for recompute in (Recompute(), Recompute(blocks=shape.layers)):
@@ -83,10 +86,10 @@ def candidates(workload: Workload, device: Device, *, micro_batch: int, split_we
 
 
 def operations(workload: Workload, *, blocks: int) -> float:
-    """Floating-point operations of the whole run; XLA's fused programs wait for little else.
+    """Floating-point operations of the whole run. XLA's fused programs spend most of their time on these.
 
     Args:
-        blocks: those that are computed again. Attention is computed again in any case.
+        blocks: the number of recomputed blocks. Attention is always recomputed.
     """
     recipe, shape = workload.recipe, workload.shape
     length = recipe.pack.max_length
@@ -100,7 +103,7 @@ def operations(workload: Workload, *, blocks: int) -> float:
 
 
 def _layouts(workload: Workload, device: Device) -> list[StepLayout]:
-    """With whole weights where any such layout fits, else with split ones."""
+    """The layouts with whole weights that fit; if there are none, those with split weights."""
     for split_weights in (False, True)[: 1 + (device.cards > 1)]:
         found: list[StepLayout] = []
         for size in workload.micro_batches:

@@ -1,10 +1,10 @@
-"""Stage 3 on a TPU: the packs, the log, the checkpoints and the adapter of `stage.py`, computed by JAX and Tunix.
+"""Stage 3 on a TPU. It reads and writes the same files as `train.stage`, but JAX and Tunix compute.
 
 packed/  ->  run/      the same plan.json, log.jsonl, checkpoints/ and manifest.json
-         ->  adapter/  the same files, loaded by peft as any other
+         ->  adapter/  the same files; PEFT loads them as those of any other run
 
-Only what computes differs: the loop below does for a compiled JAX step what transformers' Trainer does for PyTorch,
-and drives the same clock, log and guard.
+The loop below replaces the loop of transformers' Trainer. It runs a compiled step of JAX, and uses the same clock, log
+and guard.
 """
 
 import logging
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Progress:
-    """What a checkpoint holds: the adapter and AdamW's moments, on the devices, and the steps that made them."""
+    """The state of a run, as a checkpoint holds it: adapter and AdamW's moments on the devices, and the steps done."""
 
     adapter: Any
     moments: Any
@@ -68,14 +68,16 @@ def train_on_tpu(
     fresh: bool = False,
     report_to: str = "none",
 ) -> Outcome:
-    """Trains, or goes on from the newest whole checkpoint; arguments and files are those of `stage.train`.
+    """Trains, or resumes from the newest whole checkpoint. Arguments and files are those of `train.stage.train`.
 
     Raises:
-        UserError: no eight TPU devices, the packs do not fit the recipe, `run/` holds another run, or the recipe asks
-            for what a TPU does not do.
+        UserError: there are no eight TPU devices, the packs do not fit the recipe, `run/` holds another run, or a TPU
+            does not support a value of the recipe.
     """
     if report_to != "none":
-        raise UserError(f"--report-to {report_to} is not there on a TPU; expected none: run/log.jsonl has the numbers")
+        raise UserError(
+            f"--report-to {report_to} does not work on a TPU; expected none: leave it out, and read run/log.jsonl"
+        )
     recipe = without_validation(on_tpu(recipe))
     clock = Clock(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
@@ -127,20 +129,20 @@ def _finish(progress: _Progress, *, job: Job, model: TpuModel, plan: Plan, machi
 
 
 def without_validation(recipe: Recipe) -> Recipe:
-    """The recipe as it is carried out: the validation loss is measured after the last step only, whose adapter is kept.
+    """The recipe for a TPU, which measures the validation loss after the last step only, and keeps the last adapter.
 
     Raises:
-        UserError: the recipe wants a run to end when the validation loss gets no better.
+        UserError: the recipe stops a run early by its validation loss.
     """
     train = recipe.train
     if train.patience is not None:
         raise UserError(
-            f"train.patience is {train.patience}, and a TPU measures the validation loss after the last step only; "
-            f"expected none: leave train.patience out, or train on a card"
+            f"train.patience is {train.patience}; expected none, because a TPU measures the validation loss after the "
+            f"last step only: leave train.patience out, or train on a card"
         )
     if train.validations or train.keep != "last":
         log.warning(
-            "train.validations = %d and train.keep = %r are left out on a TPU: the validation loss is measured after "
+            "train.validations = %d and train.keep = %r have no effect on a TPU: the validation loss is measured after "
             "the last step only, and the adapter of the last step is kept",
             train.validations,
             train.keep,
@@ -149,7 +151,7 @@ def without_validation(recipe: Recipe) -> Recipe:
 
 
 def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Progress:
-    """The newest checkpoint, or the adapter's first values."""
+    """The state of the newest checkpoint, or the initial values."""
     import jax
 
     place = everywhere(model.mesh)
@@ -166,7 +168,7 @@ def _start(run: Path, *, model: TpuModel, config: Any, recipe: Recipe) -> _Progr
 
 
 def _run_steps(progress: _Progress, *, job: Job, model: TpuModel, plan: Plan, clock: Clock) -> None:
-    """All steps that are left, or those that the clock allows; saved where the clock says so and at the end."""
+    """Takes the remaining steps, until the clock stops the run. Saves when the clock says so, and at the end."""
     if progress.steps_done == plan.optimizer_steps:
         return
     recipe, packs, guard = job.recipe, job.packs.train, NonFiniteGuard()
@@ -223,7 +225,7 @@ def _take_step(progress: _Progress, *, step: Step, base: Any, batch: Any, rate: 
 
 
 def _compiled_step(progress: _Progress, *, model: TpuModel, plan: Plan, recipe: Recipe, shape: StepShape) -> Any:
-    """The optimizer step as a program for these devices."""
+    """The optimizer step, compiled for these devices."""
     step = make_step(
         model, recipe=recipe.train, head_chunk=plan.head_chunk, seed=recipe.seed, dropout=recipe.lora.dropout
     )
@@ -233,14 +235,14 @@ def _compiled_step(progress: _Progress, *, model: TpuModel, plan: Plan, recipe: 
 
 
 def _save(progress: _Progress, run: Path, *, clock: Clock) -> None:
-    """A checkpoint; the clock is told how long it took."""
+    """Writes a checkpoint, and tells the clock how long that took."""
     began = time.monotonic()
     checkpoints.save(run / "checkpoints", step=progress.steps_done, adapter=progress.adapter, moments=progress.moments)
     clock.note_save(time.monotonic() - began)
 
 
 def learning_rates(recipe: TrainRecipe, *, steps: int) -> list[float]:
-    """The rate of each optimizer step, from transformers' own schedules."""
+    """The learning rate of each optimizer step, by transformers' own schedules."""
     import torch
     from transformers import get_scheduler
 
@@ -256,7 +258,7 @@ def learning_rates(recipe: TrainRecipe, *, steps: int) -> list[float]:
 
 
 def mean_loss(model: TpuModel, adapter: Any, rows: Any, *, plan: Plan) -> tuple[float, int]:
-    """Mean cross-entropy over all supervised tokens of some packs, without dropout.
+    """The mean cross-entropy over all supervised tokens of some packs, without dropout.
 
     Returns:
         (loss in nats per token, number of supervised tokens).
@@ -277,7 +279,7 @@ def mean_loss(model: TpuModel, adapter: Any, rows: Any, *, plan: Plan) -> tuple[
 
 
 def _peak_memory(mesh: Any) -> float | None:
-    """Of the fullest device, in GiB; None where a device does not say."""
+    """The peak memory of the fullest device in GiB; None if the devices do not report it."""
     stats = [device.memory_stats() for device in mesh.devices.flat]
     peaks = [found["peak_bytes_in_use"] for found in stats if found and "peak_bytes_in_use" in found]
     return round(max(peaks) / GIB, 3) if peaks else None

@@ -1,13 +1,13 @@
 """One optimizer step on JAX, compiled once for the whole run: gradients of all micro-batches, clipping, AdamW.
 
-What `trainer.PackTrainer` does with TRL's loop, as one function without state. All shapes are those of the packs, the
-learning rate and the step's number come in as values, so nothing ever makes the compiler run again.
+It is a function without state, and does the same as `train.trainer.PackTrainer`. All shapes are those of the packs, and
+the learning rate and the step's number are arguments. So the compiler never runs again.
 
     device 0   packs of micro-batch 1, 2, ... -> its gradient \\
     ...                                                        sum -> clipping, AdamW, the same on all devices
     device 7   packs of micro-batch 1, 2, ... -> its gradient /
 
-Each device computes its own packs to the end (`jax.shard_map`), and gradients meet once a step.
+Each device computes all its packs alone (`jax.shard_map`). The gradients are summed once in a step.
 """
 
 import re
@@ -28,27 +28,27 @@ Step = Callable[[Any, Any, Any, Any, Any, Any], tuple[Any, Any, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class StepShape:
-    """The shapes of a step: `[accumulation, packs, length]`, the packs spread over the mesh."""
+    """The shapes of a step: `[accumulation, packs, length]`. The packs are spread over the devices."""
 
     accumulation: int
     packs: int
-    """Of one micro-batch on all devices together."""
+    """The packs of one micro-batch on all devices together."""
     length: int
 
 
 def adam() -> Any:
-    """AdamW's moments, with the values that transformers uses; decay and learning rate are applied in the step."""
+    """AdamW's moments, with transformers' values. The step applies weight decay and learning rate itself."""
     import optax
 
     return optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
 
 
 def make_step(model: TpuModel, *, recipe: TrainRecipe, head_chunk: int, seed: int, dropout: float) -> Step:
-    """The step as a plain function of (adapter, moments, base, packs, learning rate, number of the step).
+    """The step as a function of (adapter, moments, base, packs, learning rate, number of the step).
 
     Returns:
-        A function that gives (adapter, moments, {"loss", "grad_norm"}). Where the gradient's norm is not finite,
-        adapter and moments come back as they were.
+        A function that returns (adapter, moments, {"loss", "grad_norm"}). If the gradient's norm is not finite, it
+        returns adapter and moments unchanged.
     """
     import jax
     import jax.numpy as jnp
@@ -56,7 +56,7 @@ def make_step(model: TpuModel, *, recipe: TrainRecipe, head_chunk: int, seed: in
 
     gradient_of = make_gradient(model, head_chunk=head_chunk, seed=seed, dropout=dropout)
 
-    def step(adapter: Any, moments: Any, base: Any, packs: Any, rate: Any, number: Any) -> tuple[Any, Any, Any]:
+    def _step(adapter: Any, moments: Any, base: Any, packs: Any, rate: Any, number: Any) -> tuple[Any, Any, Any]:
         loss, gradient = gradient_of(adapter, base, packs, number)
         norm = optax.tree.norm(gradient)
         clipped = jax.tree.map(lambda g: g * jnp.minimum(1.0, recipe.max_grad_norm / (norm + 1e-6)), gradient)
@@ -66,61 +66,63 @@ def make_step(model: TpuModel, *, recipe: TrainRecipe, head_chunk: int, seed: in
         adapter, moments = jax.tree.map(lambda new, old: jnp.where(sound, new, old), (moved, later), (adapter, moments))
         return adapter, moments, {"loss": loss, "grad_norm": norm}
 
-    return step
+    return _step
 
 
 def make_gradient(
     model: TpuModel, *, head_chunk: int, seed: int, dropout: float
 ) -> Callable[[Any, Any, Any, Any], tuple[Any, Any]]:
-    """A function of (adapter, base, packs, number of the step) that gives the step's mean loss and its gradient.
+    """A function of (adapter, base, packs, number of the step) that returns the step's mean loss and its gradient.
 
     `packs` holds the four columns of the whole optimizer step, int32 `[accumulation, packs, length]`.
     """
     import jax
     import jax.numpy as jnp
 
-    def on_one_device(adapter: Any, base: Any, packs: Any, number: Any) -> tuple[Any, Any]:
+    def _on_one_device(adapter: Any, base: Any, packs: Any, number: Any) -> tuple[Any, Any]:
         tokens = jax.lax.psum((packs["shift_labels"] != IGNORE).sum(), AXIS)
         tokens = jnp.maximum(tokens, 1).astype(jnp.float32)
         key = jax.random.fold_in(_noise_of_step(seed, number), jax.lax.axis_index(AXIS))
 
-        def one_micro_batch(carried: tuple[Any, Any], given: tuple[Any, Any]) -> tuple[tuple[Any, Any], None]:
+        def _add_micro_batch(carried: tuple[Any, Any], given: tuple[Any, Any]) -> tuple[tuple[Any, Any], None]:
             (total, gradient), (columns, index) = carried, given
             noise = jax.random.fold_in(key, index) if dropout else None
 
-            def share(matrices: Any) -> Any:
+            def _share_of_loss(matrices: Any) -> Any:
                 summed = _summed_loss(model, matrices, base, columns, noise=noise, head_chunk=head_chunk)
-                return summed / tokens  # of the whole step: a token counts the same whatever stands beside it
+                return summed / tokens  # of the whole step, so that each token counts the same
 
-            loss, part = jax.value_and_grad(share)(adapter)
+            loss, part = jax.value_and_grad(_share_of_loss)(adapter)
             return (total + loss, jax.tree.map(jnp.add, gradient, part)), None
 
         start = (jnp.float32(0), jax.tree.map(jnp.zeros_like, adapter))
         indices = jnp.arange(packs["shift_labels"].shape[0])
-        (loss, gradient), _ = jax.lax.scan(one_micro_batch, start, (packs, indices))
+        (loss, gradient), _ = jax.lax.scan(_add_micro_batch, start, (packs, indices))
         return jax.lax.psum((loss, gradient), AXIS)
 
-    return _on_each_device(on_one_device, model)
+    return _on_each_device(_on_one_device, model)
 
 
 def make_loss(model: TpuModel, *, head_chunk: int) -> Callable[[Any, Any, Any], Any]:
-    """A compiled function of (adapter, base, packs `[1, packs, length]`): cross-entropy summed over the supervised
-    tokens of some packs, without dropout."""
+    """A compiled function of (adapter, base, packs) that returns the summed cross-entropy, without dropout.
+
+    `packs` holds the four columns of some packs, int32 `[1, packs, length]`.
+    """
     import jax
 
-    def loss_of(adapter: Any, base: Any, packs: Any, _number: Any) -> Any:
+    def _loss_of(adapter: Any, base: Any, packs: Any, _number: Any) -> Any:
         columns = {name: column[0] for name, column in packs.items()}
         summed = _summed_loss(model.without_dropout(), adapter, base, columns, noise=None, head_chunk=head_chunk)
         return jax.lax.psum(summed, AXIS)
 
-    return jax.jit(lambda adapter, base, packs: _on_each_device(loss_of, model)(adapter, base, packs, 0))
+    return jax.jit(lambda adapter, base, packs: _on_each_device(_loss_of, model)(adapter, base, packs, 0))
 
 
 def compile_step(step: Step, *, mesh: Any, adapter: Any, moments: Any, base: Any, shape: StepShape) -> Any:
-    """Compiles the step for these shapes and places; what comes back refuses any other.
+    """Compiles the step for these shapes and shardings. The compiled step refuses any others.
 
     Raises:
-        UserError: the compiler finds that it does not fit a device's memory.
+        UserError: by the compiler, the step does not fit into a device's memory.
     """
     import jax
     import jax.numpy as jnp
@@ -138,7 +140,7 @@ def compile_step(step: Step, *, mesh: Any, adapter: Any, moments: Any, base: Any
 
 
 def too_large(said: str) -> UserError | None:
-    """What XLA says of a program that does not fit a device, in a sentence; None where it says something else."""
+    """Our sentence for XLA's error about a program that does not fit into a device; None for any other error."""
     found = re.search(r"RESOURCE_EXHAUSTED: .*?\(([\d.]+)G\) exceeds available HBM \(([\d.]+)G\)", said, re.DOTALL)
     return found and UserError(
         f"a step would take more than {found[1]} GiB of a device; expected at most its {found[2]} GiB: take a smaller "
@@ -147,22 +149,24 @@ def too_large(said: str) -> UserError | None:
 
 
 def spread(mesh: Any) -> Any:
-    """Where a step's packs lie: those of a micro-batch spread over all devices."""
+    """The sharding of a step's packs: each micro-batch is spread over all devices."""
     import jax
 
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, AXIS, None))
 
 
 def everywhere(mesh: Any) -> Any:
-    """Where the adapter and its moments lie: a copy on each device."""
+    """The sharding of the adapter and its moments: a copy on each device."""
     import jax
 
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
 def _on_each_device(function: Callable[..., Any], model: TpuModel) -> Callable[..., Any]:
-    """A function of (adapter, base, packs, number), run by each device on its own packs. What it gives is the same on
-    all of them, because it ends with a sum over them."""
+    """Lets each device run a function of (adapter, base, packs, number) on its own packs.
+
+    The function must end with a sum over the devices, so that all of them return the same.
+    """
     import jax
 
     whole = jax.sharding.PartitionSpec()
@@ -171,7 +175,7 @@ def _on_each_device(function: Callable[..., Any], model: TpuModel) -> Callable[.
         mesh=model.mesh,
         in_specs=(whole, model.base_places, spread(model.mesh).spec, whole),
         out_specs=whole,
-        check_vma=False,  # else JAX itself sums the adapter's gradient over the devices, and we once more
+        check_vma=False,  # else JAX sums the adapter's gradient over the devices too, and it is summed twice
     )
 
 
@@ -182,8 +186,11 @@ def _summed_loss(model: TpuModel, adapter: Any, base: Any, packs: Any, *, noise:
 
 
 def _noise_of_step(seed: int, number: Any) -> Any:
-    """The key of a step's dropout. Drawn by the device's own generator (`rbg`): JAX's default one would be most of what
-    the compiler works on (346 s instead of 32 s for one block of the 3B, `benchmarks/NOTES.md`)."""
+    """The PRNG key of a step's dropout, for the device's own generator (`rbg`).
+
+    With JAX's default generator, the compiler needs 346 s instead of 32 s for one block of the 3B
+    (`benchmarks/NOTES.md`).
+    """
     import jax
 
     return jax.random.fold_in(jax.random.key(seed, impl="rbg"), number)
