@@ -10,3 +10,8 @@ class MissingInputError(UserError, FileNotFoundError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its type if the message is empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
 
 STOPPED, TERMINATED, NOBODY_READS = 130, 143, 141
 """128 plus the number of the signal, as in shells."""
@@ -68,7 +68,7 @@ def describe_fault(error: Exception, *, arguments: Sequence[str]) -> str | None:
     if full := _full_disk(error, [named, *arguments]):
         return f"the disk of {full} is full: free some space, and run the same command again"
     if type(error).__module__.partition(".")[0] in _NETWORK or isinstance(error, ConnectionError | TimeoutError):
-        return f"the network cannot be reached ({_first_line(error)}): check it and run the same command again"
+        return f"the network cannot be reached ({_short(error)}): check it and run the same command again"
     if not isinstance(error, OSError):
         return None
     if error.errno in _REFUSED:
@@ -80,7 +80,7 @@ def describe_fault(error: Exception, *, arguments: Sequence[str]) -> str | None:
         return f"the name {named[:60]}... is too long for this disk ({len(named)} characters): name a shorter one"
     if named and error.errno:
         return f"{named} cannot be used ({error.strerror}): check the path and run the same command again"
-    return f"{_first_line(error)}: correct that and run the same command again"
+    return f"{_short(error)}: correct that and run the same command again"
 
 
 def _full_disk(error: Exception, paths: Sequence[str]) -> str | None:
@@ -95,5 +95,5 @@ def _full_disk(error: Exception, paths: Sequence[str]) -> str | None:
     return str(paths[0] or "the output") if isinstance(error, OSError) and error.errno in _FULL else None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+def _short(error: Exception) -> str:
+    return first_line(error)[:300].rstrip(".")

@@ -101,11 +101,13 @@ SHAPES: dict[str, ModelShape] = {
     "Qwen2.5-3B": _shape(2048, 36, 16, 2, 11008, tied=True),
     "Qwen2.5-7B": _shape(3584, 28, 28, 4, 18944, tied=False, vocab=152_064),
     "Qwen2.5-14B": _shape(5120, 48, 40, 8, 13824, tied=False, vocab=152_064),
+    "Qwen2.5-32B": _shape(5120, 64, 40, 8, 27648, tied=False, vocab=152_064),
     "Qwen3-0.6B": _shape(1024, 28, 16, 8, 3072, tied=True),
     "Qwen3-1.7B": _shape(2048, 28, 16, 8, 6144, tied=True),
     "Qwen3-4B": _shape(2560, 36, 32, 8, 9728, tied=True),
     "Qwen3-8B": _shape(4096, 36, 32, 8, 12288, tied=False),
     "Qwen3-14B": _shape(5120, 40, 40, 8, 17408, tied=False),
+    "Qwen3-32B": _shape(5120, 64, 64, 8, 25600, tied=False),
 }
 """The published models, without endings such as -Instruct, which do not change the sizes."""
 _ENDINGS = re.compile(r"-(Instruct-2507|Thinking-2507|Instruct|Base)$")

@@ -6,7 +6,7 @@ The token goes only to the hub. It is never printed and never saved.
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
 from fintune_kit.workspace import MANIFEST, on_kaggle
 
 
@@ -74,9 +74,7 @@ def push(
                 repo_id=repository, path_or_fileobj=str(card), path_in_repo="README.md", commit_message=message
             )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = (
-            str(error).strip().splitlines()[0].replace(token, "***") if str(error).strip() else type(error).__name__
-        )
+        reason = first_line(error).replace(token, "***")
         raise UserError(
             f"the hub refused {repository!r} ({reason}); expected a token with write access and a free name: check both"
         ) from None  # the original error would show the request with the token

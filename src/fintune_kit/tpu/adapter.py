@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import LoraRecipe
+from fintune_kit.train.artifacts import matrix_name
 from fintune_kit.train.model import peft_config
 
 Matrices = dict[str, NDArray[np.float32]]
@@ -47,8 +48,8 @@ def first_values(shape: ModelShape, *, lora: LoraRecipe, seed: int) -> Matrices:
                 b = nn.Linear(lora.rank, outputs, bias=False)
                 nn.init.kaiming_uniform_(a.weight, a=math.sqrt(5))
                 nn.init.zeros_(b.weight)
-                matrices[_peft_name(layer, name, "A")] = a.weight.detach().numpy()
-                matrices[_peft_name(layer, name, "B")] = b.weight.detach().numpy()
+                matrices[matrix_name(layer, name, "A")] = a.weight.detach().numpy()
+                matrices[matrix_name(layer, name, "B")] = b.weight.detach().numpy()
     return matrices
 
 
@@ -116,9 +117,4 @@ def load_matrices(path: Path) -> Matrices:
 
 def _name_of(path: tuple[Any, ...], layer: int) -> str:
     projection, value = path[-2:]
-    return _peft_name(layer, projection, "A" if str(value).endswith("_lora_a") else "B")
-
-
-def _peft_name(layer: int, projection: str, letter: str) -> str:
-    block = "mlp" if projection in ("gate_proj", "up_proj", "down_proj") else "self_attn"
-    return f"base_model.model.model.layers.{layer}.{block}.{projection}.lora_{letter}.weight"
+    return matrix_name(layer, projection, "A" if str(value).endswith("_lora_a") else "B")

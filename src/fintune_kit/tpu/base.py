@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
 
 AXIS = "fsdp"
 """Tunix's name of the mesh axis over which packs are spread and, with FSDP, also weights."""
@@ -75,7 +75,7 @@ def weights_folder(base: str | Path) -> Path:
         return Path(snapshot_download(str(base), allow_patterns=["*.safetensors", "*.json"]))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the weights of {str(base)!r} could not be loaded ({str(error).strip().splitlines()[0]}); expected "
+            f"the weights of {str(base)!r} could not be loaded ({first_line(error)}); expected "
             f"safetensors there: check the name, or turn the internet on"
         ) from error
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
 from fintune_kit.hardware import Finding
 
 DEVICES_OF_A_V5E8 = 8
@@ -57,7 +57,7 @@ def find_devices() -> list[Any]:
     try:
         devices = jax.devices()
     except RuntimeError as error:
-        raise UserError(f"{no_tpu('none')} ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{no_tpu('none')} ({first_line(error)})") from error
     check_devices([device.platform for device in devices], rehearsal=os.environ.get("JAX_PLATFORMS") == "cpu")
     return list(devices)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.errors import MissingInputError, UserError, first_line
 from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.workspace import WRITTEN_BY, check_files, read_json, read_manifest, write_json
 
@@ -119,11 +119,15 @@ def expected_shapes(shape: ModelShape, *, rank: int, targets: list[str]) -> dict
     for layer in range(shape.layers):
         for target in targets:
             inputs, outputs = shape.projections[target]
-            part = "self_attn" if target in _ATTENTION else "mlp"
-            stem = f"base_model.model.model.layers.{layer}.{part}.{target}"
-            shapes[f"{stem}.lora_A.weight"] = (rank, inputs)
-            shapes[f"{stem}.lora_B.weight"] = (outputs, rank)
+            shapes[matrix_name(layer, target, "A")] = (rank, inputs)
+            shapes[matrix_name(layer, target, "B")] = (outputs, rank)
     return shapes
+
+
+def matrix_name(layer: int, projection: str, letter: str) -> str:
+    """PEFT's name of the matrix A or B of one projection, as `...layers.0.self_attn.q_proj.lora_A.weight`."""
+    part = "self_attn" if projection in _ATTENTION else "mlp"
+    return f"base_model.model.model.layers.{layer}.{part}.{projection}.lora_{letter}.weight"
 
 
 def check_loss(found: float, ended_with: float | None, *, folder: Path) -> None:
@@ -161,10 +165,9 @@ def _read_matrices(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
         raise UserError(
-            f"{path} could not be read ({first}); expected a whole safetensors file: copy it again, or run notebook 03 "
-            f"again"
+            f"{path} could not be read ({first_line(error)}); expected a whole safetensors file: copy it again, or "
+            f"run notebook 03 again"
         ) from error
 
 

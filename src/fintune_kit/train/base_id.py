@@ -14,15 +14,11 @@ import re
 from pathlib import Path
 
 from fintune_kit.errors import UserError
+from fintune_kit.plan.shapes import SHAPES
 from fintune_kit.workspace import named_base_id
 
-_SHAPES = {  # hidden size, layers
-    "qwen2.5-0.5b": (896, 24), "qwen2.5-1.5b": (1536, 28), "qwen2.5-3b": (2048, 36), "qwen2.5-7b": (3584, 28),
-    "qwen2.5-14b": (5120, 48), "qwen2.5-32b": (5120, 64),
-    "qwen3-0.6b": (1024, 28), "qwen3-1.7b": (2048, 28), "qwen3-4b": (2560, 36), "qwen3-8b": (4096, 36),
-    "qwen3-14b": (5120, 40), "qwen3-32b": (5120, 64),
-}  # fmt: skip
-"""Sizes of the published dense models, by family and size."""
+_SIZES = {name.lower(): (shape.hidden, shape.layers) for name, shape in SHAPES.items()}
+"""Hidden size and layers of the published models, by family and size: `qwen2.5-3b`."""
 _NAME = re.compile(
     r"(?P<family>qwen2\.5|qwen3)(?P<kind>-coder|-math)?-(?P<size>[0-9.]+b)(?P<tuned>-instruct(-2507)?|-base)?$"
 )
@@ -66,12 +62,12 @@ def _from_names(folder: Path) -> str | None:
     spelled = [*parts, *(f"{family}-{size}" for family in parts for size in parts)]
     for name in reversed(spelled):
         match = _NAME.search(name)
-        if match and _SHAPES.get(f"{match['family']}-{match['size']}") == _shape(folder):
+        if match and _SIZES.get(f"{match['family']}-{match['size']}") == _sizes(folder):
             return "Qwen/" + _as_published(match[0])
     return None
 
 
-def _shape(folder: Path) -> tuple[int, int] | None:
+def _sizes(folder: Path) -> tuple[int, int] | None:
     path = folder / "config.json"
     if not path.is_file():
         return None

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
 from fintune_kit.plan.devices import GIB
 from fintune_kit.workspace import MANIFEST, checkpoints_by_step, newest_checkpoint, sha256_of, write_json
 
@@ -70,7 +70,7 @@ def explaining_a_full_disk(checkpoints: Path, *, step: int) -> Iterator[None]:
         kept = newest_checkpoint(checkpoints)
         earlier = f"{kept.name} is whole" if kept else "no checkpoint was written before"
         raise UserError(
-            f"the checkpoint of step {step} could not be written to {checkpoints} ({str(error).splitlines()[0]}; "
+            f"the checkpoint of step {step} could not be written to {checkpoints} ({first_line(error)}; "
             f"{shutil.disk_usage(checkpoints).free / GIB:.1f} GiB free); expected room for it: free some and run the "
             f"same command again ({earlier})"
         ) from error

@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.loss import enable_packs
@@ -32,7 +32,7 @@ def load_config(source: str | Path) -> Any:
         config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"no model was found at {str(source)!r} ({_first_line(error)}); expected a hub id or a folder with "
+            f"no model was found at {str(source)!r} ({first_line(error)}); expected a hub id or a folder with "
             f"config.json: set FINTUNE_MODEL to one, or turn the internet on"
         ) from error
     if config.model_type not in SUPPORTED:
@@ -85,7 +85,7 @@ def load_base(
         )
     except OSError as error:
         raise UserError(
-            f"the weights of {str(source)!r} could not be loaded ({_first_line(error)}); expected safetensors there: "
+            f"the weights of {str(source)!r} could not be loaded ({first_line(error)}); expected safetensors there: "
             f"check the name, or turn the internet on"
         ) from error
     model.requires_grad_(False)
@@ -133,7 +133,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         return PeftModel.from_pretrained(model, str(folder))
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"the adapter in {folder} does not fit {model.config.name_or_path!r} ({_first_line(error)}); expected the "
+            f"the adapter in {folder} does not fit {model.config.name_or_path!r} ({first_line(error)}); expected the "
             f"base that it was trained on: set FINTUNE_MODEL to that"
         ) from error
 
@@ -192,7 +192,3 @@ def _keep_residual_stream_in_float32(model: PreTrainedModel) -> None:
 
 def _cuda_devices(model: nn.Module) -> list[int]:
     return sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

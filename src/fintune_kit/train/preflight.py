@@ -9,7 +9,7 @@ import importlib.metadata
 import torch
 from torch import nn
 
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
 from fintune_kit.hardware import Finding, Machine, check_machine
 from fintune_kit.plan.devices import GIB
 from fintune_kit.plan.plan import Plan
@@ -80,7 +80,7 @@ def check_step(device: torch.device, recipe: TrainRecipe, *, dtype: str) -> None
         moved = float((adapter.detach() - 0.01).abs().max())
     except (RuntimeError, ImportError, AttributeError, NotImplementedError) as error:
         raise UserError(
-            f"a {recipe.quantization} layer with {recipe.optimizer} failed on {device} ({_first_line(error)}); "
+            f"a {recipe.quantization} layer with {recipe.optimizer} failed on {device} ({first_line(error)}); "
             f"expected bitsandbytes {importlib.metadata.version('bitsandbytes')} with a binary for PyTorch "
             f"{torch.__version__} (CUDA {torch.version.cuda}): install requirements.txt, for a P100 "
             f"requirements-p100.txt, and restart"
@@ -113,7 +113,3 @@ def _optimizer(recipe: TrainRecipe, adapter: nn.Parameter) -> torch.optim.Optimi
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
     made: torch.optim.Optimizer = kind([adapter], **{**options, "lr": recipe.learning_rate})
     return made
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
