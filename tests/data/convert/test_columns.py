@@ -217,3 +217,22 @@ def test_fields_of_turns_that_are_not_read_are_counted():
     }
     assert turns(row, unused=unused) == QUESTION_AND_ANSWER
     assert unused == {"reasoning_content": 1}
+
+
+@pytest.mark.parametrize("answers", [["12 %", "12"], {"text": ["12 %", "12"], "answer_start": [7, 7]}, "12 %"])
+def test_of_several_spellings_of_an_answer_the_first_is_read(answers: Any):
+    row = {"context": "Sales rose 12 %.", "question": "By how much?", "answers": answers}
+    assert turns(row) == [("user", "By how much?\n\nSales rose 12 %."), ("assistant", "12 %")]
+
+
+@pytest.mark.parametrize("answers", [[], {"text": [], "answer_start": []}])
+def test_a_question_that_has_no_answer_is_refused(answers: Any):
+    with pytest.raises(RowError) as error:
+        mapped({"context": "Sales rose.", "question": "By how much?", "answers": answers})
+    assert error.value.rule == "missing_or_empty"
+
+
+def test_an_answer_that_is_a_list_is_not_several_answers():
+    with pytest.raises(RowError) as error:
+        mapped({"question": "Which?", "answer": ["one", "two"]})
+    assert error.value.rule == "not_text"

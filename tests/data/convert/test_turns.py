@@ -48,3 +48,19 @@ def test_the_same_question_twice_is_asked_once():
 
 def test_answers_in_a_row_are_not_joined():
     assert ordered(ASK, ANSWER, SECOND)[0] == [ASK, ANSWER, SECOND]
+
+
+def test_the_fields_of_a_turn_may_be_written_in_any_case():
+    turns = [{"From": "Human", "Value": "Is it a fund?"}, {"From": "GPT", "Value": "Yes."}]
+    assert parse_turns(turns) == [
+        {"role": "user", "content": "Is it a fund?"},
+        {"role": "assistant", "content": "Yes."},
+    ]
+
+
+def test_turns_in_parts_are_read():
+    turns = [
+        {"role": "user", "parts": [{"text": "Is it "}, {"text": "a fund?"}]},
+        {"role": "model", "parts": [{"text": "Yes."}]},
+    ]
+    assert [turn["content"] for turn in parse_turns(turns)] == ["Is it a fund?", "Yes."]

@@ -184,3 +184,9 @@ def test_class_numbers_are_read_as_the_names_in_the_metadata(tmp_path: Path):
         writer.write_table(table)
     for name in ("a.parquet", "b.arrow"):
         assert [row["label"] for row in values(tmp_path / name)] == ["bad", "good", None, None, 7.0]
+
+
+def test_the_first_line_of_excel_names_the_delimiter(tmp_path: Path):
+    path = tmp_path / "export.csv"
+    path.write_bytes(b"\xef\xbb\xbfsep=;\r\nquestion;answer\r\nA, B or C?;B\r\n")
+    assert [row.values for row in read_rows(path)] == [{"question": "A, B or C?", "answer": "B"}]

@@ -4,6 +4,7 @@ None, NaN                                               absent: as if the row ha
 "No input", "<noinput>", "[No Input]."                  empty
 12, true                                                "12", "true"
 "[{'role': 'user', ...}]", '[{"role": "user", ...}]'    a list, as Python or as JSON writes it
+{"text": ["12 %", "12"]} in a column `answers`          "12 %"
 """
 
 import ast
@@ -80,6 +81,20 @@ def _written(value: float) -> str:
         return str(value)
     except ValueError as error:  # Python refuses to write out integers of thousands of digits
         raise RowError("not_text", f"a number that cannot be written out ({error})") from error
+
+
+def first_answer(answers: Any) -> Any:
+    """The first of several spellings of an answer, `["12 %", "12"]` or, in SQuAD, `{"text": ["12 %"]}`.
+
+    None where there are none; a cell of another form is returned unchanged.
+    """
+    if isinstance(answers, dict) and "text" in answers:
+        answers = answers["text"]
+    if hasattr(answers, "tolist"):
+        answers = answers.tolist()
+    if not isinstance(answers, list):
+        return answers
+    return next((answer for answer in answers if not is_absent(answer)), None)
 
 
 def label_of(value: Any, column: str | None) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fintune_kit.conversations import Message
-from fintune_kit.data.convert.cells import RowError, is_absent, label_of, list_of, says_nothing, text_of
+from fintune_kit.data.convert.cells import RowError, first_answer, is_absent, label_of, list_of, says_nothing, text_of
 from fintune_kit.data.convert.history import parse_history
 from fintune_kit.data.convert.marked_text import holds_turns, parse_marked
 from fintune_kit.data.convert.turns import in_order, parse_turns
@@ -83,7 +83,10 @@ class ColumnLayout:
     def text(self, row: Mapping[str, Any], role: str, *, required: bool = False) -> str:
         """The text of the cell that plays a role; see `cells.text_of`."""
         is_context = role in ("context", "system")
-        return text_of(self.cell(row, role), self.roles.get(role), required=required, is_context=is_context)
+        column, value = self.roles.get(role), self.cell(row, role)
+        if role == "assistant" and column is not None and column.strip().lower() == "answers":
+            value = first_answer(value)
+        return text_of(value, column, required=required, is_context=is_context)
 
 
 def _read_pair(layout: ColumnLayout, row: Mapping[str, Any], unused: Counter[str]) -> tuple[list[Message], str | None]:
@@ -152,7 +155,7 @@ def _holds_list(value: Any) -> bool:
 
 _SYSTEM = ("system", "system_prompt")
 _QUESTIONS = ("instruction", "question", "query", "prompt", "input", "user")
-_ANSWERS = ("output", "response", "answer", "completion", "assistant")
+_ANSWERS = ("output", "response", "answer", "completion", "assistant", "answers")
 _TEXTS = ("text", "sentence", "headline")
 _LABELS = ("label_text", "label_name", "label", "sentiment")
 _TURNS = ("conversation", "dialogue", "dialog", "turns", "chat")

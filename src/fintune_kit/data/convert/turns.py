@@ -2,6 +2,7 @@
 
 {"role": "user", "content": "What is an ETF?"}              OpenAI
 {"from": "human", "value": "What is an ETF?"}               ShareGPT
+{"role": "model", "parts": [{"text": "A fund."}]}           Gemini
 {"role": "assistant", "content": "A fund.", "weight": 0}    context: read, and not learned
 "What is an ETF?"                                           texts alternate, and the user begins
 """
@@ -21,7 +22,7 @@ _ROLES = {
     "answer": "assistant",
 }  # fmt: skip
 _ROLE_FIELDS = ("role", "from", "speaker")
-_TEXT_FIELDS = ("content", "value", "text")
+_TEXT_FIELDS = ("content", "value", "text", "parts")
 _WEIGHT_FIELDS = ("weight", "train", "loss")
 _CALLS = ("tool_calls", "function_call")
 _READ = frozenset((*_ROLE_FIELDS, *_TEXT_FIELDS, *_WEIGHT_FIELDS, *_CALLS))
@@ -46,6 +47,8 @@ def parse_turns(turns: Any, unused: Counter[str] | None = None) -> list[Message]
 def _parse_turn(number: int, turn: Any, unused: Counter[str] | None) -> Message:
     if not isinstance(turn, dict):
         raise RowError("not_text", f"turn {number} is {_kind(turn)}, expected an object with role and content")
+    if not turn.keys() & _READ:
+        turn = {str(field).strip().lower(): value for field, value in turn.items()}  # "From" and "Value"
     role = _first(turn, _ROLE_FIELDS)
     if not isinstance(role, str) or role.strip().lower() not in _ROLES:
         raise RowError("roles", f"turn {number} has the role {str(role)[:40]!r}, expected system, user or assistant")

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from typing import Any
 
 from fintune_kit.data.read.class_labels import names_in_metadata, with_names
 from fintune_kit.data.read.lines import MAX_LINE, MAX_RAW, Lines, Row, UnreadableFileError, encoding_note, overlong_row
+
+_EXCEL_MARK = re.compile(r"""["']?sep=(?P<delimiter>.)["']?""", re.IGNORECASE)
+"""Excel's own first line `sep=;` names the delimiter."""
 
 
 def csv_rows(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
@@ -27,6 +31,8 @@ def csv_rows(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
 
 def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
     header_line = next((line for line in lines if not line.isspace()), None)
+    if header_line is not None and (mark := _EXCEL_MARK.fullmatch(header_line.strip())):
+        delimiter, header_line = mark["delimiter"], next((line for line in lines if not line.isspace()), None)
     if header_line is None:
         raise UnreadableFileError(f"{path} has no header line; expected column names: fetch it again")
     delimiter = delimiter or max(",;\t|", key=header_line.count)
