@@ -222,7 +222,7 @@ def test_the_model_card_goes_to_its_adapter_and_what_is_no_stage_of_the_kernel_a
 def test_foreign_files_are_not_replaced(fetch, tmp_path):
     (tmp_path / "home" / "adapter").mkdir(parents=True)
     (tmp_path / "home" / "adapter" / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds files that are not a stage of ours"):
+    with pytest.raises(UserError, match="holds files that no stage has written"):
         fetch(Session(files=trained()))
     assert (tmp_path / "home" / "adapter" / "mine.txt").read_text() == "mine"
 
@@ -230,7 +230,7 @@ def test_foreign_files_are_not_replaced(fetch, tmp_path):
 @pytest.mark.parametrize(
     ("session", "sentence"),
     [
-        (Session(states=["RUNNING"]), "is running; its output is there when it has ended"),
+        (Session(states=["RUNNING"]), "is running; its output exists after its end"),
         (Session(states=["ERROR"], log="boom"), "has no session.json, so its first cell did not end"),
         (Session(files={"session.json": record(kernel="02_pack")}), "ran '02_pack', expected '03_train'"),
     ],

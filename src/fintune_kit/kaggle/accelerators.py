@@ -1,4 +1,4 @@
-"""Kaggle's machine shapes: the ones that exist, the ones that were retired, and the cards that a session must find.
+"""Kaggle's machine shapes: those that exist, those that were retired, and the cards of each.
 
 Kaggle does not refuse a shape that is retired or not granted. It silently runs the session on another machine. So a
 shape is checked twice: before a push against this table, and at the start of a session against its cards.
@@ -19,7 +19,7 @@ class Shape:
     card: str
     """Part of the name that the driver reports for each card."""
     label: str
-    """As Kaggle's menu calls it."""
+    """Its name in Kaggle's menu."""
 
 
 SHAPES = {
@@ -72,10 +72,10 @@ def find_accelerator_fault(accelerator: str) -> str | None:
 
 
 def check_card(accelerator: str | None, cards: Sequence[str]) -> None:
-    """Compares the cards of a session with the machine shape that was asked for. A CPU kernel may run anywhere.
+    """Checks that a session has the cards of the requested machine shape. A CPU kernel may run anywhere.
 
     Raises:
-        UserError: the session runs on another machine, and would spend hours on it.
+        UserError: the session runs on another machine.
     """
     shape = SHAPES.get(accelerator or "")
     if shape is None or shape.kind == "tpu":  # CUDA does not see a TPU; the TPU notebook counts its chips itself

@@ -1,10 +1,10 @@
-"""JSON that came over the network, checked before it is believed.
+"""Reads and checks JSON documents from the network.
 
     session.json     {"kernel": "02_pack", "cards": [], "machine": "CPU (4 cores)", "library": "fintune_kit-...", ...}
     manifest.json    {"stage": "packed", "inputs": {"conversations": SHA-256}, "files": {"a.arrow": SHA-256}, ...}
     plan.json        {"recipe": {...}, "packed": SHA-256, "base": "...", ...}
 
-A session leaves `session.json` beside its output; the stages leave the other two.
+A session writes `session.json` beside its output. The stages write the other two.
 """
 
 import json
@@ -22,8 +22,8 @@ def read_document(content: bytes, *, name: str, fields: Mapping[str, type] | Non
     """A JSON object from the network.
 
     Args:
-        name: where it comes from, for the sentence of an error.
-        fields: the keys that it must have, each with its type. Lists and objects hold texts.
+        name: its source, for errors.
+        fields: the keys that it must have, each with its type. Lists and objects must hold texts.
 
     Raises:
         UserError: it is not a JSON object, or a field is missing or of another type.

@@ -1,4 +1,4 @@
-"""One file from Kaggle, fetched aside and renamed; a part that an interrupted call left is continued.
+"""Downloads one file from Kaggle under a temporary name, and continues a download that was interrupted.
 
     weights.v3-1000.partial    the first bytes of `weights` in version 3, which has 1,000 bytes
 
@@ -27,19 +27,19 @@ class _Part:
     total: int
 
     def is_continued_by(self, reply: Any) -> bool:
-        """Whether an answer goes on exactly where the part ends, in a file of the same length."""
+        """Whether an answer continues exactly at the end of the part, in a file of the same length."""
         wanted = f"bytes {self.size}-{self.total - 1}/{self.total}"
         return reply.status_code == 206 and reply.headers.get("Content-Range") == wanted
 
 
 def download(url: str, target: Path, *, version: int | None) -> bool:
-    """Fetches a file; False where its address has expired.
+    """Downloads a file. Returns False if its address has expired.
 
     Args:
-        version: the version of the kernel that the file belongs to.
+        version: the version of the kernel to which the file belongs.
 
     Raises:
-        UnreachableError: the answer broke off; the part stays for the next call.
+        UnreachableError: the answer broke off. The next call continues the download.
     """
     import requests
 
@@ -51,7 +51,7 @@ def download(url: str, target: Path, *, version: int | None) -> bool:
             return False
         if part and not part.is_continued_by(reply):
             part.path.unlink()
-            if reply.status_code != 200:  # it answers the part, so there is no whole file to be read from it
+            if reply.status_code != 200:  # the answer is about the part, and does not hold the whole file
                 return download(url, target, version=version)
             part = None
         reply.raise_for_status()

@@ -98,7 +98,7 @@ def _look(kaggle: Kaggle, kernels: Sequence[Kernel], faults: list[str]) -> list[
 
 
 def _one_of_each(histories: Sequence[History], *, say: Say) -> list[History]:
-    """One kernel for each set of stages: of two that trained, the one that is finished, else the first."""
+    """One kernel for each set of stages: of two that trained, the finished one, else the first one."""
     best: dict[tuple[str, ...], History] = {}
     for history in histories:
         rival = best.get(history.kernel.writes)
@@ -120,14 +120,14 @@ def _choose_version(kaggle: Kaggle, history: History, *, say: Say) -> Version:
     running = is_running(status)
     version = history.finished() or (None if running else history.useful() or history.version(newest))
     if version is None:
-        raise UserError(f"{kernel.ref} is running; its output is there when it has ended: `fintune-kit kaggle status`")
+        raise UserError(f"{kernel.ref} is running; its output exists after its end: see `fintune-kit kaggle status`")
     if version.number != newest:
         say(f"{kernel.name}: version {version.number} is fetched, because version {newest} after it is {status.state}")
     return version
 
 
 def _place_of(name: str, *, out: Path, beside: Path) -> Path:
-    """Where a file that belongs to no stage goes: figures together, the model card to its adapter, the rest aside."""
+    """The path for a file outside the stages: figures together, the model card to its adapter, others with the log."""
     if name.startswith("figures/"):
         return out / name
     if name == "README.md" and (out / "adapter" / MANIFEST).is_file():
@@ -136,7 +136,7 @@ def _place_of(name: str, *, out: Path, beside: Path) -> Path:
 
 
 def _place_recipe(kernels: Sequence[Kernel], *, out: Path, say: Say) -> None:
-    """Puts the recipe into the workspace, where it rules the later stages. The last kernel's is the adapter's."""
+    """Writes the recipe of the last kernel into the workspace, for later stages. It is the recipe of the adapter."""
     found = {kernel.name: out / "kaggle" / kernel.name / RECIPE for kernel in kernels}
     texts = {name: path.read_text(encoding="utf-8") for name, path in found.items() if path.is_file()}
     if not texts:
@@ -165,7 +165,7 @@ def _fetch_stage(kaggle: Kaggle, stage: str, version: Version, *, out: Path, say
         manifest = read_document((staging / MANIFEST).read_bytes(), name=where, fields=MANIFEST_FIELDS)
         if manifest["stage"] != stage:
             raise UserError(f"{where} is of stage {manifest['stage']!r}, expected {stage!r}: push {name} again")
-        # A finished run needs its checkpoints no more, and they are most of its bytes.
+        # A finished run no longer needs its checkpoints, which are most of its bytes.
         of_stage = {path: file for path, file in of_stage.items() if not path.startswith(_CHECKPOINTS)}
     if not _is_whole(target, manifest):
         _fetch_files(kaggle, stage, of_stage, manifest["files"], staging=staging)
@@ -194,7 +194,7 @@ def _missing(folder: Path, hashes: Mapping[str, str]) -> list[str]:
 
 
 def _is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether the very same finished stage lies there already."""
+    """Whether the folder holds exactly this finished stage already."""
     path = folder / MANIFEST
     if not path.is_file() or read_json(path) != manifest:
         return False
@@ -208,7 +208,7 @@ def _replace(staging: Path, target: Path) -> None:
     previous = target.with_name(target.name + ".previous")
     if target.exists():
         if not target.is_dir() or not any((target / name).exists() for name in (MANIFEST, "plan.json")):
-            raise UserError(f"{target} holds files that are not a stage of ours; name another folder with --out")
+            raise UserError(f"{target} holds files that no stage has written; name another folder with --out")
         shutil.rmtree(previous, ignore_errors=True)
         target.rename(previous)
     staging.rename(target)

@@ -1,11 +1,11 @@
-"""The versions of a kernel and what their outputs hold: finished stages, a checkpoint, or nothing.
+"""The versions of a kernel and the contents of their outputs: finished stages, a checkpoint, or nothing.
 
     version 4    failed in its first cell         nothing
     version 3    stopped by its time budget       run/checkpoints/checkpoint-80/
     version 2    finished                         run/manifest.json, adapter/manifest.json
 
-A version is finished when each stage that its kernel writes has a manifest, whatever Kaggle says of its session. On
-Kaggle's pages a newer version that failed hides an older good one. Here the older one is found.
+A version is finished if each stage that its kernel writes has a manifest. Kaggle's state of its session does not
+matter. On Kaggle's pages, a newer version that failed hides an older good one. Here the older one is found.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from fintune_kit.kaggle.manifest import Kernel
 from fintune_kit.workspace import MANIFEST
 
 MAX_VERSIONS = 5
-"""Versions that are looked at before a kernel counts as not done."""
+"""The number of versions to look at. If none of them is finished, the kernel is not done."""
 PLAN = "run/plan.json"
 _CHECKPOINT = re.compile(r"run/checkpoints/checkpoint-(\d+)/manifest\.json")
 _IDENTITY = ("recipe", "packed", "base")
-"""The keys of `plan.json` that say which run a checkpoint belongs to."""
+"""The keys of `plan.json` that identify a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +43,17 @@ class Version:
 
     @property
     def missing(self) -> list[str]:
-        """The stages that the kernel writes and that this output does not hold finished."""
+        """The stages of the kernel that are missing or unfinished in this output."""
         return [stage for stage in self.kernel.writes if self.file(f"{stage}/{MANIFEST}") is None]
 
     @property
     def is_finished(self) -> bool:
-        """Whether all stages are there."""
+        """Whether all stages are finished."""
         return not self.missing
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of the newest sealed checkpoint; 0 where there is none."""
+        """Optimizer steps of the newest sealed checkpoint; 0 if there is none."""
         return max((int(match[1]) for file in self.files if (match := _CHECKPOINT.fullmatch(file.name))), default=0)
 
     def file(self, name: str) -> OutputFile | None:
@@ -62,7 +62,7 @@ class Version:
 
 
 class History:
-    """The versions of a kernel, the newest first. An output is listed when somebody looks at it."""
+    """The versions of a kernel, the newest first. Kaggle is asked for an output only when it is needed."""
 
     def __init__(self, kaggle: Kaggle, kernel: Kernel) -> None:
         """Asks Kaggle for the newest version.

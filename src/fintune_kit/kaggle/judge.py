@@ -1,7 +1,7 @@
-"""The end of a session that is not finished: why it ended, and whether another session can go on.
+"""Decides after an unfinished session whether another session can continue its work.
 
-Kaggle's state does not decide that. Kaggle calls a session cancelled when its time was over, and failed when it ran out
-of memory after ten hours; both may leave a checkpoint.
+Kaggle's state is not enough for that. Kaggle calls a session cancelled when its time was over, and failed when it ran
+out of memory after ten hours. In both cases there may be a checkpoint.
 """
 
 from collections.abc import Callable
@@ -24,15 +24,15 @@ def require_progress(
     logs: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Returns where another session can go on from the checkpoint of the one that ended.
+    """Returns if another session can continue from the checkpoint of the one that ended; else raises an error.
 
     Args:
-        before: the version that the session started from; None where it started from nothing.
-        until_done: the user asked for as many sessions as it takes.
+        before: the version from whose checkpoint the session started; None if it started from nothing.
+        until_done: whether the user allows as many sessions as necessary.
         logs: the folder for the log of a session that did not complete.
 
     Raises:
-        UserError: the session gained no step, a person cancelled it, or the user did not ask for another one.
+        UserError: the session gained no step, a person cancelled it, or `until_done` is not set.
     """
     name, reason = ended.kernel.name, reason_for_end(ended, status)
     kept = "" if status.state == "complete" else f" (log: {keep_log(ended, logs, say=say)})"
@@ -57,7 +57,7 @@ def require_progress(
 
 
 def reason_for_end(ended: Version, status: Status) -> str:
-    """Why a session ended: Kaggle's own words, else the error in its log."""
+    """The reason for the end of a session: Kaggle's own words, else the error in its log."""
     if status.state == "complete":
         return "was stopped by its time budget" if ended.steps else "ended"
     if status.state == "cancelled":
@@ -78,5 +78,5 @@ def keep_log(ended: Version, folder: Path, *, say: Callable[[str], None]) -> Pat
 
 
 def _same_run(kaggle: Kaggle, one: Version, other: Version) -> bool:
-    """Whether two checkpoints belong to one run. Training with another recipe starts over beside an old checkpoint."""
+    """Whether two checkpoints belong to one run. A run with another recipe does not continue an old checkpoint."""
     return run_identity(kaggle, one) == run_identity(kaggle, other)

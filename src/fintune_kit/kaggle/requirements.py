@@ -65,7 +65,7 @@ def find_pins() -> Path:
     """The folder of the lists of pins: in the package of a wheel, else at the top of the checkout.
 
     Raises:
-        MissingInputError: they are at neither place.
+        MissingInputError: they are in neither place.
     """
     package = Path(__file__).parents[1]
     for folder in (package / "pins", package.parents[1]):
@@ -75,7 +75,7 @@ def find_pins() -> Path:
 
 
 def _is_ours(spec: str) -> bool:
-    """Whether a line of our metadata is of the base or of one of the extras that the notebooks need."""
+    """Whether a requirement in our metadata is one that every installation or the notebooks need."""
     marker = Requirement(spec).marker
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in EXTRAS)
 

@@ -1,7 +1,7 @@
-"""The rules that a kernel must keep before it is sent.
+"""The rules for a kernel. They are checked before it is sent.
 
-Kaggle refuses some faults. It accepts others and then does something else. Each rule yields a sentence for each fault
-that it finds, and one error tells all of them.
+Kaggle refuses some faults. It accepts others, and then does something else. Each rule yields a sentence for each fault
+that it finds, and one error lists all of them.
 """
 
 import json
@@ -42,7 +42,7 @@ def check_kernel(
         force_accelerator: allow a retired or unknown machine shape.
 
     Raises:
-        UserError: it names all faults that were found.
+        UserError: a rule is broken. The error lists all faults.
     """
     faults = [
         *_address(metadata),
@@ -124,7 +124,7 @@ def _notebook(notebook: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _secrets(notebook: Mapping[str, Any]) -> Iterator[str]:
-    """Names the cell and the kind of secret, never its text."""
+    """Names the cell and the kind of secret, but never its text."""
     for index, cell in enumerate(notebook["cells"]):
         source = "".join(cell.get("source", ""))
         for secret, pattern in _SECRETS.items():

@@ -237,7 +237,7 @@ def test_a_tpu_session_gives_a_newer_numpy_to_the_training_where_this_process_ha
     assert pip.command[pip.command.index("--target") + 1] == beside
     assert environment["PYTHONPATH"] == f"{beside}:/library"
     assert beside not in sys.path
-    assert "the training gets it; this notebook keeps the version that it has loaded" in capsys.readouterr().out
+    assert "used by the training; this notebook keeps the version that it has loaded" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("version", "goes"), [("0.10.0", True), ("0.16.0", False)])

@@ -1,1 +1,1 @@
-"""What runs on Kaggle's machine: the two generated cells of a kernel call this floor before and after the notebook."""
+"""The code that runs on Kaggle's machine. The two generated cells call it before and after the notebook."""

@@ -1,7 +1,7 @@
-"""A notebook that somebody opened alone: on Kaggle by Import or Copy & Edit, on Colab, or in another Jupyter.
+"""Prepares a notebook that was opened alone: on Kaggle by Import or Copy & Edit, on Colab, or in another Jupyter.
 
-Nobody built it, so its first cell installs the release and calls `prepare`. Where the library is there already, as in a
-checkout or in a built kernel, the cell does nothing.
+Its first cell installs the release and calls `prepare`. If the library is installed already, as in a checkout or in a
+built kernel, the cell does nothing.
 """
 
 import importlib.util
@@ -15,10 +15,10 @@ from fintune_kit.workspace import on_kaggle
 
 
 def prepare(*, accelerator: str | None = None) -> None:
-    """Installs the packages of this release. On Kaggle it does the rest of a built kernel's first cell, too.
+    """Installs the packages of this release. On Kaggle it also does the rest of a built kernel's first cell.
 
     Args:
-        accelerator: the machine shape that the notebook is made for.
+        accelerator: the machine shape for which the notebook is made.
 
     Raises:
         UserError: pip failed, or a loaded package would have to be replaced.
@@ -30,7 +30,7 @@ def prepare(*, accelerator: str | None = None) -> None:
         variables.set_token()
     pip = Pip(internet=True)
     if on_kaggle() or _on_colab():
-        remove_conflicts(pip)  # these images are new in every session; a user's own packages are left alone
+        remove_conflicts(pip)  # these images are new in every session; elsewhere the packages belong to the user
     tpu_packages = tpu_packages_of(find_pins()) if kind_of(accelerator) == "tpu" else None
     install(requirements_of_this_release(), pip=pip, accelerator=accelerator, tpu_packages=tpu_packages)
 

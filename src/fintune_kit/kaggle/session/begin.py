@@ -1,7 +1,7 @@
 """The start and the end of a session on Kaggle; the two generated cells of a built notebook call them.
 
-begin   caches, the Hub's token, inputs, settings, packages, the model, the card; leaves session.json
-end     keeps the output below what Kaggle saves
+begin   prepares caches, the Hub's token, inputs, settings, packages and the model, checks the card, writes session.json
+end     keeps the output below the size that Kaggle saves
 """
 
 import re
@@ -33,10 +33,10 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
     Args:
         session: the settings that `kaggle.kernels.session_of` wrote into the cell.
         library: the wheel's name, or the commit's address.
-        sha256: the hash that the library was compared with.
+        sha256: the hash of the library.
 
     Raises:
-        UserError: an input is not attached, a package cannot be installed, or another card was asked for.
+        UserError: an input is not attached, a package cannot be installed, or the card is not the requested one.
     """
     variables.note_begin()
     variables.set_caches()
@@ -53,7 +53,7 @@ def begin(session: Mapping[str, Any], *, library: str, sha256: str) -> dict[str,
 
 
 def end() -> None:
-    """Keeps the output below what Kaggle saves, and prints its size."""
+    """Keeps the output below the size that Kaggle saves, and prints its size."""
     print(keep_output_small(kaggle_root() / "working"))
 
 
@@ -87,7 +87,7 @@ def _describe(session: Mapping[str, Any], *, inputs: Mapping[str, Path], library
 
 
 def _with_inputs(setting: str, inputs: Mapping[str, Path]) -> str:
-    """A setting of the manifest, in which `{input:owner/slug}` becomes the folder of that source."""
+    """A setting of the manifest, with `{input:owner/slug}` replaced by the folder of that source."""
     return re.sub(r"\{input:([^}]+)\}", lambda match: _mounted(match.group(1), inputs), setting)
 
 
@@ -99,7 +99,7 @@ def _mounted(source: str, inputs: Mapping[str, Path]) -> str:
 
 
 def _set_model(folders: Sequence[Path], sources: Sequence[str]) -> None:
-    """Makes an attached Kaggle model the base. Its mount is named by its version, so a link gives it a telling name."""
+    """Makes an attached Kaggle model the base. Its folder is a version number, so a link gives it the model's name."""
     if not folders or variables.is_set("FINTUNE_MODEL"):
         return
     if len(folders) > 1:
@@ -109,7 +109,7 @@ def _set_model(folders: Sequence[Path], sources: Sequence[str]) -> None:
 
 
 def _link(kind: str, name: str, mount: Path) -> Path:
-    """A path that is the same in every session: the identity of a run holds it, whatever the layout of the mounts."""
+    """A link to an input, with a path that is the same in every session: a run is identified by it."""
     link = kaggle_root() / "temp" / kind / name
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)

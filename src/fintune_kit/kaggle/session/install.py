@@ -1,8 +1,8 @@
-"""The packages that a session gets, by its accelerator. pip must come before the first import of any of them.
+"""Installs the packages of a session for its accelerator. pip must run before the first import of any of them.
 
-every session    loses packages that ours refuse to work beside, then gets what is missing of ours
-GPU              gets another torch where the image's has no kernels for the card (a P100)
-TPU              loses torch_xla, and gets JAX with its own packages
+every session    removes packages that do not work with ours, then installs those of ours that are missing
+GPU              installs another torch if that of the image has no kernels for the card (a P100)
+TPU              removes torch_xla, and installs JAX with its packages
 """
 
 import json
@@ -22,7 +22,7 @@ from fintune_kit.workspace import kaggle_root
 P100_TORCH = "torch==2.7.1"
 """The last PyPI release with kernels for sm_60."""
 _CONFLICTS = {"torchao>=0.16": "peft stops beside an older one"}
-"""Packages of the image that must go where they are older than this, and why. Colab's image has torchao 0.10."""
+"""Packages of the image that are removed if they are older than this, with the reason. Colab has torchao 0.10."""
 _ONE_TPU = "it takes the TPU for itself, and JAX needs it"
 _PROBE = (
     "import json, torch; n = range(torch.cuda.device_count()); print(json.dumps([torch.__version__, "
@@ -51,11 +51,11 @@ def install(
         beside = kaggle_root() / "temp" / "newer-packages"
         if newer := install_alone(**tpu_packages, pip=pip, beside=beside):
             put_first_on_path(beside)
-            print(f"{', '.join(newer)}: the training gets it; this notebook keeps the version that it has loaded")
+            print(f"{', '.join(newer)}: used by the training; this notebook keeps the version that it has loaded")
 
 
 def remove_conflicts(pip: Pip) -> None:
-    """Uninstalls packages of the image that ours refuse to work beside."""
+    """Uninstalls packages of the image that do not work with ours."""
     for requirement, because in _CONFLICTS.items():
         name = Requirement(requirement).name
         if not is_installed(requirement) and (version := uninstall_package(name, because=because, pip=pip)):
@@ -63,19 +63,19 @@ def remove_conflicts(pip: Pip) -> None:
 
 
 def _torch_for_this_card() -> str | None:
-    """The torch that must replace the image's, or None. Another process finds out: pip must come before any import."""
+    """The torch that must replace the image's, or None. Another process looks, because pip must run before imports."""
     asked = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, check=False)  # noqa: S603
     if asked.returncode:
-        return None  # there is no torch, or a broken one: pip brings one, and the card is checked later
+        return None  # torch is missing or broken: pip installs one, and the card is checked later
     version, architectures, cards = json.loads(asked.stdout.splitlines()[-1])
     return torch_for([((major, minor), name) for name, major, minor in cards], architectures, version=version)
 
 
 def torch_for(cards: Sequence[tuple[tuple[int, int], str]], architectures: list[str], *, version: str) -> str | None:
-    """The torch for a card that the image's torch has no kernels for; None keeps the image's torch.
+    """The torch for a card for which the image's torch has no kernels; None keeps the image's torch.
 
     Raises:
-        UserError: we know no release that has kernels for the card.
+        UserError: no known release has kernels for the card.
     """
     for capability, name in cards:
         if has_kernels_for(capability, architectures):

@@ -1,4 +1,4 @@
-"""Where Kaggle mounts the inputs that a kernel attaches. There are two layouts, so no path is written down elsewhere.
+"""Finds the folders of a kernel's inputs. Kaggle has two layouts, so no other module writes such a path.
 
 since 2026                                                       before
 input/datasets/<owner>/<slug>/                                   input/<slug>/

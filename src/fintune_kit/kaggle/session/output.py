@@ -1,7 +1,7 @@
-"""The output of a session, kept below the 20 GB that Kaggle saves: a session that leaves more fails.
+"""Keeps the output of a session below 20 GB, because a session with a larger output fails.
 
-Where room is needed, three things are deleted, in this order: unfinished folders, all checkpoints except the newest,
-and the newest one where the run is done.
+If room is needed, three things are deleted, in this order: unfinished folders, all checkpoints except the newest one,
+and the newest one if the run is finished.
 """
 
 import shutil
@@ -21,7 +21,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def keep_output_small(working: Path, *, limit: int = LIMIT) -> str:
-    """Deletes what the next session does not need until the output fits, and returns a sentence about it.
+    """Deletes files that the next session does not need until the output fits, and returns a sentence about it.
 
     Raises:
         UserError: the output is still too large; the largest folders are named.

@@ -1,16 +1,16 @@
-"""The packages of a session: the versions that our tests ran with, beside those of the image that may stay.
+"""Installs the packages of a session: the versions of our tests, but the image's own versions where these fit.
 
-pip keeps an installed version that satisfies a requirement. Packages that the rest of the image was built against are
-required as ranges, so most of them stay (numpy does; pyarrow is replaced, because datasets needs a newer one). torch is
-held by a constraint as well.
+pip keeps an installed version that satisfies a requirement. The rest of the image was built with some packages, and
+these are required as ranges. So most of them stay: numpy does, but pyarrow is replaced, because datasets needs a newer
+one. torch is also held by a constraint.
 
 A package whose compiled code is loaded cannot be replaced in its process: the old and the new files would mix. The
 kernel of a notebook loads numpy before the first cell. So a dry run of pip says first which packages would change. A
 loaded one among them ends the cell with a sentence.
 
-A TPU session installs the pins of requirements-tpu.txt after these, without their dependencies: the file lists all of
-them, and the declared dependencies of one exclude versions that the rest of the session needs. Where such a pin would
-replace a loaded package, it goes into a folder that only the processes of the training see.
+A TPU session then installs the pins of requirements-tpu.txt without their dependencies. The file lists all of them,
+and the declared dependencies of one package exclude versions that the rest of the session needs. If such a pin would
+replace a loaded package, it is installed into a folder that only the processes of the training see.
 """
 
 import importlib.metadata
@@ -29,10 +29,10 @@ from fintune_kit.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Pip:
-    """pip, and where it looks for packages."""
+    """pip, and the places where it looks for packages."""
 
     internet: bool
-    """Look at PyPI; else only at `wheels`."""
+    """Look for packages on PyPI; else only in `wheels`."""
     wheels: Sequence[Path] = ()
     """Folders of wheels among the inputs."""
 
@@ -78,7 +78,7 @@ def install_packages(requirements: Sequence[str], *, pip: Pip, torch: str | None
 
     Args:
         requirements: pins and ranges.
-        torch: the torch that replaces the image's own; None keeps the image's, even a newer one than our tests had.
+        torch: the torch that replaces the image's own; None keeps the image's, even if it is newer than in our tests.
 
     Raises:
         UserError: pip failed, or it would replace a package that this process has loaded.
@@ -93,7 +93,7 @@ def install_packages(requirements: Sequence[str], *, pip: Pip, torch: str | None
     if loaded:
         named = ", ".join(f"{name} {_version(name)} must become {version}" for name, version in loaded.items())
         raise UserError(
-            f"this session has loaded packages that must be replaced ({named}); expected to come first: restart the "
+            f"this session has loaded packages that must be replaced ({named}); expected a new session: restart the "
             f"session, and run this cell before any other"
         )
     pip.install(missing, constraints=held)
@@ -124,10 +124,10 @@ def install_alone(requirements: Sequence[str], *, pip: Pip, constraints: Sequenc
 
 
 def uninstall_package(name: str, *, because: str, pip: Pip) -> str | None:
-    """Uninstalls a package and returns its version; None where it was not installed.
+    """Uninstalls a package and returns its version; None if it was not installed.
 
     Args:
-        because: why it must go, for the error.
+        because: the reason, for the error.
 
     Raises:
         UserError: it is still installed.

@@ -22,7 +22,7 @@ _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 def note_begin() -> None:
-    """Notes when the session began, because its time budget counts from there. A restarted kernel keeps the note."""
+    """Notes the beginning of the session, from which its time budget counts. A restarted kernel keeps the note."""
     note = kaggle_root() / "temp" / "session-began"
     if not note.is_file():
         write_text(note, str(time.time()))
@@ -41,7 +41,7 @@ def set_offline() -> None:
 
 
 def set_token() -> None:
-    """Sets `HF_TOKEN` to the secret of the kernel, where there is one. It is never printed."""
+    """Sets `HF_TOKEN` to the secret of the kernel, if there is one. It is never printed."""
     if "HF_TOKEN" not in os.environ and (token := find_token()):
         os.environ["HF_TOKEN"] = token
         print("the secret HF_TOKEN is set")
@@ -77,6 +77,6 @@ def our_settings() -> dict[str, str]:
 
 
 def put_first_on_path(folder: Path) -> None:
-    """Lets the processes that this one starts import from a folder first."""
+    """Puts a folder first on the import path of the processes that this one starts."""
     before = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(folder)]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *before])
