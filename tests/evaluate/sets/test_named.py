@@ -64,7 +64,7 @@ def test_floors_learn_from_training_conversations_with_the_same_options(tmp_path
             [{"text": "a", "target": "c", "options": ["a", "b"]}],
             r"line 1: target 'c' is not among the options \(a, b\)",
         ),
-        ([{"text": "a", "target": "c", "options": "ab"}], "line 1: options is 'ab', expected a list"),
+        ([{"text": "a", "target": "c", "options": "ab"}], "line 1: options is 'ab'; expected a list"),
         (
             [{"text": "a", "target": "b", "options": ["a", "b"]}, {"text": "a", "target": "b"}],
             "line 2: the row has no options, but others have",
