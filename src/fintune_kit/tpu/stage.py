@@ -75,9 +75,7 @@ def train_on_tpu(
             does not support a value of the recipe.
     """
     if report_to != "none":
-        raise UserError(
-            f"--report-to {report_to} does not work on a TPU; expected none: leave it out, and read run/log.jsonl"
-        )
+        raise UserError(f"--report-to {report_to} was given; expected none on a TPU: leave it out, read run/log.jsonl")
     recipe = without_validation(on_tpu(recipe))
     clock = Clock(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
