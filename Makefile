@@ -13,7 +13,7 @@ TPU_ENVIRONMENT := JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_
 .PHONY: help install demo test lint types unit unit-training unit-rooms notebooks on-kaggle install-tpu test-tpu install-readers test-readers clean
 
 help:
-	@echo "make demo    install into .venv and run the four notebooks on a CPU (recipe smoke)"
+	@echo "make demo    install into .venv and run the notebooks 01 to 04 on a CPU (recipe smoke)"
 	@echo "make test    lint, types, unit tests, notebooks"
 	@echo "make test-readers    open artifacts in transformers 4.57, an older peft and llama.cpp, in .venv-readers"
 	@echo "make test-tpu    install JAX and Tunix into .venv-tpu, compare them with PyTorch on CPU devices"
