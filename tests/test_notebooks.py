@@ -16,8 +16,8 @@ def load(path):
     return notebook, [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-def test_the_four_notebooks_are_there():
-    assert {"01_data", "02_pack", "03_train_p100", "04_evaluate"} <= {path.stem for path in NOTEBOOKS}
+def test_the_notebooks_are_there():
+    assert {"01_data", "02_pack", "03_train_p100", "04_evaluate", "05_statements"} <= {path.stem for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
