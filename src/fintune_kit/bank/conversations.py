@@ -71,8 +71,8 @@ def parse_batch_answer(answer: str, *, texts: Sequence[str]) -> list[str] | None
     """The categories of a model's answer to a batch; None where it is not the strict JSON that was asked for.
 
     Args:
-        answer: what the model wrote.
-        texts: the transactions asked about: the answer must name each, in order, with a category of the taxonomy.
+        answer: the text of the model.
+        texts: the transactions of the batch; the answer must name each, in order, with a category of the taxonomy.
     """
     try:
         rows = json.loads(answer)
@@ -115,7 +115,7 @@ def to_conversations(
         out: folder for train.jsonl, unseen_merchants.jsonl and unseen_merchants_batch.jsonl.
         seed: of the order, the wording and the batches.
         batch_share: share of the training transactions that are asked for in batches.
-        evaluation_rows: unseen-merchant rows to evaluate on at most, as even over the categories as they allow.
+        evaluation_rows: unseen-merchant rows to evaluate on at most, as evenly over the categories as possible.
         labels: a person's categories by merchant; they win over those of the statement.
 
     Returns:
@@ -129,19 +129,12 @@ def to_conversations(
     rows = _with_labels(read_statement(Path(statement)), labels, statement=statement)
     labelled = _with_sides([row for row in rows if row.category])
     if not labelled:
-        raise UserError(
-            f"none of the {len(rows)} transactions in {statement} has a category of ours; expected labelled rows: "
-            "generate some, import an export of Mint, YNAB or Firefly, which carry categories, or label merchants with "
-            "`fintune-kit transactions label` and name that file with --labels"
-        )
+        raise UserError(_nothing_labelled(statement, count=len(rows)))
     rng = random.Random(seed)  # noqa: S311 (order and wording, not a secret)
     train = [row for row in labelled if row.split == "train"]
     unseen = _even_sample([row for row in labelled if row.split == "unseen"], count=evaluation_rows, rng=rng)
     _check_sides(statement, train=train, unseen=unseen)
-    rng.shuffle(train)
-    cut = round(len(train) * batch_share)
-    conversations = [*_batches(train[:cut], rng=rng), *(_single(row, rng=rng) for row in train[cut:])]
-    rng.shuffle(conversations)
+    conversations = _conversations(train, batch_share=batch_share, rng=rng)
     with replacing_folder(Path(out)) as folder:
         counts = {
             "transactions": len(rows),
@@ -181,6 +174,23 @@ _BATCH_WORDINGS = (
 
 def _labels() -> str:
     return ", ".join(load_taxonomy().names)
+
+
+def _conversations(rows: list[Transaction], *, batch_share: float, rng: random.Random) -> list[dict[str, Any]]:
+    """The conversations of the training side in random order, a share of the transactions in batches."""
+    rng.shuffle(rows)
+    cut = round(len(rows) * batch_share)
+    conversations = [*_batches(rows[:cut], rng=rng), *(_single(row, rng=rng) for row in rows[cut:])]
+    rng.shuffle(conversations)
+    return conversations
+
+
+def _nothing_labelled(statement: Path, *, count: int) -> str:
+    return (
+        f"none of the {count} transactions in {statement} has a category of ours; expected labelled rows: generate "
+        "some, import an export of Mint, YNAB or Firefly, which carry categories, or label merchants with "
+        "`fintune-kit transactions label` and name that file with --labels"
+    )
 
 
 def _single(row: Transaction, *, rng: random.Random) -> dict[str, Any]:

@@ -24,11 +24,11 @@ _LINES_NAMED = 5
 
 
 class Suggestion(NamedTuple):
-    """One merchant of a statement, with what the model takes it for."""
+    """One merchant of a statement, with the model's suggestion."""
 
     merchant: str
     category: str
-    """What counts: the suggestion where it is sure enough, else empty."""
+    """The category that counts: the suggestion where it is sure enough, else empty."""
     suggestion: str
     confidence: float
     lines: int
@@ -66,10 +66,10 @@ def write_suggestions(path: Path, suggestions: Sequence[Suggestion]) -> None:
 
 
 def read_labels(path: Path) -> MerchantLabels:
-    """Reads what a person made of the file; lines without a category are passed over.
+    """Reads the file that a person corrected; lines without a category are skipped.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: the file is missing.
         UserError: it has no columns `merchant` and `category`, a category means none of the taxonomy's, or a merchant
             has two; the lines are named, never quoted.
     """

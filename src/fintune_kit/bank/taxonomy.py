@@ -55,7 +55,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Category:
-    """One label, with what decides it."""
+    """One label, with its definition."""
 
     name: str
     definition: str
@@ -63,7 +63,7 @@ class Category:
     aliases: tuple[str, ...]
     groups: tuple[Group, ...]
     words: tuple[str, ...]
-    """What a line says where it names no merchant: `ELECTRICITY BILL`, `FRISEUR`."""
+    """Words of the trade, for lines that name no merchant: `ELECTRICITY BILL`, `FRISEUR`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,10 +111,10 @@ def check_replaceable(path: Path, *, source: Path) -> None:
 
 
 def read_statement(path: Path) -> list[Transaction]:
-    """Reads what `write_statement` wrote: a generated folder or file, an imported or an anonymised statement.
+    """Reads a statement of ours: a generated folder or file, an imported or an anonymised statement.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: the file is missing.
         UserError: the file is not of this layout.
     """
     path = Path(path)

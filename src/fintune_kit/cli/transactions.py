@@ -118,7 +118,7 @@ def anonymise(
         name: A person to hide; may be repeated.
         also: Any other text to hide; may be repeated.
         keep: A merchant that must stay; may be repeated.
-        replace_doubtful: Replace also what only looks like an identifier, instead of refusing the file.
+        replace_doubtful: Replace words that only look like an identifier too, instead of refusing the file.
     """
     from fintune_kit.bank.privacy.anonymise import anonymise as hide
     from fintune_kit.bank.privacy.anonymise import explain
@@ -176,7 +176,7 @@ def conversations(
 
 @transactions.command
 def taxonomy() -> None:
-    """List the categories, what each means, and the names of other tools that are read as it."""
+    """List the categories, each with its meaning and with the names that other tools give it."""
     from fintune_kit.bank.taxonomy import load_taxonomy
 
     for category in load_taxonomy().categories:

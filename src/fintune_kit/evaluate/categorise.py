@@ -181,7 +181,7 @@ def open_categoriser(
     neither                      the workspace's adapter; without one, an error, or the base alone with `or_base`
 
     Raises:
-        MissingInputError: there is no adapter, and the base alone was not asked for.
+        MissingInputError: no adapter was found, and the base alone was not asked for.
         UserError: the base or the adapter cannot be loaded.
     """
     machine = find_machine()

@@ -1,1 +1,1 @@
-"""What identifies somebody in a bank line becomes a placeholder, merchants stay; what is written is searched again."""
+"""Replaces names and identifiers in bank lines by placeholders, keeps merchants, and searches the result once more."""

@@ -4,11 +4,11 @@
     SQ *BLUE BOTTLE 0423 OAKLAND CA          ->   SQ *BLUE BOTTLE [REF-1c44d0] OAKLAND CA
 
 A placeholder is a keyed hash (HMAC-SHA256) of its kind and value: the same person is the same placeholder throughout a
-run, and without the key, which is never written, nobody can try all card numbers against it. What is written is scanned
-once more by cruder rules; where these find something, nothing is written. No error and no report quotes a line.
+run. Without the key, which is never written, nobody can try all card numbers against it. The lines to be written are
+scanned once more by cruder rules; where these find something, nothing is written. No error and no report quotes a line.
 
-What stays, and may still tell who somebody is to those who know them: merchants, their towns, and amounts and dates
-unless they are jittered.
+Merchants, their towns, amounts and dates stay (the last two unless they are jittered). Who knows somebody may still
+recognise them by these.
 """
 
 import hashlib
@@ -117,12 +117,12 @@ class Anonymiser:
         return self.placeholder(kind, value)
 
     def residue(self, text: str) -> str | None:
-        """What a line that is about to be written still looks like it holds; None where nothing does."""
+        """The kind of identifier that a line still seems to hold; None where it seems to hold none."""
         doubt = next(self._doubts(text), None)
         return doubt.what if doubt else None
 
     def without_doubts(self, text: str) -> str:
-        """The line with a placeholder for whatever the scan doubts."""
+        """The line with a placeholder for each doubt of the scan."""
         for _ in range(_SCANS):
             spans: list[Span] = []
             for doubt in self._doubts(text):
@@ -137,7 +137,7 @@ class Anonymiser:
         return find_doubts(text, is_ours=self._issued.__contains__, wanted=wanted, keep=self._keep)
 
     def spans(self, text: str) -> list[Span]:
-        """What in a line identifies somebody, by this line alone."""
+        """The parts of a line that identify somebody, by this line alone."""
         if len(text) > _LONGEST:
             return [Span(0, len(text), "OTHER")]
         spans: list[Span] = []
@@ -182,8 +182,8 @@ def anonymise(
         names: see `Anonymiser`.
         also: see `Anonymiser`.
         keep: see `Anonymiser`.
-        replace_doubtful: replace what the scan doubts too, instead of refusing the file; the report names the lines.
-        **reading: what `statements.load_statement` takes (mapping, date_order, encoding, currency ...).
+        replace_doubtful: replace the doubts of the scan too, instead of refusing the file; the report names the lines.
+        **reading: as of `statements.load_statement` (mapping, date_order, encoding, currency ...).
 
     Returns:
         The report: counts only, never a value.
@@ -201,8 +201,7 @@ def anonymise(
         raise UserError(_refusal(doubtful))
     if doubtful:
         rows = [_without_doubts(row, worker=worker) for row in rows]
-        doubtful_left = _doubtful_lines(rows, worker=worker, lines=statement.lines)
-        assert not doubtful_left, "a doubt was left in a line whose doubts were replaced"
+        assert not _doubtful_lines(rows, worker=worker, lines=statement.lines), "a doubt was left in a line"
     changed = sum(new.description != old.description for new, old in zip(rows, statement.transactions, strict=True))
     report: dict[str, Any] = {
         "transactions": len(rows),
@@ -277,7 +276,7 @@ def anonymous_rows(
         worker: whose key makes the placeholders.
         jitter: see `anonymise`.
         jitter_days: see `anonymise`.
-        replace_doubtful: replace what the scan doubts too.
+        replace_doubtful: replace the doubts of the scan too.
     """
     texts = worker.lines([row.description for row in rows], hide_dates=jitter_days > 0, hide_amounts=jitter > 0)
     merchants = worker.lines([row.merchant for row in rows])

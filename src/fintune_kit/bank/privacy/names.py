@@ -353,7 +353,7 @@ def _joined(pair: list[_Word], line: str) -> bool:
 
 
 def _says_business(word: _Word, words: Vocabulary) -> bool:
-    """Whether a word is no part of a person's name: a trade, a legal form, an acronym, the head of a known merchant."""
+    """Whether a word cannot be part of a person's name: a trade, a legal form, an acronym, a known merchant's head."""
     folded = word.folded.rstrip(".")
     if (folded in words.business and folded not in words.stops) or folded.endswith(("'s", "’s")):
         return True

@@ -16,7 +16,7 @@ from fintune_kit.bank.privacy.name_words import BLANK, numbered_merchants
 from fintune_kit.bank.privacy.names import personal_names
 
 SEARCHED = ("e-mail addresses and payment ids", "long numbers", "codes of letters and digits", "addresses", "names")
-"""What the scan looks for, in words for the report."""
+"""The kinds of identifiers that the scan looks for, in words for the report."""
 
 _PLACEHOLDER = re.compile(r"\[[A-Z]+-[0-9a-f]+\]")
 _AT_SIGN = re.compile(r"\S*\S@\S\S*")
@@ -45,12 +45,12 @@ class Doubt(NamedTuple):
 def find_doubts(
     text: str, *, is_ours: Callable[[str], bool], wanted: Iterable[re.Pattern[str]] = (), keep: Iterable[str] = ()
 ) -> Iterator[Doubt]:
-    """What still looks like an identifier, the surest kinds first.
+    """The places that still look like an identifier, the surest kinds first.
 
     Args:
         text: the line as it would be written.
         is_ours: whether a placeholder was issued by this run; others are read as text.
-        wanted: texts that were to be replaced.
+        wanted: texts that the user asked to replace.
         keep: words of merchants that are not persons.
     """
     ours = _PLACEHOLDER.sub(lambda m: BLANK * len(m.group()) if is_ours(m.group()) else m.group(), text)

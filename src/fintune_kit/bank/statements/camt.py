@@ -79,7 +79,7 @@ def _entry(entry: Element, part: Element | None, *, amount: str, account: str, n
 
 
 def _description(entry: Element, part: Element | None, *, account: str, money_in: bool) -> str:
-    """Counterparty, its account and the remittance text; what the bank says where there is none."""
+    """Counterparty, its account and the remittance text; without these, the text of the bank."""
     words: list[str] = []
     if part is not None:
         words += _counterparty(part, account=account, money_in=money_in)

@@ -44,7 +44,7 @@ ROLES = (
     "balance",
     "fee",
 )
-"""What a column can be. `kind` is the sort of payment, `type` says debit or credit."""
+"""The roles of columns. `kind` is the sort of payment, `type` says debit or credit."""
 MAX_MEMOS = 3
 
 _ORDER = (
@@ -71,13 +71,13 @@ class ColumnLayout:
     """Where a table's header stands and which columns play which role."""
 
     header_at: int
-    """Index of the header among the records; -1 where there is none."""
+    """Index of the header among the records; -1 without a header."""
     columns: dict[str, int]
     """Index of the column by role."""
     more_memos: tuple[int, ...] = ()
     """Further columns of text beside description and memo: `Description 2`."""
     names: tuple[str, ...] = field(default=())
-    """The header's cells; empty where there is none."""
+    """The header's cells; empty without a header."""
 
     def name_of(self, index: int) -> str:
         """How to call a column in a report: its name, or its number from 1."""
@@ -365,7 +365,7 @@ _FITS: Mapping[str, Callable[[Sequence[str]], bool]] = {
     "account": _holds_few_values,
     **dict.fromkeys(("payee", "payer", "description", "memo", "category", "kind"), _holds_text),
 }
-"""What a column must hold to play a role, whatever its name."""
+"""For each role, whether a column's content fits it; its name is not asked."""
 
 
 def flows_of(kinds: Sequence[str]) -> list[int]:

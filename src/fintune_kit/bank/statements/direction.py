@@ -24,7 +24,7 @@ _MOSTLY = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """The sign of each amount: 1 in, -1 out, 0 where there is no amount, None where it cannot be told."""
+    """The sign of each amount: 1 in, -1 out, 0 without an amount, None where it cannot be told."""
 
     signs: list[int | None]
     notes: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ def resolve(
 
 
 def balance_note(amounts: Sequence[Decimal | None], balances: Sequence[Decimal | None]) -> str:
-    """How far the running balance agrees with the amounts, as a note; empty where it agrees or there is none."""
+    """How far the running balance agrees with the amounts, as a note; empty where it agrees, and without a balance."""
     agree = [_agreeing(pairs, balances) for pairs in _orders(amounts)]
     checked = len([balance for balance in balances if balance is not None]) - 1
     if checked < 2 or max(agree) >= _MOSTLY * checked or max(agree) == 0:

@@ -5,12 +5,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from fintune_kit.bank.statements.direction import resolve
 from fintune_kit.bank.statements.statement import Statement
 from fintune_kit.bank.statements.tables import MAX_UNREADABLE, Reading
-from fintune_kit.bank.statements.values import Style, decimal_mark, decimals_of, parse_amount, read_dates, size_of
+from fintune_kit.bank.statements.values import (
+    DecimalMark,
+    Style,
+    WrittenAmount,
+    decimal_mark,
+    decimals_of,
+    parse_amount,
+    read_dates,
+    size_of,
+)
 from fintune_kit.bank.taxonomy import load_taxonomy
 from fintune_kit.bank.transactions import Transaction
 from fintune_kit.errors import UserError
@@ -57,11 +67,7 @@ def add_entries(
     order = reading.date_order or ("ymd" if iso_dates else None)
     dates = read_dates([entry.date for entry in entries], order=order)
     written = [parse_amount(entry.amount) for entry in entries]
-    numbers = [number for number in written if number]
-    decimals = {decimals_of(entry.currency or reading.currency.upper()) for entry in entries}
-    style = Style(decimals=decimals.pop() if len(decimals) == 1 else None)
-    has_comma = any("," in number.digits for number in numbers)
-    mark = reading.decimal or ("." if trusted and not has_comma else decimal_mark(numbers, style=style))
+    mark = _decimal_mark(entries, written, reading=reading, trusted=trusted)
     sizes = [size_of(number, mark=mark) if number else None for number in written]
     kinds = [entry.kind for entry in entries]
     found = resolve(
@@ -74,25 +80,44 @@ def add_entries(
         trusted=trusted,
     )
     statement.notes += [note for note in found.notes if note not in statement.notes]
+    _refuse_unreadable(entries, sizes, path=path)
+    for entry, date, size, sign in zip(entries, dates, sizes, found.signs, strict=True):
+        if date is None or size is None or sign is None:
+            statement.skip(entry.number, "no readable date or amount")
+            continue
+        transaction = _transaction(entry, date=date, amount=sign * size, currency=reading.currency)
+        if entry.category and not transaction.category:
+            statement.unknown_labels.append(entry.number)
+        statement.add(transaction, line=entry.number)
+
+
+def _transaction(entry: Entry, *, date: str, amount: Decimal, currency: str) -> Transaction:
+    category = load_taxonomy().category_of(entry.category) if entry.category else None
+    return Transaction(
+        account=entry.account,
+        date=date,
+        description=" ".join(entry.description.split()),
+        amount=amount,
+        currency=(entry.currency or currency)[:3].upper(),
+        category=category or "",
+    )
+
+
+def _decimal_mark(
+    entries: Sequence[Entry], written: Sequence[WrittenAmount | None], *, reading: Reading, trusted: bool
+) -> DecimalMark:
+    """The decimal mark of all amounts; a trusted format writes a point, unless some amount holds a comma."""
+    numbers = [number for number in written if number]
+    decimals = {decimals_of(entry.currency or reading.currency.upper()) for entry in entries}
+    style = Style(decimals=decimals.pop() if len(decimals) == 1 else None)
+    has_comma = any("," in number.digits for number in numbers)
+    return reading.decimal or ("." if trusted and not has_comma else decimal_mark(numbers, style=style))
+
+
+def _refuse_unreadable(entries: Sequence[Entry], sizes: Sequence[Decimal | None], *, path: Path) -> None:
     unreadable = [entry.number for entry, size in zip(entries, sizes, strict=True) if size is None and entry.amount]
     if len(unreadable) > max(1, MAX_UNREADABLE * len(entries)):
         raise UserError(
             f"{len(unreadable)} of {len(entries)} entries of {path} have an amount that cannot be read (entry "
             f"{', '.join(map(str, unreadable[:5]))}); expected -1234.56: say how it writes decimals with --decimal"
         )
-    for entry, date, size, sign in zip(entries, dates, sizes, found.signs, strict=True):
-        if date is None or size is None or sign is None:
-            statement.skip(entry.number, "no readable date or amount")
-            continue
-        category = load_taxonomy().category_of(entry.category) if entry.category else None
-        if entry.category and not category:
-            statement.unknown_labels.append(entry.number)
-        transaction = Transaction(
-            account=entry.account,
-            date=date,
-            description=" ".join(entry.description.split()),
-            amount=sign * size,
-            currency=(entry.currency or reading.currency)[:3].upper(),
-            category=category or "",
-        )
-        statement.add(transaction, line=entry.number)

@@ -5,7 +5,7 @@
     a zip of CAMT files, or of one file of another format
 
 Everything in a file is accounted for: its lines are lines of transactions, or set aside, each with its reason. A file
-that cannot be understood ends in one sentence, and neither it nor any log quotes what the file holds.
+that cannot be understood ends in one sentence. Neither this sentence nor any log quotes a cell of the file.
 """
 
 import io
@@ -56,7 +56,7 @@ def load_statement(
             direction; False: it does not; None finds out, and a note says what was found.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: the file is missing.
         UserError: it is not a statement that can be read; the message says what to do.
     """
     path = Path(path)
@@ -84,7 +84,7 @@ def import_statement(path: Path, *, out: Path, **reading: Any) -> dict[str, Any]
     Args:
         path: the file.
         out: the CSV to write; the report goes beside it as `<name>.report.json`.
-        **reading: what `load_statement` takes.
+        **reading: as of `load_statement`.
 
     Returns:
         The report (`Statement.report`).

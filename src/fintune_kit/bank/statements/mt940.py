@@ -68,7 +68,7 @@ def read_mt940(text: str, *, path: Path, currency: str) -> Statement:
 
 
 def _lines(text: str) -> list[_Line]:
-    """The lines of all messages, each with its tag and with why it is no part of a transaction."""
+    """The lines of all messages, each with its tag, and a reason where it is not part of a transaction."""
     lines = [_Line(number, line) for number, line in enumerate(text.splitlines(), start=1)]
     for message in _messages(lines):
         tags = {match.group(1) for line in message if (match := _TAG.match(line.text))}

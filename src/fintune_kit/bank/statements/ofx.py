@@ -86,7 +86,7 @@ def _entry(element: _Element, account: _Element, *, number: int) -> Entry:
 
 
 def _tree(body: str, *, path: Path) -> _Element:
-    """The elements of a body. What is still open where its parent closes held nothing, or text that is over."""
+    """The elements of a body. An element still open where its parent closes held nothing, or only text."""
     root = _Element("")
     open_elements = [root]
     end = 0

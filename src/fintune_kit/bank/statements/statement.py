@@ -1,9 +1,9 @@
-"""The record that every reader returns: a file's transactions, and what became of everything else in the file.
+"""The record that every reader returns: a file's transactions, and a reason for each line that is not one.
 
-    transactions   what moved money, in the order of the file, each with the line that it stands in
+    transactions   in the order of the file, each with the line that it stands in
     set_aside      lines that are not transactions, each with its reason: blank, header, total, pending ...
     columns        which column was read as what; unused: text columns that no role took
-    notes          what the reader decided and a person may want to change: turned signs, an odd balance
+    notes          decisions of the reader that a person may want to change: turned signs, an odd balance
 
 Nothing in the record's report quotes a cell: it holds counts, line numbers and the names of columns.
 """
@@ -29,12 +29,12 @@ class SetAside(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Statement:
-    """What a file held."""
+    """The content of a file: transactions, and the lines that are none, each with its reason."""
 
     format: str
     """CSV, Excel, OFX, MT940, CAMT, QIF."""
     unit: Literal["lines", "entries"]
-    """What `total` and the numbers count: lines (CSV, MT940, QIF, Excel) or entries (OFX, CAMT)."""
+    """The unit of `total` and of all numbers: lines (CSV, MT940, QIF, Excel) or entries (OFX, CAMT)."""
     total: int = 0
     """Lines or entries in the file."""
     transactions: list[Transaction] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Reads the transactions of a table, whatever it was cut from: what each column is, and what each line is.
+"""Reads the transactions of a table: which role each column plays, and which kind each line is.
 
     Kontoauszug;;;;                                preamble
     Buchungstag;Verwendungszweck;Betrag;Status     header        date, description, amount, status
@@ -64,7 +64,7 @@ Column = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What the user says about a file, for what the file leaves open."""
+    """The user's answers to questions that a file leaves open."""
 
     mapping: Mapping[str, str]
     """Column by role, by name or by number from 1."""
@@ -261,7 +261,7 @@ def _dates(table: _Table, records: Sequence[Record], column: Column) -> list[str
 
 
 def _amounts(table: _Table, column: Column, *, texts: Sequence[str]) -> _Amounts:
-    """Signed amounts, and what had to be decided about them."""
+    """Signed amounts, and the decisions about them."""
     roles = [role for role in _AMOUNT_ROLES if role in column]
     written = {role: [parse_amount(cell) for cell in column[role]] for role in (*roles, "balance") if role in column}
     numbers = [number for role in roles for number in written[role] if number]
@@ -302,7 +302,7 @@ def _as_written(written: Sequence[WrittenAmount | None], sizes: Sequence[Decimal
 
 
 def _style(table: _Table, column: Column, numbers: Sequence[WrittenAmount]) -> Style:
-    """What delimiter, dates and currency say about the decimal mark."""
+    """Evidence about the decimal mark: from delimiter, dates and currency."""
     dates = [value for cell in column["date"] if (value := unguarded(cell))]
     dotted = bool(dates) and all(value.count(".") >= 2 for value in dates)
     codes = {code for cell in column.get("currency", ()) if (code := currency_code(cell))}

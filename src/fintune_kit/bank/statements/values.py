@@ -1,6 +1,6 @@
 """Dates and amounts as banks write them. A column is read as a whole: one value may be ambiguous, a column rarely is.
 
-    03/04/2024  14/04/2024                  the day comes first: there is no month 14
+    03/04/2024  14/04/2024                  the day comes first: no month has the number 14
     5 mars 2024   05/Mar/2024   45352       month names of many languages; days counted as Excel counts them
     1.234,56   17,80                        the comma is the decimal mark
     -1.000     -12                          open: thousands or decimals? the file's other signs decide, else we ask
@@ -60,7 +60,7 @@ class WrittenAmount(NamedTuple):
     negative: bool
     """Whether a minus sign or brackets stood around it."""
     mark: Flow
-    """What a mark beside it says: `12.50 DR` went out."""
+    """The direction that a mark beside it says: `12.50 DR` went out."""
     currency: str
     """ISO code, where a sign or a code stood beside it."""
     spaced: bool
@@ -69,7 +69,7 @@ class WrittenAmount(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """What the rest of a file says about its amounts, for columns that leave the decimal mark open."""
+    """Evidence from the rest of a file, for columns of amounts that leave the decimal mark open."""
 
     comma_decimal: bool = False
     """Delimiter or dates are those of a country that writes `1.234,56`."""
@@ -138,7 +138,7 @@ def parse_amount(value: str) -> WrittenAmount | None:
 def decimal_mark(
     numbers: Sequence[WrittenAmount], *, style: Style, others: Sequence[WrittenAmount] = ()
 ) -> DecimalMark:
-    """What separates the decimals in a file's amounts.
+    """The mark that separates the decimals in a file's amounts.
 
     Args:
         numbers: the amounts.

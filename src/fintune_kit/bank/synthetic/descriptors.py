@@ -168,10 +168,14 @@ class Descriptors:
             "word": lambda _: draw.choice(words["purpose"]),
             "fx": lambda r: _foreign_amount(r.amount, home=r.currency, abroad=r.abroad, draw=draw),
         }
+        return table | self._code_fields()
+
+    def _code_fields(self) -> dict[str, Callable[["_Line"], str]]:
+        """`n4`: four digits; `x9`: nine letters and digits."""
+        draw = self._random
         digits: Callable[[int], Callable[[_Line], str]] = lambda n: lambda _: f"{draw.randrange(10**n):0{n}d}"  # noqa: E731
         mixed: Callable[[int], Callable[[_Line], str]] = lambda n: lambda _: "".join(draw.choices(_ALPHABET, k=n))  # noqa: E731
-        table |= {f"n{n}": digits(n) for n in range(1, 24)}
-        return table | {f"x{n}": mixed(n) for n in range(4, 17)}
+        return {f"n{n}": digits(n) for n in range(1, 24)} | {f"x{n}": mixed(n) for n in range(4, 17)}
 
 
 @dataclass(frozen=True, slots=True)
