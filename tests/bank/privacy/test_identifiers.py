@@ -69,3 +69,20 @@ def test_dates_and_amounts_are_told_apart() -> None:
 )
 def test_no_line_makes_a_pattern_run_away(text: str) -> None:
     find_identifiers(text)  # backtracking that is exponential in the line would not return in years
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("Nájem Dlouhá 14 Praha", "Dlouhá 14"),
+        ("HYRA STORA BACKEN 7", "STORA BACKEN 7"),
+        ("Kira Gül Sokak 12", "Gül Sokak 12"),
+    ],
+)
+def test_a_street_after_a_word_for_rent_is_an_address_in_any_language(text: str, address: str) -> None:
+    assert (address, "ADDRESS") in found(text)
+
+
+@pytest.mark.parametrize("text", ["Miete Mai 24", "Loyer mars 24", "Huur Ymere"])
+def test_the_month_of_a_rent_and_a_landlord_without_a_number_are_no_address(text: str) -> None:
+    assert "ADDRESS" not in [kind for _, kind in found(text)]

@@ -225,6 +225,11 @@ BANKS = {
     "westpac": Case("Bank Account,Date,Narrative,Debit Amount,Credit Amount,Balance,Categories,Serial\n032000123456,15/03/2024,BAKERY,4.20,,95.80,PAYMENT,\n032000123456,16/03/2024,PAYROLL,,900.00,995.80,SALARY,\n", "2024-03-15 -4.20, 2024-03-16 900.00"),
     "revolut of old, padded, with months by name": Case("Completed Date , Description , Paid Out (CHF) , Paid In (CHF) , Exchange Out, Exchange In, Balance (CHF), Category, Notes\n\"Aug 1, 2023\" , Coop Pronto , 9.10 ,  ,  ,  , 1.47, Transport, \n\"Jul 29, 2023\" , Top up , , 20.00 ,  ,  , 20.57, General,\n", "2023-08-01 -9.10, 2023-07-29 20.00", currency="CHF"),
     "firefly": Case("type,currency_code,amount,description,date,source_name,destination_name,category\nWithdrawal,EUR,-12.5,Lunch,2023-01-05T00:00:00+01:00,Checking,Vapiano,Restaurants\nDeposit,EUR,2000,Salary,2023-01-06T00:00:00+01:00,Boss,Checking,Salary\n", "2023-01-05 -12.5, 2023-01-06 2000", has=("Vapiano Lunch", "Boss Salary"), currency="EUR"),
+    "amounts under the name of a currency": Case("Account Type,Transaction Date,Description 1,CAD$,USD$\nChequing,3/14/2024,SHOP,-20.00,\nChequing,3/15/2024,PAY,100.00,\n", "2024-03-14 -20.00, 2024-03-15 100.00"),
+    "a status by a longer name": Case("Date,Description,Amount,Payment status\n2024-03-04,SHOP,-20.00,SUCCESS\n2024-03-05,SHOP,-20.00,FAILED\n2024-03-06,PAY,9.00,SUCCESS\n", "2024-03-04 -20.00, 2024-03-06 9.00", aside=("cancelled",)),
+    "a day reserved instead of a date": Case("Bokföringsdag;Belopp;Namn;Rubrik;Saldo;Valuta\n2024/03/04;-129,00;ICA;Kortköp ICA;871,00;SEK\nReserverat;-50,00;;Kortköp BUSS;;SEK\n2024/03/01;1 000,00;Lön;Lön;1 000,00;SEK\n", "2024-03-04 -129.00, 2024-03-01 1000.00", aside=("pending",)),
+    "forints without decimals": Case("Könyvelés dátuma;Összeg;Pénznem;Partner neve;Közlemény\n2024.03.04.;-4 500;HUF;TESCO;Vásárlás\n2024.03.05.;350 000;HUF;CEG;Fizetés\n", "2024-03-04 -4500, 2024-03-05 350000", currency="HUF"),
+    "a card with payments in minus": Case("date,title,amount\n2024-03-04,Padaria,12.50\n2024-03-05,Mercado,80.00\n2024-03-06,Uber,23.10\n2024-03-10,Pagamento recebido,-115.60\n", "2024-03-04 -12.50, 2024-03-05 -80.00, 2024-03-06 -23.10, 2024-03-10 115.60", note="turned"),
 }  # fmt: skip
 
 

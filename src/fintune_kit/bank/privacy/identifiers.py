@@ -144,6 +144,11 @@ _FLAT_CUE = re.compile(
     r"\b(?:rent|miete|kaltmiete|loyer|huur|alquiler|affitto|czynsz|address|adresse|anschrift|whg|wohnung|delivery|lieferung)\b",
     re.IGNORECASE,
 )
+_RENTED = _pattern(  # a street without a word that says street: `NAJEM DLOUHA 14`
+    r"\b(?:kaltmiete|miete|loyer|huur|alquiler|affitto|aluguel|renda|czynsz|najem|n[áa]jem(?:n[ée])?|hyra|husleie|"
+    rf"husleje|vuokra|kira|chirie)[ :]+(?P<rented>(?:(?!{_MONTH}|whg|wohnung|ref|kenmerk|nr|no\b){_WORD}{{3,}} ){{1,3}}"
+    r"\d{1,3} ?[a-z]?)(?![\w.,/-])"
+)
 _GROUPS = re.compile(r"(?<![A-Za-z0-9])\(?\d+\)?(?:(?:[./-]{1,2}|\) ?)\(?\d+\)?)*(?![A-Za-z0-9])")
 _SPACED = re.compile(r"(?<![A-Za-z0-9.,/-])\d{1,6}(?: \d{1,6}){2,}(?![A-Za-z0-9])")
 _CUED = _pattern(
@@ -400,6 +405,7 @@ _FINDERS: tuple[tuple[str | None, Finder], ...] = (
     ("DATE", _named_groups(_BORN)),
     (None, _dates),
     ("ADDRESS", _addresses),
+    ("ADDRESS", _named_groups(_RENTED)),
     ("ADDRESS", _matches(_POSTCODE)),
     (None, _amounts),
     ("REF", _named_groups(_CUED)),

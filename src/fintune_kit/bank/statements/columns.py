@@ -201,8 +201,15 @@ _NUMBERED = re.compile(r" ?\d$")
 
 
 def _base_names(name: str) -> tuple[str, ...]:
-    """A folded name, and the same without the currency at its end."""
+    """A folded name, and the same without the currency at its end.
+
+    A column that is called like a currency is one of amounts, and one with the word status in its name is a status.
+    """
     words = name.split()
+    if name and is_currency_word(name):
+        return (name, "amount")
+    if "status" in words:
+        return (name, "status")
     if name.endswith("1"):  # the first of several: Description 1
         return (name, name[:-1].strip())
     if len(words) < 2 or not is_currency_word(words[-1]):
