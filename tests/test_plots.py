@@ -58,15 +58,15 @@ def test_the_funnel_ends_with_what_is_left():
 
 
 def test_each_month_stacks_its_categories_and_money_back_hangs_below() -> None:
-    spending = {"Health": {"2024-02": -3, "2024-01": 9}, "Travel": {"2024-01": 4}, "": {"2024-01": 2}}
+    spending = {"Health": {"2024-02": 5, "2024-01": 9}, "Travel": {"2024-01": 4, "2024-02": -3}, "": {"2024-01": 2}}
     figure = plots.plot_spending(spending, currency="EUR", max_categories=1)
     bars = {
         bar.get_label(): [(patch.get_y(), patch.get_height()) for patch in bar] for bar in figure.axes[0].containers
     }
     assert bars == {
-        "Health": [(0, 9), (0, -3)],
-        "all others": [(9, 4), (0, 0)],
-        "(left open)": [(13, 2), (0, 0)],
+        "Health": [(0, 9), (0, 5)],
+        "all others": [(9, 4), (0, -3)],
+        "(left open)": [(13, 2), (5, 0)],
     }
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["2024-01", "2024-02"]
 
