@@ -147,7 +147,8 @@ def a_pack() -> dict[str, NDArray[np.int64]]:
         position[first:last] = np.arange(depth, depth + last - first)
     labels = np.where(position % 8 == 0, 0, IGNORE)
     columns = {"input_ids": np.zeros(LENGTH, np.int64), "position_ids": position, "subtree_end": ends}
-    return {name: column[None] for name, column in (columns | {"shift_labels": labels}).items()}
+    columns |= {"shift_labels": labels, "loss_weight": (labels != IGNORE).astype(np.int64)}
+    return {name: column[None] for name, column in columns.items()}
 
 
 def make_tiny(config: Any) -> None:

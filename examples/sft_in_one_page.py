@@ -64,7 +64,7 @@ def main(base: str | Path) -> tuple[list[float], str]:
 
     # 4. A step: the loss is summed over the supervised tokens of all packs, and divided by how many there are.
     batch = stack_packs(packs)
-    supervised = (batch["shift_labels"] != -100).sum()
+    supervised = batch["loss_weight"].sum()
     losses = []
     for step in range(STEPS):
         loss = model(**batch).loss / supervised

@@ -17,6 +17,7 @@ from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.data.stage import prepare
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.pack.store import open_packed
+from fintune_kit.pack.tree import COLUMNS
 from fintune_kit.recipes import load_recipe
 from fintune_kit.tiny import tokenizer_of
 from fintune_kit.train.stage import train
@@ -36,11 +37,11 @@ def content_of(conversations: Path) -> str:
 
 
 def content_of_packs(packed: Path) -> str:
-    """SHA-256 of the four columns of both splits."""
+    """SHA-256 of the columns of both splits."""
     digest = hashlib.sha256()
     packs = open_packed(packed)
     for split in (packs.train, packs.validation):
-        for column in ("input_ids", "position_ids", "subtree_end", "shift_labels"):
+        for column in COLUMNS:
             digest.update(np.asarray(split.rows.with_format("numpy")[column][:], np.int32).tobytes())
     return digest.hexdigest()
 

@@ -48,6 +48,6 @@ def test_a_small_pack_is_shown_as_a_table():
     (pack,) = pack_examples(examples(([1, 2, 3, 5], [10]), ([1, 2, 3, 6], [20])), max_length=8, pad_id=99)
     lines = table_of(pack, decode=lambda tokens: f"t{tokens[0]}").splitlines()
     assert len(lines) == 9
-    assert lines[4].split() == ["3", "'t5'", "5", "3", "5", "'t10'"]
-    assert lines[6].split() == ["5", "'t6'", "6", "3", "7", "'t20'"]
-    assert lines[8].split() == ["7", "'t99'", "99", "0", "8", "-"]
+    assert lines[4].split() == ["3", "'t5'", "5", "3", "5", "1", "'t10'"]
+    assert lines[6].split() == ["5", "'t6'", "6", "3", "7", "1", "'t20'"]
+    assert lines[8].split() == ["7", "'t99'", "99", "0", "8", "0", "-"]

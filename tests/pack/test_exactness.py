@@ -4,16 +4,19 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from fintune_kit.chat.examples import IGNORE
+from fintune_kit.chat.examples import Example, Examples
 from fintune_kit.pack.drawing import stretches
 from fintune_kit.pack.tree import arrange, write_columns
 from fintune_kit.train.attention import tree_mask
-from tests.pack.world import THREE_LEVELS, examples
+from tests.pack.world import GROWING, THREE_LEVELS, examples
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 Columns = dict[str, torch.Tensor]
@@ -74,11 +77,13 @@ def with_lora(model: Qwen2ForCausalLM) -> Any:
     return adapted.to(model.dtype)
 
 
-def packs(*, share_prefixes: bool = True, max_length: int = 30) -> Columns:
-    some = examples(*THREE_LEVELS)
-    arrangement = arrange(some, max_length=max_length, share_prefixes=share_prefixes, seed=3)
+SOME = Examples.concatenate([examples(*THREE_LEVELS), GROWING])
+
+
+def packs(*, max_length: int = 30, **shares: bool) -> Columns:
+    arrangement = arrange(SOME, max_length=max_length, seed=3, **shares)
     assert len(arrangement) > 1, "one pack could not tell a sum over packs from a mean"
-    columns = write_columns(some, arrangement, first=0, last=len(arrangement), max_length=max_length, pad_id=0)
+    columns = write_columns(SOME, arrangement, first=0, last=len(arrangement), max_length=max_length, pad_id=0)
     return {name: torch.from_numpy(column).long() for name, column in columns.items()}
 
 
@@ -92,17 +97,21 @@ def packed_loss(model: Any, columns: Columns, *, use_cache: bool = False) -> tor
         attention_mask=allowed,
         use_cache=use_cache,
     )
-    return F.cross_entropy(
-        output.logits.flatten(0, 1), columns["shift_labels"].flatten(), ignore_index=IGNORE, reduction="sum"
-    )
+    return weighted_loss(output.logits, columns)
 
 
-def loss_of_each_alone(model: Any) -> torch.Tensor:
+def weighted_loss(logits: torch.Tensor, columns: Columns) -> torch.Tensor:
+    losses = F.cross_entropy(logits.flatten(0, 1), columns["shift_labels"].flatten(), reduction="none")
+    return (losses * columns["loss_weight"].flatten()).sum()
+
+
+def loss_of_each_alone(model: Any, some: Examples = SOME) -> torch.Tensor:
     total = torch.zeros((), dtype=model.dtype)
-    for prompt, answer in THREE_LEVELS:
-        tokens = torch.tensor([prompt + answer])
-        logits = model(input_ids=tokens, use_cache=False).logits[0, len(prompt) - 1 : -1]
-        total = total + F.cross_entropy(logits, torch.tensor(answer), reduction="sum")
+    for index in range(len(some)):
+        tokens = torch.from_numpy(some[index].tokens).long()
+        supervised = torch.from_numpy(some[index].supervised)[1:]
+        logits = model(input_ids=tokens[None], use_cache=False).logits[0, :-1]
+        total = total + F.cross_entropy(logits[supervised], tokens[1:][supervised], reduction="sum")
     return total
 
 
@@ -149,22 +158,49 @@ def test_with_activation_checkpointing_they_still_are(adapters):
         layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, counted
     model = (with_lora(model) if adapters else model).train()
     assert_equal_to_each_alone(model, packs(), **EXACT)
-    assert calls >= 3 * (len(THREE_LEVELS) + 1), "every layer of every pass is checkpointed"
+    assert calls >= 3 * (len(SOME) + 1), "every layer of every pass is checkpointed"
 
 
-def test_ordinary_packs_give_the_same_loss_and_gradients():
-    assert_equal_to_each_alone(make_model(), packs(share_prefixes=False), **EXACT)
+@pytest.mark.parametrize("shares", [{"share_prefixes": False}, {"share_answers": False}])
+def test_packs_that_share_less_give_the_same_loss_and_gradients(shares):
+    assert_equal_to_each_alone(make_model(), packs(**shares), **EXACT)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.lists(
+        st.lists(st.tuples(st.integers(1, 2), st.booleans()), min_size=2, max_size=8), min_size=2, max_size=12
+    )
+)
+def test_loss_and_gradients_of_random_trees_are_those_of_each_example_alone(rows):
+    some = Examples.of(
+        [Example(np.array([t for t, _ in row], np.int32), np.array([s for _, s in row])) for row in rows]
+    )
+    arrangement = arrange(some, max_length=12, seed=0)
+    columns = write_columns(some, arrangement, first=0, last=len(arrangement), max_length=12, pad_id=0)
+    model = make_model()
+    expected_loss = loss_of_each_alone(model, some)
+    loss = packed_loss(model, {name: torch.from_numpy(column).long() for name, column in columns.items()})
+    torch.testing.assert_close(loss, expected_loss, **EXACT)
+    if columns["loss_weight"].any():
+        expected, found = gradients(model, expected_loss), gradients(model, loss)
+        for name, gradient in expected.items():
+            scale = max(float(gradient.abs().max()), 1e-3)  # a token that sees itself alone gives queries none
+            torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-9 * scale)
 
 
 def test_in_float32_they_agree_to_rounding():
     assert_equal_to_each_alone(make_model(dtype=torch.float32), packs(), rtol=1e-5, atol=1e-5)
 
 
-def test_the_packs_of_these_tests_share_three_levels_deep():
+def test_the_packs_of_these_tests_share_three_levels_deep_and_answers():
+    weights = packs()["loss_weight"]
+    assert weights.max() >= 4, "no answer is shared"
+    assert weights.sum() == SOME.supervised.sum()
     shared, plain = packs(), packs(share_prefixes=False)
     assert (shared["input_ids"] == 10).sum() < (plain["input_ids"] == 10).sum(), "no report is shared"
     rows = [{name: column[row].numpy() for name, column in shared.items()} for row in range(len(shared["input_ids"]))]
-    assert max(stretch.level for row in rows for stretch in stretches(row)) == 3, "system, report, question, own"
+    assert max(stretch.level for row in rows for stretch in stretches(row)) >= 3, "system, report, question, own"
 
 
 def mask_off_by_one(columns: Columns) -> Columns:
@@ -201,19 +237,52 @@ def label_across_a_branch(columns: Columns) -> Columns:
     branches = (depths[:, 1:] > 0) & (depths[:, 1:] <= depths[:, :-1])
     assert branches.any(), "no pack has a branch"
     labels[:, :-1][branches] = columns["input_ids"][:, 1:][branches]
-    return {**columns, "shift_labels": labels}
+    return {**columns, "shift_labels": labels, "loss_weight": (labels >= 0).long().maximum(columns["loss_weight"])}
 
 
-def supervised_token_shared(columns: Columns) -> Columns:
-    """What sharing one token too many does to two answers to one prompt: the second label overwrites the first."""
-    some = examples(*THREE_LEVELS)
+def branch_one_token_late(columns: Columns) -> Columns:
+    """The position before two answers is shared, and the label of the second one is lost."""
     with pytest.MonkeyPatch.context() as patch:
-        from fintune_kit.pack.prefixes import shareable_lengths
+        from fintune_kit.pack.prefixes import shared_with_previous
 
-        patch.setattr("fintune_kit.pack.tree.shareable_lengths", lambda of: shareable_lengths(of) + 1)
-        arrangement = arrange(some, max_length=30, seed=3)
-    broken = write_columns(some, arrangement, first=0, last=len(arrangement), max_length=30, pad_id=0)
-    return {name: torch.from_numpy(column).long() for name, column in broken.items()}
+        def one_more(some: Examples, shareable: Any, order: Any) -> Any:
+            shared, most = shared_with_previous(some, shareable, order), shareable[order]
+            return np.where(shared > 0, np.minimum(shared + 1, np.minimum(most, np.roll(most, 1))), 0)
+
+        patch.setattr("fintune_kit.pack.tree.shared_with_previous", one_more)
+        return packs()
+
+
+def weight_lost(columns: Columns) -> Columns:
+    return {**columns, "loss_weight": columns["loss_weight"].clamp(max=1)}
+
+
+def weight_of_a_branch(columns: Columns) -> Columns:
+    """An answer counts as often as the first branch after it, which fewer examples continue."""
+    weights = columns["loss_weight"].clone()
+    assert weights.max() > 1
+    return {**columns, "loss_weight": torch.where(weights > 1, weights - 1, weights)}
+
+
+def weight_of_the_whole_tree(columns: Columns) -> Columns:
+    """Both parts of a tree that was cut count an answer as often as the whole tree repeats it."""
+    whole = packs(max_length=120)
+    answers = (whole["loss_weight"] == 6).nonzero()
+    assert len(whole["loss_weight"]) == 1
+    assert len(answers) == 1
+    depth, label = (whole[name][tuple(answers[0])] for name in ("position_ids", "shift_labels"))
+    same = (columns["position_ids"] == depth) & (columns["shift_labels"] == label)
+    assert same.sum() > 1, "the tree is not cut"
+    return {**columns, "loss_weight": torch.where(same, 6, columns["loss_weight"])}
+
+
+def label_across_a_cut(columns: Columns) -> Columns:
+    """The last position before a branch predicts the branch's first token, which the other pack holds."""
+    labels, weights = columns["shift_labels"].clone(), columns["loss_weight"].clone()
+    shared = (weights == 0) & (columns["position_ids"] == 5) & (columns["input_ids"] == 31)
+    assert shared.any(), "no answer is followed by a branch"
+    labels[shared], weights[shared] = 20, 1
+    return {**columns, "shift_labels": labels, "loss_weight": weights}
 
 
 BREAKS = [
@@ -223,7 +292,11 @@ BREAKS = [
     positions_not_restarting,
     branches_restarting_at_zero,
     label_across_a_branch,
-    supervised_token_shared,
+    branch_one_token_late,
+    weight_lost,
+    weight_of_a_branch,
+    weight_of_the_whole_tree,
+    label_across_a_cut,
 ]
 
 
@@ -250,6 +323,4 @@ def test_without_it_a_cache_left_on_lets_examples_see_one_another():
 
 def packed_loss_without_mask(model: Any, columns: Columns, *, use_cache: bool) -> torch.Tensor:
     logits = model(input_ids=columns["input_ids"], position_ids=columns["position_ids"], use_cache=use_cache).logits
-    return F.cross_entropy(
-        logits.flatten(0, 1), columns["shift_labels"].flatten(), ignore_index=IGNORE, reduction="sum"
-    )
+    return weighted_loss(logits, columns)

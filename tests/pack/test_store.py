@@ -1,7 +1,9 @@
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -51,7 +53,7 @@ def test_the_pack_table_counts_what_the_packs_hold(packed):
         found = unpack(row)
         assert train.examples[number] == len(found)
         assert train.plain_tokens[number] == sum(len(tokens) for tokens, _ in found)
-        assert train.supervised_tokens[number] == int((row["shift_labels"] != -100).sum())
+        assert train.supervised_tokens[number] == row["loss_weight"].sum()
         assert train.written_tokens[number] == int((row["position_ids"] > 0).sum() + roots(row))
     assert train.plain_tokens.sum() > train.written_tokens.sum(), "nothing was shared"
 
@@ -110,6 +112,23 @@ def test_the_same_inputs_and_seed_give_the_same_bytes(make_conversations, encode
         assert len(files) == 10
         digests.append([(p.relative_to(tmp_path / name), hashlib.sha256(p.read_bytes()).hexdigest()) for p in files])
     assert digests[0] == digests[1]
+
+
+def test_packs_from_before_answers_were_shared_count_each_token_once(packed):
+    expected = np.asarray(open_packed(packed).train.rows.with_format("numpy")["shift_labels"][:]) != -100
+    for split in ("train", "validation"):
+        rows = datasets.load_from_disk(str(packed / split)).remove_columns("loss_weight")
+        rows.save_to_disk(str(packed / f"{split}-old"))
+        shutil.rmtree(packed / split)
+        (packed / f"{split}-old").rename(packed / split)
+    manifest = json.loads((packed / "manifest.json").read_text())
+    manifest["sizes"] = {}
+    (packed / "manifest.json").write_text(json.dumps(manifest))
+    rows = open_packed(packed).train.rows
+    assert list(rows.features) == list(COLUMNS)
+    assert str(rows.features["loss_weight"]) == f"List(Value('int32'), length={LENGTH})"
+    assert np.array_equal(rows.with_format("numpy")["loss_weight"][:], expected)
+    assert expected.any()
 
 
 def test_an_empty_validation_split_is_kept_empty(make_conversations, encoder, tmp_path):

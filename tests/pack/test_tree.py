@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from fintune_kit.chat.examples import Example, Examples
 from fintune_kit.pack.tree import COLUMNS, arrange, unpack, write_columns
-from tests.pack.world import THREE_LEVELS, as_pairs, examples, expected_pairs
+from tests.pack.world import GROWING, THREE_LEVELS, as_pairs, examples, expected_pairs, turns
 
 PAD = 99
 
 
-def pack(some, *, max_length, share_prefixes=True, seed=0):
-    arrangement = arrange(some, max_length=max_length, share_prefixes=share_prefixes, seed=seed)
+def pack(some, *, max_length, seed=0, **shares):
+    arrangement = arrange(some, max_length=max_length, seed=seed, **shares)
     columns = write_columns(some, arrangement, first=0, last=len(arrangement), max_length=max_length, pad_id=PAD)
     return [{name: columns[name][row] for name in COLUMNS} for row in range(len(arrangement))]
 
@@ -22,6 +22,7 @@ def test_layout_of_one_pack():
     assert row["position_ids"].tolist() == [0, 1, 2, 3, 4, 3, 4, 0, 0]
     assert row["subtree_end"].tolist() == [7, 7, 7, 5, 5, 7, 7, 8, 9]
     assert row["shift_labels"].tolist() == [-100, -100, -100, 10, -100, 20, -100, -100, -100]
+    assert row["loss_weight"].tolist() == [0, 0, 0, 1, 0, 1, 0, 0, 0]
     assert all(column.dtype == np.int32 for column in row.values())
 
 
@@ -47,13 +48,56 @@ def test_without_sharing_the_subtree_ends_where_the_example_does():
     assert as_pairs(unpack(rows[0])) == expected_pairs(examples(*THREE_LEVELS[:2]))
 
 
-def test_an_answer_within_a_conversation_ends_the_sharing():
-    """Two conversations that begin alike: the first answer is supervised in both, and learned twice."""
-    turn = np.array([0, 0, 1, 0, 0, 1], bool)
-    both = [Example(np.array([1, 2, 3, 4, 5, last], np.int32), turn) for last in (6, 7)]
-    (row,) = pack(Examples.of(both), max_length=11)
-    assert row["input_ids"].tolist() == [1, 2, 3, 4, 5, 6, 2, 3, 4, 5, 7]
-    assert row["shift_labels"].tolist() == [-100, 3, -100, -100, 6, -100, 3, -100, -100, 7, -100]
+def test_an_answer_that_two_conversations_repeat_is_written_once_and_counts_twice():
+    both = [turns(([1, 2], [3]), ([4, 5], [last])) for last in (6, 7)]
+    (row,) = pack(Examples.of(both), max_length=8)
+    assert row["input_ids"].tolist() == [1, 2, 3, 4, 5, 6, 5, 7]
+    assert row["shift_labels"].tolist() == [-100, 3, -100, -100, 6, -100, 7, -100]
+    assert row["loss_weight"].tolist() == [0, 2, 0, 0, 1, 0, 1, 0]
+
+
+def test_the_rows_of_a_growing_conversation_are_one_path_with_a_last_token_each():
+    rows = [turns(*[([turn, 7], [10 + turn]) for turn in range(count)]) for count in (1, 2, 3)]
+    (row,) = pack(Examples.of(rows), max_length=12)
+    assert row["input_ids"].tolist() == [0, 7, 10, 10, 1, 7, 11, 11, 2, 7, 12, PAD]
+    assert row["position_ids"].tolist() == [0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 0]
+    assert row["loss_weight"].tolist() == [0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0]
+    assert as_pairs(unpack(row)) == expected_pairs(Examples.of(rows))
+
+
+def test_where_answers_part_the_branch_starts_one_token_earlier():
+    (row,) = pack(examples(([1, 2], [3, 4, 5]), ([1, 2], [3, 6, 5])), max_length=8)
+    assert row["input_ids"].tolist() == [1, 2, 3, 4, 5, 3, 6, 5]
+    assert row["shift_labels"].tolist() == [-100, 3, 4, 5, -100, 6, 5, -100]
+    assert row["loss_weight"].tolist() == [0, 2, 1, 1, 0, 1, 1, 0]
+
+
+def test_a_token_that_only_one_example_is_to_learn_is_not_shared():
+    """The first conversation is not supervised in its first answer, the second one is."""
+    quiet = Example(np.array([1, 2, 3, 4, 5], np.int32), np.array([0, 0, 0, 0, 1], bool))
+    (row,) = pack(Examples.of([quiet, turns(([1, 2], [3]), ([4], [5]))]), max_length=9)
+    assert row["input_ids"].tolist() == [1, 2, 3, 4, 5, 2, 3, 4, 5]
+    assert row["shift_labels"].tolist() == [-100, -100, -100, 5, -100, 3, -100, 5, -100]
+
+
+def test_sharing_of_answers_can_be_left_out():
+    (row,) = pack(GROWING, max_length=60, share_answers=False)
+    assert set(row["loss_weight"].tolist()) == {0, 1}
+    assert as_pairs(unpack(row)) == expected_pairs(GROWING)
+    (shared,) = pack(GROWING, max_length=60)
+    assert max(shared["loss_weight"].tolist()) == 6, "the first token of the first answer, which all six repeat"
+    assert (shared["input_ids"] != PAD).sum() < (row["input_ids"] != PAD).sum()
+
+
+def test_each_part_of_a_tree_that_is_cut_counts_its_own_examples():
+    """Two packs write the path again; each counts an answer on it as often as its own examples repeat it."""
+    whole = pack(GROWING, max_length=60)
+    parts = pack(GROWING, max_length=14)
+    assert len(whole) == 1
+    assert len(parts) > 1
+    assert as_pairs([pair for row in parts for pair in unpack(row)]) == expected_pairs(GROWING)
+    supervised = int(GROWING.supervised.sum())
+    assert sum(row["loss_weight"].sum() for row in parts) == whole[0]["loss_weight"].sum() == supervised
 
 
 def test_packs_are_shuffled_by_seed_and_stay_the_same_for_one():
@@ -90,14 +134,15 @@ def test_no_examples_make_no_packs():
         max_size=25,
     ),
     room=st.integers(0, 30),
-    share=st.booleans(),
+    share=st.sampled_from([{}, {"share_answers": False}, {"share_prefixes": False}]),
     seed=st.integers(0, 3),
 )
 def test_every_example_comes_out_of_the_packs_exactly_once_token_for_token(rows, room, share, seed):
     some = examples(*rows)
     max_length = int(some.lengths().max()) + room
-    packs = pack(some, max_length=max_length, share_prefixes=share, seed=seed)
+    packs = pack(some, max_length=max_length, seed=seed, **share)
     assert as_pairs([pair for row in packs for pair in unpack(row)]) == expected_pairs(some)
+    assert sum(row["loss_weight"].sum() for row in packs) == some.supervised.sum()
 
 
 @given(
@@ -106,15 +151,15 @@ def test_every_example_comes_out_of_the_packs_exactly_once_token_for_token(rows,
     )
 )
 def test_no_position_has_two_targets_however_supervision_alternates(rows):
-    """A shared position with a supervised token or next token would hide one example's label behind another's."""
+    """Else one example's label would hide behind another's."""
     some = Examples.of([Example(np.array([t for t, _ in r], np.int32), np.array([s for _, s in r])) for r in rows])
     packs = pack(some, max_length=20)
     assert as_pairs([pair for row in packs for pair in unpack(row)]) == expected_pairs(some)
 
 
-def test_walking_refuses_columns_that_are_no_tree():
+def test_walking_refuses_columns_that_are_not_a_tree_of_examples():
     (row,) = pack(examples(([1, 2, 3], [10]), ([1, 2, 3], [20])), max_length=6)
-    for name, position in (("position_ids", 4), ("subtree_end", 3)):
+    for name, position in (("position_ids", 4), ("subtree_end", 3), ("loss_weight", 2), ("loss_weight", 0)):
         broken = {column: values.copy() for column, values in row.items()}
         broken[name][position] += 1
         with pytest.raises(ValueError, match="position"):

@@ -16,7 +16,7 @@ def examples(*pairs: tuple[list[int], list[int]]) -> Examples:
 
 SYSTEM, OTHER_SYSTEM = [1, 2, 3], [4, 5]
 REPORT, OTHER_REPORT = [10, 11, 12, 13], [14, 15]
-ASK = [7]  # what stands before an answer: never shared, because its next token is supervised
+ASK = [7]  # before an answer: shared only by examples that are given the same answer
 
 THREE_LEVELS = (
     (SYSTEM + REPORT + [20, 21] + ASK, [30, 31]),
@@ -27,6 +27,28 @@ THREE_LEVELS = (
     ([*OTHER_SYSTEM, 24, *ASK], [39]),
 )
 """System, report, question: three levels of branching, identical prompts with different answers, two roots."""
+
+
+def turns(*pairs: tuple[list[int], list[int]]) -> Example:
+    """A conversation of several questions, each with its supervised answer."""
+    return Example(
+        np.array([token for prompt, answer in pairs for token in prompt + answer], np.int32),
+        np.array([s for prompt, answer in pairs for s in [False] * len(prompt) + [True] * len(answer)]),
+    )
+
+
+_FIRST, _SECOND = (SYSTEM + ASK, [30, 31]), ([20, 21, *ASK], [32])
+GROWING = Examples.of(
+    [
+        turns(_FIRST),
+        turns(_FIRST),  # a twin
+        turns(_FIRST, _SECOND),
+        turns(_FIRST, _SECOND, ([22, *ASK], [33, 34])),
+        turns(_FIRST, ([20, *ASK], [35])),
+        turns((SYSTEM + ASK, [30, 36]), ([22, *ASK], [37])),  # answers the first question another way
+    ]
+)
+"""Examples that repeat the answers of others: a conversation that grows, a twin, a branch, and an answer that parts."""
 
 
 def as_pairs(arranged: list[tuple[list[int], list[int]]]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

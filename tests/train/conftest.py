@@ -9,6 +9,7 @@ from datasets import Dataset, Features, List, Value
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fintune_kit.chat.examples import IGNORE
+from fintune_kit.pack.tree import COLUMNS
 from tests.evaluate.conftest import encoder, world  # noqa: F401 - the finished run that test_artifacts reads
 
 LENGTH = 12
@@ -16,7 +17,7 @@ LENGTH = 12
 
 def pack_row(*examples: tuple[list[int], int], length: int = LENGTH) -> dict[str, list[int]]:
     """An ordinary pack: examples end to end, each with the number of its last tokens that are supervised."""
-    row: dict[str, list[int]] = {"input_ids": [], "position_ids": [], "subtree_end": [], "shift_labels": []}
+    row: dict[str, list[int]] = {name: [] for name in COLUMNS}
     for tokens, supervised in examples:
         end = len(row["input_ids"]) + len(tokens)
         targets = [IGNORE] * (len(tokens) - supervised) + tokens[len(tokens) - supervised :]
@@ -24,11 +25,13 @@ def pack_row(*examples: tuple[list[int], int], length: int = LENGTH) -> dict[str
         row["position_ids"] += range(len(tokens))
         row["subtree_end"] += [end] * len(tokens)
         row["shift_labels"] += [*targets[1:], IGNORE]
+        row["loss_weight"] += [int(target != IGNORE) for target in targets[1:]] + [0]
     while len(row["input_ids"]) < length:
         row["subtree_end"].append(len(row["input_ids"]) + 1)
         row["input_ids"].append(0)
         row["position_ids"].append(0)
         row["shift_labels"].append(IGNORE)
+        row["loss_weight"].append(0)
     assert len(row["input_ids"]) == length, "the examples do not fit"
     return row
 
@@ -63,10 +66,9 @@ def random_tree(draw: random.Random, length: int) -> list[int]:
 @pytest.fixture
 def rows() -> Dataset:
     """Four packs of twelve positions, of unequal numbers of supervised tokens."""
-    columns = ("input_ids", "position_ids", "subtree_end", "shift_labels")
-    features = Features({name: List(Value("int32"), length=LENGTH) for name in columns})
+    features = Features({name: List(Value("int32"), length=LENGTH) for name in COLUMNS})
     packs = [pack_row(*examples) for examples in PACKS]
-    return Dataset.from_dict({name: [pack[name] for pack in packs] for name in columns}, features=features)
+    return Dataset.from_dict({name: [pack[name] for pack in packs] for name in COLUMNS}, features=features)
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ def columns_of(ends):
     packs, length = ends.shape
     tokens = np.arange(packs)[:, None] * 100 + np.arange(length)
     labels = np.where(tokens % 3 == 1, tokens + 1, IGNORE)
-    return {"input_ids": tokens, "position_ids": tokens % 7, "subtree_end": ends, "shift_labels": labels}
+    weights = np.where(labels == IGNORE, 0, tokens % 5 + 1)
+    columns = {"input_ids": tokens, "position_ids": tokens % 7, "subtree_end": ends}
+    return {**columns, "shift_labels": labels, "loss_weight": weights}
 
 
 def seen_by(batch) -> dict[int, list[int]]:
@@ -65,8 +67,10 @@ def test_every_position_keeps_its_columns_and_can_be_found_again():
     assert batch.input_ids.tolist() != columns["input_ids"].ravel().tolist(), "nothing was moved"
     assert batch.input_ids[batch.natural_order].tolist() == columns["input_ids"].ravel().tolist()
     assert batch.position_ids[batch.natural_order].tolist() == columns["position_ids"].ravel().tolist()
-    pairs = zip(batch.input_ids[batch.supervised].tolist(), batch.targets.tolist(), strict=True)
-    assert sorted(pairs) == [(token, token + 1) for token in columns["input_ids"].ravel().tolist() if token % 3 == 1]
+    found = (batch.input_ids[batch.supervised], batch.targets, batch.weights)
+    supervised = [token for token in columns["input_ids"].ravel().tolist() if token % 3 == 1]
+    expected = [(token, token + 1, token % 5 + 1) for token in supervised]
+    assert sorted(zip(*(column.tolist() for column in found), strict=True)) == expected
 
 
 def test_far_fewer_products_are_computed():

@@ -148,8 +148,18 @@ def test_the_best_adapter_comes_back_with_its_step(reader, tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in reader.state_dict().items())
 
 
+def test_the_mean_counts_a_token_as_often_as_examples_predict_it(reader, rows):
+    before = mean_loss(reader, rows, micro_batch=2, device="cpu")
+    heavier = rows.map(
+        lambda row: {"loss_weight": [3 * weight for weight in row["loss_weight"]]}, features=rows.features
+    )
+    loss, tokens = mean_loss(reader, heavier, micro_batch=2, device="cpu")
+    assert (loss, tokens) == (pytest.approx(before[0], rel=1e-6), 3 * before[1])
+
+
 def test_a_pack_without_supervised_tokens_has_no_loss(reader):
-    columns = {"input_ids": [[1, 2]], "position_ids": [[0, 1]], "subtree_end": [[2, 2]], "shift_labels": [[-100, -100]]}
+    columns = {"input_ids": [[1, 2]], "position_ids": [[0, 1]], "subtree_end": [[2, 2]]}
+    columns |= {"shift_labels": [[-100, -100]], "loss_weight": [[0, 0]]}
     features = Features({name: List(Value("int32"), length=2) for name in columns})
     empty = Dataset.from_dict(columns, features=features)
     assert mean_loss(reader, empty, micro_batch=1, device="cpu") == (0.0, 0)

@@ -54,16 +54,18 @@ def stretches(pack: Mapping[str, NDArray[np.int32]]) -> list[Stretch]:
 
 
 def table_of(pack: Mapping[str, NDArray[np.int32]], *, decode: Callable[[list[int]], str]) -> str:
-    """A small pack as text: a line a position, with the token, the four columns and the token to predict.
+    """A small pack as text: a line a position, with the token, the columns and the token to predict.
 
     Args:
-        pack: its four columns.
+        pack: its columns.
         decode: tokens to text.
     """
-    lines = [f"{'position':>8}  {'token':<16}{'input_ids':>10}{'position_ids':>14}{'subtree_end':>13}  predicts"]
-    for position, (token, depth, end, label) in enumerate(zip(*(pack[name].tolist() for name in COLUMNS), strict=True)):
+    headings = f"{'input_ids':>10}{'position_ids':>14}{'subtree_end':>13}{'loss_weight':>13}"
+    lines = [f"{'position':>8}  {'token':<16}{headings}  predicts"]
+    columns = zip(*(pack[name].tolist() for name in COLUMNS), strict=True)
+    for position, (token, depth, end, label, weight) in enumerate(columns):
         target = repr(decode([label])) if label != IGNORE else "-"
-        lines.append(f"{position:>8}  {decode([token])!r:<16}{token:>10}{depth:>14}{end:>13}  {target}")
+        lines.append(f"{position:>8}  {decode([token])!r:<16}{token:>10}{depth:>14}{end:>13}{weight:>13}  {target}")
     return "\n".join(lines)
 
 

@@ -102,19 +102,25 @@ def build_trie(lengths: Sequence[int], shared: Sequence[int]) -> Trie:
     return Trie(leaves, depth, total, parent, children, [*inner, path[0]])
 
 
-def min_packs(trie: Trie, max_length: int) -> int:
-    """A lower bound on the packs of any arrangement that never splits an example.
+def min_tokens(trie: Trie, max_length: int) -> int:
+    """A lower bound on the positions that any arrangement fills, if it never splits an example.
 
-    Let `need[v]` be the positions that all packs together spend below node v. At least
-    `need[c] / (max_length - depth[c])` packs hold a part of the subtree of child c, and each of them writes the edge to
-    c. So `need[v]` is at least the sum over its children of `need[c]` and these edges.
+    A tree larger than a pack is cut, and each part writes the path to it again. Let `need[v]` be the positions that all
+    packs together spend below node v. At least `need[c] / (max_length - depth[c])` packs hold a part of the subtree of
+    child c, and each of them writes the edge to c. So `need[v]` is at least the sum over its children of `need[c]` and
+    these edges.
     """
     need = [0] * len(trie.depth)
     for node in trie.inner:
         for child in trie.children[node]:
             copies = max(1, _ceil_divide(need[child], max_length - trie.depth[child])) if need[child] else 1
             need[node] += need[child] + copies * (trie.depth[child] - trie.depth[node])
-    return _ceil_divide(need[trie.root], max_length)
+    return need[trie.root]
+
+
+def min_packs(trie: Trie, max_length: int) -> int:
+    """A lower bound on the packs of any arrangement that never splits an example."""
+    return _ceil_divide(min_tokens(trie, max_length), max_length)
 
 
 def group(trie: Trie, max_length: int) -> list[list[int]]:

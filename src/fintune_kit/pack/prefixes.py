@@ -1,13 +1,21 @@
 """Shared prefixes: how much of each example may be shared, the order of the examples, and what neighbours share.
 
+Two examples share a position if their tokens are equal up to there, and if both predict the same token from there or
+both predict nothing. So a shared position has one target, which counts once for each example. Where two answers part,
+the branch starts one token earlier, at the position that predicts both:
+
+    system A, question, yes .      shared with the next one: system A and the question without its last token
+    system A, question, no .
+
 Sorted by their prefixes, the examples are the leaves of a prefix tree. The numbers of tokens that neighbours share
 describe the whole tree:
 
-    order  prefix (its private rest is not compared)      shared
+    order  example                                        shared
     0      system A, report X, question 1                 0
-    1      system A, report X, question 2                 |system A, report X|
-    2      system A, report Y                             |system A|
-    3      system B                                       0
+    1      system A, report X, question 1, answer, 2      |system A, report X, question 1, answer|
+    2      system A, report X, question 3                 |system A, report X|
+    3      system A, report Y                             |system A|
+    4      system B                                       0
 """
 
 import numpy as np
@@ -18,11 +26,18 @@ from fintune_kit.chat.examples import Examples
 _PAIRS_AT_ONCE = 4096
 
 
-def shareable_lengths(examples: Examples) -> NDArray[np.int64]:
-    """Tokens of each example that may be shared, int64 [n]: those before its first supervised token, less one.
+def shareable_lengths(examples: Examples, *, answers: bool = True) -> NDArray[np.int64]:
+    """Tokens of each example that may be shared, int64 [n]: all but the last one.
 
-    So a shared position is not supervised, and the next one is not either: no position ever has two targets.
+    The last token predicts nothing. Each example writes its own, so that it is a leaf of the tree.
+
+    Args:
+        examples: of at least one token each.
+        answers: whether supervised tokens are shared too. Without them an example shares the tokens before its first
+            supervised one, less one.
     """
+    if answers:
+        return examples.lengths() - 1
     supervised = np.flatnonzero(examples.supervised)
     starts, ends = examples.offsets[:-1], examples.offsets[1:]
     found = np.searchsorted(supervised, starts)
@@ -31,11 +46,15 @@ def shareable_lengths(examples: Examples) -> NDArray[np.int64]:
 
 
 def prefix_order(examples: Examples, shareable: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Indices of the examples, sorted by their shareable prefixes; equal ones keep their order."""
+    """Indices of the examples, sorted by their shareable prefixes and the next token; equal ones keep their order.
+
+    A supervised token comes after all others: the examples that share the position before it are then neighbours.
+    """
     # Big-endian bytes compare as the numbers do, and Python compares bytes at the speed of memcmp.
-    data = memoryview(examples.tokens.astype(">u4").tobytes())
+    data = memoryview(_marked(examples).astype(">u4").tobytes())
     starts = (4 * examples.offsets[:-1]).tolist()
-    keys = [bytes(data[start : start + 4 * length]) for start, length in zip(starts, shareable.tolist(), strict=True)]
+    ends = (4 * (examples.offsets[:-1] + shareable + 1)).tolist()
+    keys = [bytes(data[start:end]) for start, end in zip(starts, ends, strict=True)]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
@@ -46,18 +65,24 @@ def shared_with_previous(
     shared = np.zeros(len(order), np.int64)
     limits = np.minimum(shareable[order[1:]], shareable[order[:-1]])
     starts = examples.offsets[order]
+    marked = _marked(examples)
     for begin in range(0, len(limits), _PAIRS_AT_ONCE):
         limit = limits[begin : begin + _PAIRS_AT_ONCE]
         before, after = (starts[begin + k : begin + k + len(limit)] for k in (0, 1))
-        borders = np.cumsum(limit) - limit
-        within = np.arange(limit.sum()) - np.repeat(borders, limit)
-        differs = (
-            examples.tokens[within + np.repeat(before, limit)] != examples.tokens[within + np.repeat(after, limit)]
-        )
-        positions = np.append(np.where(differs, within, limit.max()), limit.max())  # a border may lie at the end
-        first = np.minimum.reduceat(positions, borders)
-        shared[begin + 1 : begin + 1 + len(limit)] = np.where(limit > 0, np.minimum(first, limit), 0)
+        compared = limit + 1  # the last shared position predicts the token after it
+        borders = np.cumsum(compared) - compared
+        within = np.arange(compared.sum()) - np.repeat(borders, compared)
+        differs = marked[within + np.repeat(before, compared)] != marked[within + np.repeat(after, compared)]
+        equal = np.minimum.reduceat(np.where(differs, within, compared.max()), borders)
+        parts = np.minimum(equal, limit)  # where they differ, if they do
+        predicted = (examples.supervised[before + parts] | examples.supervised[after + parts]) & (equal <= limit)
+        shared[begin + 1 : begin + 1 + len(limit)] = np.maximum(parts - predicted, 0)
     return shared
+
+
+def _marked(examples: Examples) -> NDArray[np.uint32]:
+    """The tokens, with the highest bit set where one is supervised."""
+    return examples.tokens.astype(np.uint32) | (examples.supervised.astype(np.uint32) << np.uint32(31))
 
 
 class RangeMinimum:

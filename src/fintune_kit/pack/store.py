@@ -1,7 +1,7 @@
 """Packs on disk: written once, checked by name, opened in milliseconds whatever their number.
 
 packed/
-    train/  validation/            `datasets` folders with the four columns of `pack.tree`, memory-mapped
+    train/  validation/            `datasets` folders with the five columns of `pack.tree`, memory-mapped
     train_packs.parquet ...        a row a pack: examples, supervised_tokens, plain_tokens, written_tokens, and
                                    `strata`, how many of its examples belong to each stratum
     refused.parquet                row_id, split, reason, tokens: what was not packed, and why
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fintune_kit.chat.examples import Examples
+from fintune_kit.chat.examples import IGNORE, Examples
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.pack.tree import COLUMNS, Arrangement, write_columns
 from fintune_kit.workspace import WRITTEN_BY, check_files, read_manifest
@@ -165,7 +165,19 @@ def _open_split(folder: Path, split: str, manifest: dict[str, Any]) -> PackedSpl
     table = pq.read_table(folder / f"{split}_packs.parquet")
     strata = np.array(table["strata"].to_pylist(), np.int64).reshape(len(table), len(manifest["strata"]))
     rows = datasets.load_from_disk(str(folder / split))
+    if "loss_weight" not in rows.column_names:
+        rows = _counting_each_token_once(rows)
     return PackedSplit(rows, **{name: table[name].to_numpy() for name in _COUNTS}, strata=strata)
+
+
+def _counting_each_token_once(rows: "datasets.Dataset") -> "datasets.Dataset":
+    """Packs that were written before answers were shared, with the column that they lack."""
+    import datasets
+
+    labels = np.asarray(rows.with_format("numpy")["shift_labels"][:])
+    features = datasets.Features({"loss_weight": rows.features["shift_labels"]})
+    weights = datasets.Dataset.from_dict({"loss_weight": (labels != IGNORE).astype(np.int32)}, features=features)
+    return datasets.concatenate_datasets([rows, weights], axis=1)
 
 
 def _count_by_pack(examples: Examples, arrangement: Arrangement) -> dict[str, NDArray[np.int64]]:

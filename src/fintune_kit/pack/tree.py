@@ -1,12 +1,13 @@
-"""Packs as prefix trees: four integers for each position.
+"""Packs as prefix trees: five integers for each position.
 
-Two examples, `a b c x X` and `a b c y Y`, whose answers X and Y are supervised, in one pack of 10 positions:
+Two examples, `a x X . b Y .` and `a x X . c Z .`, whose answers `X .`, `Y .` and `Z .` are supervised, in one pack:
 
-    position        0  1  2  3  4  5  6  7  8  9
-    input_ids       a  b  c  x  X  y  Y  .  .  .     `a b c` is written once
-    position_ids    0  1  2  3  4  3  4  0  0  0     depth in the example: the branch y restarts at 3
-    subtree_end     7  7  7  5  5  7  7  8  9 10     query q sees key k where k <= q < subtree_end[k]
-    shift_labels    -  -  -  X  -  Y  -  -  -  -     the token to predict from here, -100 where there is none
+    position        0  1  2  3  4  5  6  7  8  9 10 11
+    input_ids       a  x  X  .  b  Y  .  c  Z  .  _  _     `a x X .` is written once
+    position_ids    0  1  2  3  4  5  6  4  5  6  0  0     depth in the example: the branch c restarts at 4
+    subtree_end    10 10 10 10  7  7  7 10 10 10 11 12     query q sees key k where k <= q < subtree_end[k]
+    shift_labels    -  X  .  -  Y  .  -  Z  .  -  -  -     the token to predict from here, -100 where there is none
+    loss_weight     0  2  2  0  1  1  0  1  1  0  0  0     how many examples predict it from here
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -20,7 +21,7 @@ from fintune_kit.pack.grouping import build_trie, group, min_packs
 from fintune_kit.pack.mix import compose, even_order, mixed_packs
 from fintune_kit.pack.prefixes import RangeMinimum, prefix_order, shareable_lengths, shared_with_previous
 
-COLUMNS = ("input_ids", "position_ids", "subtree_end", "shift_labels")
+COLUMNS = ("input_ids", "position_ids", "subtree_end", "shift_labels", "loss_weight")
 """The columns of a pack, each int32 [max_length]."""
 
 
@@ -69,6 +70,7 @@ def arrange(
     *,
     max_length: int,
     share_prefixes: bool = True,
+    share_answers: bool = True,
     strata: Sequence[Hashable] | None = None,
     mix: bool = False,
     seed: int = 0,
@@ -81,6 +83,7 @@ def arrange(
         examples: of 2 to `max_length` tokens each.
         max_length: positions in a pack.
         share_prefixes: whether a shared prefix is written once; without it this is ordinary best-fit packing.
+        share_answers: whether shared prefixes may hold supervised tokens.
         strata: task and label of each example: any stretch of packs then holds a mix of them. None shuffles the packs.
         mix: whether each pack holds such a mix too (`mix`); else there are as few packs as possible (`grouping`).
         seed: of the order.
@@ -89,7 +92,7 @@ def arrange(
     lengths = examples.lengths()
     assert len(lengths) == 0 or (lengths.max() <= max_length and lengths.min() >= 2), "callers refuse other lengths"
     if share_prefixes:
-        shareable = shareable_lengths(examples)
+        shareable = shareable_lengths(examples, answers=share_answers)
         order = prefix_order(examples, shareable)
         shared = shared_with_previous(examples, shareable, order)
     else:
@@ -129,7 +132,7 @@ def write_columns(
     source = depth + np.repeat(examples.offsets[members], written)
     following = np.minimum(source + 1, len(examples.tokens) - 1)
     supervised = examples.supervised[following] & (depth + 1 < np.repeat(lengths, written))
-    ends = _subtree_ends(starts.tolist(), shared.tolist(), lengths.tolist(), total)
+    ends, sharing = _ends_and_sharing(starts.tolist(), shared.tolist(), lengths.tolist(), total)
 
     used = np.diff(np.append(starts, total)[borders - borders[0]])
     begins = np.cumsum(used) - used
@@ -146,13 +149,14 @@ def write_columns(
     columns["position_ids"][rows, within] = depth
     columns["subtree_end"][rows, within] = ends - np.repeat(begins, used)
     columns["shift_labels"][rows, within] = np.where(supervised, examples.tokens[following], IGNORE)
+    columns["loss_weight"][rows, within] = np.where(supervised, sharing, 0)
     return columns
 
 
 def pack_examples(
     examples: Examples, *, max_length: int, pad_id: int, share_prefixes: bool = True
 ) -> list[dict[str, NDArray[np.int32]]]:
-    """A few examples as packs in memory: of each pack its four columns, int32 [max_length].
+    """A few examples as packs in memory: of each pack its columns, int32 [max_length].
 
     Args:
         examples: of 2 to `max_length` tokens each.
@@ -165,24 +169,28 @@ def pack_examples(
     return [{name: column[index] for name, column in columns.items()} for index in range(len(arrangement))]
 
 
-def _subtree_ends(starts: list[int], shared: list[int], lengths: list[int], total: int) -> NDArray[np.int64]:
-    """For each position of members written end to end, the first position that does not continue it.
+def _ends_and_sharing(
+    starts: list[int], shared: list[int], lengths: list[int], total: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each position of members written end to end: the first position that does not continue it, and how many
+    members it belongs to.
 
-    An open stretch is the part of a member, from depth `top` to `bottom`, that the next member may still continue.
+    An open stretch is the part of a member, from depth `top` to `bottom`, that the next member may still continue. All
+    members from the one that opens it to the one that closes it have continued it.
     """
-    found: list[tuple[int, int, int]] = []  # position, count, subtree end
-    stretches: list[tuple[int, int, int]] = []  # top, bottom, position of the top
-    for start, keeps, length in zip([*starts, total], [*shared, 0], [*lengths, 0], strict=True):
+    found: list[tuple[int, int, int, int]] = []  # position, count, subtree end, members
+    stretches: list[tuple[int, int, int, int]] = []  # top, bottom, position of the top, member that opened it
+    for member, (start, keeps, length) in enumerate(zip([*starts, total], [*shared, 0], [*lengths, 0], strict=True)):
         while stretches and stretches[-1][1] > keeps:
-            top, bottom, position = stretches.pop()
+            top, bottom, position, opener = stretches.pop()
             kept = max(0, keeps - top)
-            found.append((position + kept, bottom - top - kept, start))
+            found.append((position + kept, bottom - top - kept, start, member - opener))
             if kept:
-                stretches.append((top, keeps, position))
-        stretches.append((keeps, length, start))
+                stretches.append((top, keeps, position, opener))
+        stretches.append((keeps, length, start, member))
     found.sort()
-    table = np.array(found, np.int64).reshape(-1, 3)
-    return np.repeat(table[:, 2], table[:, 1])
+    table = np.array(found, np.int64).reshape(-1, 4)
+    return np.repeat(table[:, 2], table[:, 1]), np.repeat(table[:, 3], table[:, 1])
 
 
 def unpack(pack: Mapping[str, NDArray[np.int32]]) -> list[tuple[list[int], list[int]]]:
@@ -192,11 +200,12 @@ def unpack(pack: Mapping[str, NDArray[np.int32]]) -> list[tuple[list[int], list[
     that one's `subtree_end`. An example ends where nothing continues it.
 
     Raises:
-        ValueError: the columns do not describe a tree.
+        ValueError: the columns do not describe a tree, or a weight is not the number of examples that predict a token.
     """
-    tokens, depths, ends, labels = (np.asarray(pack[name]).tolist() for name in COLUMNS)
+    tokens, depths, ends, labels, weights = (np.asarray(pack[name]).tolist() for name in COLUMNS)
     found: list[tuple[list[int], list[int]]] = []
     path: list[int] = []
+    counted = [0] * len(tokens)
     for position in range(len(tokens)):
         while path and ends[path[-1]] <= position:
             path.pop()
@@ -205,4 +214,9 @@ def unpack(pack: Mapping[str, NDArray[np.int32]]) -> list[tuple[list[int], list[
         path.append(position)
         if ends[position] == position + 1 and len(path) > 1:
             found.append(([tokens[at] for at in path], [labels[at] for at in path]))
+            for at in path:
+                counted[at] += labels[at] != IGNORE
+    for position, (weight, count) in enumerate(zip(weights, counted, strict=True)):
+        if weight != count:
+            raise ValueError(f"position {position} has loss_weight {weight}, but {count} examples predict from there")
     return found

@@ -27,7 +27,7 @@ def step_batches(rows: "Dataset", *, first: int, shape: StepShape, mesh: Any) ->
         rows: packs in training order, a whole number of steps (`trainer.in_training_order`).
 
     Yields:
-        (the four columns on the devices, int32 `[accumulation, packs, length]`; seconds of waiting for them).
+        (the columns on the devices, int32 `[accumulation, packs, length]`; seconds of waiting for them).
     """
     size = shape.accumulation * shape.packs
     steps = len(rows) // size

@@ -14,19 +14,20 @@ from typing import Any
 from fintune_kit.chat.examples import IGNORE
 
 
-def summed_cross_entropy(hidden: Any, head: Any, labels: Any, *, chunk: int) -> Any:
+def summed_cross_entropy(hidden: Any, head: Any, labels: Any, *, weights: Any, chunk: int) -> Any:
     """Cross-entropy summed over supervised positions, `chunk` positions of each pack at a time.
 
     Args:
         hidden: `[B, L, H]`, the last hidden states.
         head: `[V, H]`; it is frozen and gets no gradient.
         labels: `[B, L]` int32; -100 is not supervised.
+        weights: `[B, L]` int32; how often each label counts.
         chunk: positions of a pack whose logits exist at once.
 
     Returns:
         A float32 scalar.
     """
-    return _function()(hidden, head, labels, min(chunk, labels.shape[1]))
+    return _function()(hidden, head, labels, weights, min(chunk, labels.shape[1]))
 
 
 @cache
@@ -34,21 +35,21 @@ def _function() -> Any:
     """The function with its own gradient. It is made at the first call, because it needs JAX."""
     import jax
 
-    def _primal(hidden: Any, head: Any, labels: Any, chunk: int) -> Any:
-        return _by_chunk(hidden, head, labels, chunk=chunk, with_gradient=False)[0]
+    def _primal(hidden: Any, head: Any, labels: Any, weights: Any, chunk: int) -> Any:
+        return _by_chunk(hidden, head, labels, weights, chunk=chunk, with_gradient=False)[0]
 
-    def _forward(hidden: Any, head: Any, labels: Any, chunk: int) -> tuple[Any, Any]:
-        return _by_chunk(hidden, head, labels, chunk=chunk, with_gradient=True)
+    def _forward(hidden: Any, head: Any, labels: Any, weights: Any, chunk: int) -> tuple[Any, Any]:
+        return _by_chunk(hidden, head, labels, weights, chunk=chunk, with_gradient=True)
 
-    def _backward(_chunk: int, gradient: Any, cotangent: Any) -> tuple[Any, None, None]:
-        return (gradient * cotangent).astype(gradient.dtype), None, None
+    def _backward(_chunk: int, gradient: Any, cotangent: Any) -> tuple[Any, None, None, None]:
+        return (gradient * cotangent).astype(gradient.dtype), None, None, None
 
-    function = jax.custom_vjp(_primal, nondiff_argnums=(3,))
+    function = jax.custom_vjp(_primal, nondiff_argnums=(4,))
     function.defvjp(_forward, _backward)
     return function
 
 
-def _by_chunk(hidden: Any, head: Any, labels: Any, *, chunk: int, with_gradient: bool) -> tuple[Any, Any]:
+def _by_chunk(hidden: Any, head: Any, labels: Any, weights: Any, *, chunk: int, with_gradient: bool) -> tuple[Any, Any]:
     """(the loss, its gradient with respect to `hidden`)."""
     import jax
     import jax.numpy as jnp
@@ -67,15 +68,16 @@ def _by_chunk(hidden: Any, head: Any, labels: Any, *, chunk: int, with_gradient:
         targets = jax.lax.dynamic_slice_in_dim(sorted_labels, number * chunk, chunk, axis=1)
         wanted = targets != IGNORE
         targets = jnp.where(wanted, targets, 0)[..., None]
+        counts = jnp.where(wanted, jnp.take_along_axis(weights, chosen, axis=1), 0).astype(jnp.float32)
         states = jnp.take_along_axis(hidden, chosen[..., None], axis=1)
         logits = jnp.einsum("bch,vh->bcv", states, head).astype(jnp.float32)
         normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         losses = (normalizer - jnp.take_along_axis(logits, targets, axis=-1))[..., 0]
-        total += jnp.where(wanted, losses, 0).sum()
+        total += (counts * losses).sum()
         if with_gradient:
             slope = jnp.exp(logits - normalizer) - (jnp.arange(head.shape[0]) == targets)
-            slope = jnp.where(wanted[..., None], slope, 0).astype(head.dtype)
-            part = jnp.einsum("bcv,vh->bch", slope, head).astype(hidden.dtype)
+            part = jnp.einsum("bcv,vh->bch", slope.astype(head.dtype), head)
+            part = (part * counts[..., None]).astype(hidden.dtype)
             gradient = jax.lax.dynamic_update_slice_in_dim(gradient, part, number * chunk, axis=1)
         return total, gradient
 

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from transformers import TrainerControl, TrainerState
 
-from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
 from fintune_kit.plan.counts import PackCounts
 from fintune_kit.plan.devices import GIB
@@ -272,7 +271,7 @@ def mean_loss(model: TpuModel, adapter: Any, rows: Any, *, plan: Plan) -> tuple[
     for start in range(0, len(filled), size):
         columns = {name: c[None] for name, c in stack_columns(filled, start=start, stop=start + size).items()}
         total += float(compiled(adapter, model.base, jax.device_put(columns, spread(model.mesh))))
-        tokens += int((columns["shift_labels"] != IGNORE).sum())
+        tokens += int(columns["loss_weight"].sum())
     return total / max(1, tokens), tokens
 
 

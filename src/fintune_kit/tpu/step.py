@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
 from fintune_kit.pack.tree import COLUMNS
 from fintune_kit.recipes import TrainRecipe
@@ -74,13 +73,13 @@ def make_gradient(
 ) -> Callable[[Any, Any, Any, Any], tuple[Any, Any]]:
     """A function of (adapter, base, packs, number of the step) that returns the step's mean loss and its gradient.
 
-    `packs` holds the four columns of the whole optimizer step, int32 `[accumulation, packs, length]`.
+    `packs` holds the columns of the whole optimizer step, int32 `[accumulation, packs, length]`.
     """
     import jax
     import jax.numpy as jnp
 
     def _on_one_device(adapter: Any, base: Any, packs: Any, number: Any) -> tuple[Any, Any]:
-        tokens = jax.lax.psum((packs["shift_labels"] != IGNORE).sum(), AXIS)
+        tokens = jax.lax.psum(packs["loss_weight"].sum(), AXIS)
         tokens = jnp.maximum(tokens, 1).astype(jnp.float32)
         key = jax.random.fold_in(_noise_of_step(seed, number), jax.lax.axis_index(AXIS))
 
@@ -182,7 +181,8 @@ def _on_each_device(function: Callable[..., Any], model: TpuModel) -> Callable[.
 def _summed_loss(model: TpuModel, adapter: Any, base: Any, packs: Any, *, noise: Any, head_chunk: int) -> Any:
     """Cross-entropy summed over the supervised tokens of this device's packs, int32 `[B, L]` a column."""
     hidden, head = hidden_states(model, base=base, adapter=adapter, packs=packs, noise=noise)
-    return summed_cross_entropy(hidden, head, packs["shift_labels"], chunk=head_chunk)
+    labels, weights = packs["shift_labels"], packs["loss_weight"]
+    return summed_cross_entropy(hidden, head, labels, weights=weights, chunk=head_chunk)
 
 
 def _noise_of_step(seed: int, number: Any) -> Any:

@@ -42,6 +42,8 @@ class MicroBatch:
     """`[S]`: indices into the layout of the positions that predict a supervised token."""
     targets: Tensor
     """`[S]`: these tokens."""
+    weights: Tensor
+    """`[S]`: how many examples predict each of them."""
     groups: tuple[QueryGroup, ...]
     natural_order: Tensor
     """`[positions]`: the index in the layout of each position of each pack, pack after pack."""
@@ -78,7 +80,8 @@ def lay_out(columns: Mapping[str, NDArray[np.integer]], *, chunk: int | None = N
     """Lays out some packs of equal length.
 
     Args:
-        columns: `input_ids`, `position_ids`, `subtree_end` and, for a loss, `shift_labels`: integers `[B, L]` each.
+        columns: `input_ids`, `position_ids`, `subtree_end` and, for a loss, `shift_labels` and `loss_weight`:
+            integers `[B, L]` each.
         chunk: queries in a chunk; None takes `QUERY_CHUNK`.
     """
     ends = np.asarray(columns["subtree_end"], np.int64)
@@ -91,11 +94,13 @@ def lay_out(columns: Mapping[str, NDArray[np.integer]], *, chunk: int | None = N
     natural[laid] = np.arange(len(laid))
     labels = np.asarray(columns.get("shift_labels", np.full_like(ends, IGNORE)), np.int64).reshape(-1)[laid]
     supervised = np.flatnonzero(labels != IGNORE)
+    weights = columns["loss_weight"] if len(supervised) else ends
     return MicroBatch(
         input_ids=_flat(columns["input_ids"], laid),
         position_ids=_flat(columns["position_ids"], laid),
         supervised=torch.from_numpy(supervised),
         targets=torch.from_numpy(labels[supervised]),
+        weights=_flat(weights, laid[supervised]),
         groups=_groups_of(chunks, ends=ends, natural=natural),
         natural_order=torch.from_numpy(natural),
     )

@@ -5,6 +5,8 @@ So the head runs on supervised positions only, in chunks, and computes each chun
 
     hidden [B, L, H] --gather--> [N, H] --chunk--> [C, H] @ head.T -> logits [C, V] float32 -> loss, d loss / d hidden
 
+A token that several examples predict from one position counts as often (`loss_weight`).
+
 It is plain PyTorch, so it runs on a CPU and on cards that Triton no longer supports. The head is frozen in QLoRA. A
 head that requires a gradient is refused, because it would get none.
 """
@@ -30,46 +32,49 @@ the head, and divided by it afterwards, in float32."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy of `hidden @ head.T` against `labels`, a chunk of positions at a time."""
+    """Weighted sum of the cross-entropy of `hidden @ head.T` against `labels`, a chunk of positions at a time."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor, chunk: int) -> Tensor:
         """The loss. Its gradient is computed here, while the logits exist."""
         total = torch.zeros((), dtype=_accumulator(hidden.dtype), device=hidden.device)
         wants_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden, dtype=total.dtype) if wants_gradient else None
+        weights = weights[:, None].to(total.dtype)
         scale = HALF_SCALE if head.dtype is torch.float16 else 1.0
         for start in range(0, len(labels), chunk):
             some = slice(start, start + chunk)
             logits = (hidden[some].to(head.dtype) @ head.T).to(total.dtype)
             targets = labels[some, None]
             normalizer = logits.logsumexp(dim=-1, keepdim=True)
-            total += (normalizer - logits.gather(1, targets)).sum()
+            total += ((normalizer - logits.gather(1, targets)) * weights[some]).sum()
             if gradient is not None:
                 # In place, to save memory: a pass over all logits costs as much as the product that made them.
                 slope = logits.sub_(normalizer).exp_()  # d loss / d logits, before 1 is subtracted at the target
                 slope.scatter_add_(1, targets, torch.full_like(normalizer, -1.0))
                 slope = slope if scale == 1.0 else slope.mul_(scale)
-                gradient[some] = (slope.to(head.dtype) @ head).to(total.dtype).div_(scale)
+                # Weighted after the product, in float32: a scaled slope times a weight could overflow in float16.
+                gradient[some] = (slope.to(head.dtype) @ head).to(total.dtype).mul_(weights[some] / scale)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         ctx.hidden_dtype = hidden.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
         """The gradient of `hidden`, which the forward pass has computed."""
         (gradient,) = ctx.saved_tensors
-        return (gradient * grad_outputs[0]).to(ctx.hidden_dtype), None, None, None
+        return (gradient * grad_outputs[0]).to(ctx.hidden_dtype), None, None, None, None
 
 
-def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor, *, chunk: int) -> Tensor:
+def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor, *, weights: Tensor, chunk: int) -> Tensor:
     """Cross-entropy summed over supervised tokens, `chunk` tokens at a time.
 
     Args:
         hidden: `[N, H]`, the last hidden states of supervised positions.
         head: `[V, H]`, the frozen language-model head.
         labels: `[N]` int64, none of them -100.
+        weights: `[N]`, how often each label counts.
         chunk: tokens whose logits exist at once; they need about `8 * chunk * V` bytes.
 
     Returns:
@@ -77,7 +82,7 @@ def summed_cross_entropy(hidden: Tensor, head: Tensor, labels: Tensor, *, chunk:
     """
     assert not head.requires_grad, "the head is trained, but this loss gives it no gradient"
     with torch.autocast(device_type=hidden.device.type, enabled=False):
-        return _ChunkedCrossEntropy.apply(hidden, head, labels, chunk)
+        return _ChunkedCrossEntropy.apply(hidden, head, labels, weights, chunk)
 
 
 def packed_forward(causal_lm: Any, batch: MicroBatch, *, noise_seed: int | None = None) -> CausalLMOutputWithPast:
@@ -90,7 +95,8 @@ def packed_forward(causal_lm: Any, batch: MicroBatch, *, noise_seed: int | None 
     """
     assert causal_lm.config._attn_implementation == TREE_ATTENTION, causal_lm.config._attn_implementation
     hidden = laid_out_states(causal_lm, batch, noise_seed=noise_seed)[batch.supervised]
-    loss = summed_cross_entropy(hidden, causal_lm.lm_head.weight, batch.targets, chunk=causal_lm.head_chunk)
+    head, chunk = causal_lm.lm_head.weight, causal_lm.head_chunk
+    loss = summed_cross_entropy(hidden, head, batch.targets, weights=batch.weights, chunk=chunk)
     return CausalLMOutputWithPast(loss=loss)
 
 
@@ -148,10 +154,10 @@ def loss_alone(causal_lm: nn.Module, tokens: Sequence[int], labels: Sequence[int
 
 
 def enable_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:
-    """Lets a causal LM take packs, either laid out or as their four columns. Other calls run its own forward.
+    """Lets a causal LM take packs, either laid out or as their columns. Other calls run its own forward.
 
         causal_lm(micro_batch=batch)                                              as training calls it
-        causal_lm(input_ids=, position_ids=, subtree_end=, shift_labels=)         the columns of some packs
+        causal_lm(input_ids=, position_ids=, subtree_end=, shift_labels=, loss_weight=)     the columns of some packs
 
     It replaces the `forward` of the model itself, so it works inside the wrappers of PEFT and accelerate.
     """
@@ -174,12 +180,13 @@ def enable_packs(causal_lm: nn.Module, *, head_chunk: int = 256) -> None:
 
 
 def loss_of_columns(causal_lm: Any, columns: Mapping[str, Tensor]) -> Tensor:
-    """The summed loss of some packs from their four columns, with any attention implementation."""
+    """The summed loss of some packs from their columns, with any attention implementation."""
     states = states_of_packs(causal_lm, columns).flatten(0, 1)
     labels = columns["shift_labels"].flatten().to(states.device)
     supervised = labels != IGNORE
-    weight = causal_lm.lm_head.weight
-    return summed_cross_entropy(states[supervised], weight, labels[supervised].long(), chunk=causal_lm.head_chunk)
+    weights = columns["loss_weight"].flatten().to(states.device)[supervised]
+    head, chunk = causal_lm.lm_head.weight, causal_lm.head_chunk
+    return summed_cross_entropy(states[supervised], head, labels[supervised].long(), weights=weights, chunk=chunk)
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:

@@ -30,7 +30,7 @@ from fintune_kit.train.model import adapter_parameters
 log = logging.getLogger(__name__)
 
 Columns = Mapping[str, NDArray[np.integer]]
-"""The four columns of some packs, `[packs, length]` each."""
+"""The columns of some packs, `[packs, length]` each."""
 BUCKET_BYTES = 64 * 2**20
 """Size of one message, in which gradients are summed over the processes."""
 
@@ -92,7 +92,7 @@ class StepRunner:
             UserError: one pack does not fit, or several steps in a row had no finite gradient.
         """
         self._guard.begin_step()
-        tokens = self._sum(int((packs["shift_labels"] != IGNORE).sum()))
+        tokens = self._sum(int(packs["loss_weight"].sum()))
         while True:
             self._forget_gradients()
             loss = self._sum_of_micro_batches(model, packs, step=step, tokens=tokens)

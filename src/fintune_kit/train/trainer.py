@@ -66,6 +66,7 @@ def in_training_order(packs: Dataset, order: np.ndarray) -> Dataset:
         "position_ids": [[0] * length],
         "subtree_end": [list(range(1, length + 1))],
         "shift_labels": [[IGNORE] * length],
+        "loss_weight": [[0] * length],
     }
     packs = packs.select_columns(list(COLUMNS))
     with_empty = concatenate_datasets([packs, Dataset.from_dict(empty, features=packs.features)])

@@ -22,7 +22,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from fintune_kit.chat.examples import IGNORE
 from fintune_kit.pack.mix import even_order
 from fintune_kit.pack.store import Packed
 from fintune_kit.pack.tree import COLUMNS
@@ -138,7 +137,7 @@ def _summed_loss(
     with torch.autocast(device.split(":")[0], dtype=getattr(torch, dtype), enabled=dtype != "float32"):
         summed = float(model(**on_device).loss)
     model.train(was_training)
-    return summed, int((batch["shift_labels"] != IGNORE).sum())
+    return summed, int(batch["loss_weight"].sum())
 
 
 class Validator(TrainerCallback):

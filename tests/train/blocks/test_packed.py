@@ -76,7 +76,9 @@ def columns(packs=2, length=24):
     depth = [[sum(e > p for e in row[:p]) for p in range(length)] for row in ends]
     tokens = np.array([[draw.randrange(96) for _ in range(length)] for _ in range(packs)])
     labels = np.where(np.arange(length) % 3 == 1, tokens, -100)
-    return {"input_ids": tokens, "position_ids": np.array(depth), "subtree_end": ends, "shift_labels": labels}
+    weights = (labels != -100) * np.arange(length)
+    trees = {"input_ids": tokens, "position_ids": np.array(depth), "subtree_end": ends}
+    return {**trees, "shift_labels": labels, "loss_weight": weights}
 
 
 def loss_and_gradients(model):

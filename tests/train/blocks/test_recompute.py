@@ -54,6 +54,7 @@ def packs(length: int = 64):
         "position_ids": position % 16,
         "subtree_end": (position // 16 + 1) * 16,
         "shift_labels": np.where(position % 3 == 0, position % 64, -100),
+        "loss_weight": (position % 3 == 0).astype(np.int64),
     }
     return lay_out(columns)
 
