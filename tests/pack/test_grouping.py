@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fintune_kit.pack.grouping import build_trie, cluster, group, min_packs, refill
+from fintune_kit.pack.grouping import build_trie, cluster, group, min_packs, min_tokens, refill
 
 
 @st.composite
@@ -90,6 +90,23 @@ def test_the_bound_holds_for_the_best_arrangement_there_is(drawn):
     lengths, shared = (column[:6] for column in drawn)
     trie = build_trie(lengths, shared)
     assert min_packs(trie, 8) <= fewest_by_trying(lengths, shared, 8)
+    fewest_tokens = min(
+        sum(tokens_of(pack, lengths, shared) for pack in packs) for packs in fitting(lengths, shared, 8)
+    )
+    assert min_tokens(trie, 8) <= fewest_tokens
+
+
+def fitting(lengths, shared, max_length):
+    """All partitions of the examples into packs that do not overflow."""
+    partitions = [[]]
+    for leaf in range(len(lengths)):
+        grown = [[*ps[:i], [*ps[i], leaf], *ps[i + 1 :]] for ps in partitions for i in range(len(ps))]
+        partitions = [
+            ps
+            for ps in [*grown, *([*ps, [leaf]] for ps in partitions)]
+            if all(tokens_of(pack, lengths, shared) <= max_length for pack in ps)
+        ]
+    return partitions
 
 
 def fewest_by_trying(lengths, shared, max_length):

@@ -88,6 +88,7 @@ def test_the_manifest_says_what_was_saved(packed, encoder):
     assert counts["plain_tokens"] == train.plain_tokens.sum()
     assert counts["written_tokens"] == train.written_tokens.sum()
     assert counts["fill"] == pytest.approx(train.written_tokens.sum() / (len(train) * LENGTH), abs=1e-6)
+    assert counts["repeated_tokens"] >= counts["min_repeated_tokens"] >= 0
     assert counts["plain_packs"] > counts["packs"] >= counts["min_packs"]
     assert counts["plain_sequences_per_pack"] == pytest.approx(counts["plain_packs"] / counts["packs"], abs=1e-6)
     assert manifest["tokenizer"]["fingerprint"] == encoder.fingerprint

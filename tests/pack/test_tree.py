@@ -89,6 +89,14 @@ def test_sharing_of_answers_can_be_left_out():
     assert (shared["input_ids"] != PAD).sum() < (row["input_ids"] != PAD).sum()
 
 
+def test_an_arrangement_says_what_cutting_a_tree_costs():
+    """Forty questions of 3 tokens on a report of 20: a pack of 50 holds ten of them, and each writes the report."""
+    made = arrange(examples(*[([*range(20), n], [50, 51]) for n in range(20, 60)]), max_length=50)
+    written = 40 * 23 - int(made.shared.sum())
+    assert (made.tree, written, made.min_tokens) == (140, 200, 200)
+    assert len(made) == made.min_packs == 4
+
+
 def test_each_part_of_a_tree_that_is_cut_counts_its_own_examples():
     """Two packs write the path again; each counts an answer on it as often as its own examples repeat it."""
     whole = pack(GROWING, max_length=60)

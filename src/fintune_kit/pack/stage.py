@@ -232,6 +232,8 @@ def _count(read: _Split, arrangement: Arrangement, *, max_length: int) -> dict[s
         "written_tokens": written,
         "packs": packs,
         "min_packs": arrangement.min_packs,
+        "repeated_tokens": written - arrangement.tree,  # paths that are written again where a tree is cut
+        "min_repeated_tokens": arrangement.min_tokens - arrangement.tree,
         "plain_packs": plain_packs,
         "fill": round(written / (packs * max_length), 6) if packs else 0.0,
         "plain_sequences_per_pack": round(plain_packs / packs, 6) if packs else 0.0,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fintune_kit.chat.examples import IGNORE, Examples
-from fintune_kit.pack.grouping import build_trie, group, min_packs
+from fintune_kit.pack.grouping import build_trie, group, min_tokens
 from fintune_kit.pack.mix import compose, even_order, mixed_packs
 from fintune_kit.pack.prefixes import RangeMinimum, prefix_order, shareable_lengths, shared_with_previous
 
@@ -33,12 +33,16 @@ class Arrangement:
     shared     int64 [n]  tokens shared with the previous member of the pack (0 for its first)
     ends       int64 [p]  where each pack ends among the members
     min_packs  proven lower bound on the number of packs
+    min_tokens proven lower bound on the positions that the packs fill
+    tree       tokens of the one tree over all examples: packs that cut it write some of them again
     """
 
     members: NDArray[np.int64]
     shared: NDArray[np.int64]
     ends: NDArray[np.int64]
     min_packs: int
+    min_tokens: int
+    tree: int
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -53,7 +57,9 @@ class Arrangement:
             np.concatenate([nothing, *members]),
             np.concatenate([nothing, *(part.shared for _, part in parts)]),
             np.concatenate([nothing, *(part.ends + begin for (_, part), begin in zip(parts, begins, strict=False))]),
-            sum(part.min_packs for _, part in parts),
+            min_packs=sum(part.min_packs for _, part in parts),
+            min_tokens=sum(part.min_tokens for _, part in parts),
+            tree=sum(part.tree for _, part in parts),
         )
 
     def packs(self) -> list[list[int]]:
@@ -113,7 +119,10 @@ def arrange(
     in_pack = np.zeros(len(ranks), np.int64)
     follows = np.setdiff1d(np.arange(len(ranks)), np.concatenate([[0], ends]))
     in_pack[follows] = RangeMinimum(shared).over(ranks[follows - 1] + 1, ranks[follows])
-    return Arrangement(order[ranks], in_pack, ends, min_packs(trie, max_length))
+    least = min_tokens(trie, max_length)
+    return Arrangement(
+        order[ranks], in_pack, ends, min_packs=-(-least // max_length), min_tokens=least, tree=trie.total[trie.root]
+    )
 
 
 def write_columns(
