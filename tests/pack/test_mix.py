@@ -106,3 +106,10 @@ def test_a_stratum_that_no_pack_holds_changes_nothing():
 
 def test_no_packs_have_an_order_too():
     assert even_order(np.zeros((0, 3), np.int64), seed=0).tolist() == []
+
+
+def test_a_family_that_fits_into_no_pack_is_cut_where_its_parts_share_least():
+    """One example shares 17 tokens with three others, which share 36: it goes alone, though halves would fit too."""
+    shared = [0, 17, 36, 36]
+    packs = mixed_packs(build_trie([40] * 4, shared), shared, strata=["a"] * 4, max_length=64, seed=0)
+    assert sorted(packs) == [[0], [1, 2, 3]]

@@ -174,7 +174,7 @@ class _FirstFit:
         self._closed: list[list[int]] = []
 
     def add(self, family: Sequence[int]) -> None:
-        """Puts a family into a pack; one that fits into no pack whole is cut in two."""
+        """Puts a family into a pack; one that fits into no pack whole is cut where its parts share least."""
         for pack in self._open:
             if grown := self._grown(pack, family):
                 pack.members, pack.used = grown.members, grown.used
@@ -185,13 +185,17 @@ class _FirstFit:
                 self._closed.append(self._open.pop(0).members)
             return
         assert len(family) > 1, "callers refuse examples that are longer than a pack"
-        half = len(family) // 2
-        self.add(family[:half])
-        self.add(family[half:])
+        cut = min(range(1, len(family)), key=lambda at: self._cost_of_cutting(family, at))
+        self.add(family[:cut])
+        self.add(family[cut:])
 
     def all(self) -> list[list[int]]:
         """The packs, in the order in which they were begun."""
         return self._closed + [pack.members for pack in self._open]
+
+    def _cost_of_cutting(self, family: Sequence[int], at: int) -> tuple[int, int]:
+        """Tokens that both parts would write, and how uneven the parts are."""
+        return self._shared.of(family[at - 1] + 1, family[at]), abs(2 * at - len(family))
 
     def _grown(self, pack: _OpenPack, family: Sequence[int]) -> _OpenPack | None:
         """The pack with a family in it; None where it has no room."""
