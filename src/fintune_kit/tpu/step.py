@@ -105,7 +105,7 @@ def make_gradient(
 def make_loss(model: TpuModel, *, head_chunk: int) -> Callable[[Any, Any, Any], Any]:
     """A compiled function of (adapter, base, packs) that returns the summed cross-entropy, without dropout.
 
-    `packs` holds the four columns of some packs, int32 `[1, packs, length]`.
+    `packs` holds the columns of some packs, int32 `[1, packs, length]`.
     """
     import jax
 
