@@ -63,7 +63,7 @@ def build_app() -> App:
         name="fintune-kit",
         help="Fine-tune a Qwen chat model for finance.",
         version=__version__,
-        help_format="plaintext",  # the parser for markdown would take a fifth of the time of `--help`
+        help_format="plaintext",  # the parser for markdown would cost time at each `--help`
         default_parameter=FLAGS,
         suppress_keyboard_interrupt=False,
     )
