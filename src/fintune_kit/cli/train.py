@@ -24,6 +24,7 @@ def train(
     steps: Count | None = None,
     fresh: bool = False,
     processes: Count | None = None,
+    device: str | None = None,
     tpu: bool = False,
     worker: Annotated[bool, Parameter(show=False)] = False,
     report_to: Literal["none", "tensorboard", "wandb"] = "none",
@@ -40,6 +41,7 @@ def train(
         steps: Stop after this many optimizer steps, with a checkpoint.
         fresh: Delete the earlier run and start again.
         processes: The number of processes. Default: one for each card.
+        device: Train as this card would, such as t4 on an H100: its plan, precision, memory and kernels.
         tpu: Train on a TPU. Default: if this machine has one.
         worker: Be one of the processes that a launcher has started.
         report_to: A service that also gets the numbers of the log.
@@ -47,12 +49,15 @@ def train(
     chosen, workspace = _open(recipe, worker=worker, fresh=fresh, out=out)
     seconds = None if time_budget is None else parse_duration(time_budget)
     on_tpu = _uses_tpu(asked=tpu, processes=processes)
+    if on_tpu and device:
+        raise UserError(f"--device {device} is for cards; expected none on a TPU: leave it out")
     home = Workspace(out) if out else workspace
     packs = folder_of(packed, workspace, "packed")
     base = base_of(chosen, workspace)
     cards = len(find_machine().cards)
     if not (worker or on_tpu) and max(processes or 1, cards) > 1:
         flags = {"packed": packs, "time-budget": time_budget, "steps": steps, "fresh": fresh, "report-to": report_to}
+        flags |= {"device": device}
         launch(chosen, workspace, flags, base=base, home=home, processes=processes, cards=cards)
         return
     with _only_writer(home, worker=worker):
@@ -67,6 +72,7 @@ def train(
             stop_after=steps,
             fresh=fresh,
             report_to=report_to,
+            **({"device_name": device} if device else {}),
         )
     print(outcome.describe())
 
@@ -132,7 +138,8 @@ def launch(
     from fintune_kit.train.launch import run_training
     from fintune_kit.train.stage import plan_here
 
-    plan = plan_here(recipe, packed=open_packed(flags["packed"]), base=base, processes=processes)
+    packs = open_packed(flags["packed"])
+    plan = plan_here(recipe, packed=packs, base=base, processes=processes, device_name=flags["device"])
 
     def _say(log: Sequence[dict[str, Any]]) -> None:
         print(describe_progress(log, plan=plan), flush=True)

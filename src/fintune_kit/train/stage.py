@@ -25,6 +25,7 @@ from fintune_kit.hardware import Machine, find_machine
 from fintune_kit.pack.store import Packed
 from fintune_kit.plan.counts import PackCounts
 from fintune_kit.plan.devices import device_of
+from fintune_kit.plan.engines import find_device
 from fintune_kit.plan.plan import Plan, make_plan
 from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import Recipe
@@ -35,6 +36,7 @@ from fintune_kit.train.checkpoints import partial_folder
 from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.job import Job, open_job
+from fintune_kit.train.machine.other_card import as_device, behave_as, other_card
 from fintune_kit.train.model import (
     accumulate_in_half,
     adapter_parameters,
@@ -62,14 +64,18 @@ from fintune_kit.workspace import MANIFEST, Workspace, newest_checkpoint, step_o
 log = logging.getLogger(__name__)
 
 
-def plan_here(recipe: Recipe, *, packed: Packed, base: str | Path, processes: int | None = None) -> Plan:
+def plan_here(
+    recipe: Recipe, *, packed: Packed, base: str | Path, processes: int | None = None, device_name: str | None = None
+) -> Plan:
     """The plan for this machine, from the packs and the base model's config.
 
     Args:
         processes: the number of processes; None for one on each card.
+        device_name: plan for this device instead of the machine's own (`machine.other_card`).
     """
     counts = PackCounts.of_manifest(packed.manifest)
-    device = device_of(find_machine(), processes=processes)
+    machine = find_machine()
+    device = other_card(device_name, machine) if device_name else device_of(machine, processes=processes)
     return make_plan(recipe, shape=ModelShape.of(load_config(base)), counts=counts, device=device)
 
 
@@ -83,6 +89,7 @@ def train(
     minutes_between_checkpoints: float = 20.0,
     stop_after: int | None = None,
     fresh: bool = False,
+    device_name: str | None = None,
     report_to: str = "none",
 ) -> Outcome:
     """Trains, or resumes from the newest whole checkpoint. Writes `run/` and `adapter/` of the workspace.
@@ -94,6 +101,7 @@ def train(
         minutes_between_checkpoints: a killed run loses about this much work at most.
         stop_after: stop with a checkpoint after this many optimizer steps of the whole run; None runs to the end.
         fresh: delete what `run/` holds.
+        device_name: train as on this device (`machine.other_card`); None for this machine's own.
         report_to: `none`, `tensorboard` or `wandb`, which then also get the numbers of `log.jsonl`.
 
     Raises:
@@ -106,8 +114,12 @@ def train(
     )
     job = open_job(recipe, workspace, packed=packed, base=base)
     machine = find_machine()
+    if device_name:
+        machine = as_device(machine, other_card(device_name, machine))
     processes = PartialState(cpu=not machine.cards)
-    plan = _begin(job, machine, processes, fresh=fresh)
+    if device_name:
+        behave_as(find_device(device_name), index=processes.local_process_index)
+    plan = _begin(job, machine, processes, fresh=fresh, device_name=device_name)
     if (job.run / MANIFEST).is_file() and (job.adapter / MANIFEST).is_file():
         return finished_before(job.run, plan=plan)
 
@@ -126,13 +138,15 @@ def train(
     return _finish(model, job=job, plan=plan, device=device, machine=machine.name)
 
 
-def _begin(job: Job, machine: Machine, processes: PartialState, *, fresh: bool) -> Plan:
+def _begin(job: Job, machine: Machine, processes: PartialState, *, fresh: bool, device_name: str | None = None) -> Plan:
     """Makes the plan, tests the machine and opens the folder of the run.
 
     Raises:
         UserError: the machine cannot run the plan, or the folder holds another run.
     """
-    plan = plan_here(job.recipe, packed=job.packs, base=job.base, processes=processes.num_processes)
+    plan = plan_here(
+        job.recipe, packed=job.packs, base=job.base, processes=processes.num_processes, device_name=device_name
+    )
     if plan.processes != processes.num_processes:
         raise UserError(
             f"{processes.num_processes} processes were started, expected {plan.processes}, because a step of "
