@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fintune_kit.errors import UserError
-from fintune_kit.train.model import load_base, load_config
+from fintune_kit.train.model import choose_kernels, load_base, load_config
 
 
 @pytest.mark.parametrize("kind", ["qwen3_5", "qwen3_5_text", "qwen3_next"])
@@ -33,3 +33,20 @@ def test_evaluating_a_4_bit_model_on_a_cpu_leaves_its_weights_as_they_are(make_m
     assert torch.equal(trained, evaluated)
     for name, parameter in base.named_parameters():
         assert torch.equal(parameter, kept[name]), name
+
+
+def test_training_leaves_cudnn_attention_and_short_sums_out():
+    """The state is PyTorch's, for the whole process; the test puts it back."""
+    matmul = torch.backends.cuda.matmul
+    names = ("reduced_precision_reduction", "accumulation")
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    matmul.allow_fp16_reduced_precision_reduction = True
+    try:
+        choose_kernels(half_accumulation=False)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert [getattr(matmul, f"allow_fp16_{name}") for name in names] == [False, False]
+        choose_kernels(half_accumulation=True)
+        assert [getattr(matmul, f"allow_fp16_{name}") for name in names] == [True, True]
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        matmul.allow_fp16_accumulation = False

@@ -116,9 +116,19 @@ def peft_config(lora: LoraRecipe) -> LoraConfig:
     )
 
 
-def accumulate_in_half(wanted: bool) -> None:
-    """Sets whether cards may add up float16 products in float16 (`TrainRecipe.half_accumulation`)."""
-    torch.backends.cuda.matmul.allow_fp16_accumulation = wanted
+def choose_kernels(*, half_accumulation: bool) -> None:
+    """Which of PyTorch's kernels a card may use for products and attention.
+
+    cuDNN's attention is off: it plans anew for each shape, of which packs have about 190, at 0.4 s and more each. Sums
+    of products stay in float32 from end to end, because `down_proj` of a Qwen comes near float16's largest value.
+
+    Args:
+        half_accumulation: add up float16 products in float16 all the same (`TrainRecipe.half_accumulation`).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = half_accumulation
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_accumulation = half_accumulation
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -38,10 +38,10 @@ from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.job import Job, open_job
 from fintune_kit.train.machine.other_card import as_device, behave_as, other_card
 from fintune_kit.train.model import (
-    accumulate_in_half,
     adapter_parameters,
     add_adapter,
     check_dtypes,
+    choose_kernels,
     load_base,
     load_config,
 )
@@ -265,7 +265,7 @@ def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: s
     check_dtypes(model, dtype=plan.dtype, quantization=quantization)
     keep_ready(model, dense=plan.dense_weights)
     use_packed_blocks(model.get_base_model(), dtype=getattr(torch, plan.dtype))
-    accumulate_in_half(recipe.train.half_accumulation)
+    choose_kernels(half_accumulation=recipe.train.half_accumulation)
     return model
 
 
