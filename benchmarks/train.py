@@ -1,21 +1,24 @@
 """How fast training is beside stock `SFTTrainer(packing=True)`: same model, examples, precision and step, in one run.
 
     python benchmarks/train.py --data ../shared/data --out results/train-cpu
-    python benchmarks/train.py --data ../shared/data --card --config Qwen2.5-3B-Instruct --out results/train-h100
+    python benchmarks/train.py --data ../shared/data --device t4 --config Qwen2.5-3B-Instruct --out results/train-t4
 
-On a CPU: a random Qwen2 of 42 M parameters, whose head is a tenth of the arithmetic, float32. With `--card`: the real
-config with random weights, NF4, float16, memory capped at a T4's. Every run is a process of its own, the two sides in
-turn, so that a busy machine is busy for both. What is and is not equal: `benchmarks/NOTES.md`.
+On a CPU: a random Qwen2 of 42 M parameters, whose head is a tenth of the arithmetic, float32. With `--device`: the real
+config with random weights, NF4, on a card that behaves as this one (`train.machine.other_card`). Every run is a process
+of its own, the two sides in turn, so that a busy machine is busy for both. The results so far are written after each
+run. What is and is not equal: `benchmarks/NOTES.md`.
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,29 +33,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the stand-in data, tokenizer and configs")
     parser.add_argument("--out", type=Path, help="results, without suffix: .json and .md are written")
-    parser.add_argument("--card", action="store_true", help="NF4 and float16 on a card, in a T4's memory")
-    parser.add_argument("--config", default="Qwen2.5-3B-Instruct", help="with --card: the model's config")
+    parser.add_argument("--device", help="as this card would: t4, a100, ...; needs a card that is no smaller")
+    parser.add_argument("--config", default="Qwen2.5-3B-Instruct", help="with --device: the model's config")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each side")
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps a run; the first is not timed")
     parser.add_argument("--work", type=Path, help="keeps what is prepared here, for another run")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    setup = world.card_setup(arguments.config) if arguments.card else world.cpu_setup()
+    setup = world.card_setup(arguments.config, arguments.device) if arguments.device else world.cpu_setup()
     if arguments.job:
         print("RESULT " + json.dumps(run_job(arguments.job, setup, arguments.work, steps=arguments.steps)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
-        results = measure(setup, arguments.data, work, rounds=arguments.rounds, steps=arguments.steps)
-    text = as_table(results)
+        for results in measure(setup, arguments.data, work, rounds=arguments.rounds, steps=arguments.steps):
+            text = as_table(results)
+            if arguments.out:
+                arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+                arguments.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     print(text)
-    if arguments.out:
-        arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        arguments.out.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
 
 
-def measure(setup: world.Setup, data: Path, work: Path, *, rounds: int, steps: int) -> Result:
-    """Prepares what both sides read, then runs them in turn."""
+def measure(setup: world.Setup, data: Path, work: Path, *, rounds: int, steps: int) -> Iterator[Result]:
+    """Prepares what both sides read, then runs them in turn. Gives the results so far after each pair of runs."""
     if not (work / "packed").is_dir():
         world.prepare(setup, data, work)
     runs: dict[str, list[Result]] = {"ours": [], "stock": []}
@@ -60,7 +63,13 @@ def measure(setup: world.Setup, data: Path, work: Path, *, rounds: int, steps: i
         for side, found in runs.items():
             found.append(start(side, setup, work, steps=steps))
             print(side, found[-1], flush=True)
-    curves = {side: start(f"curve-{side}", setup, work, steps=steps)["losses"] for side in ("stock", "ours")}
+        yield results_of(setup, runs, curves={})
+    curves = {side: start(f"curve-{side}", setup, work, steps=steps) for side in ("stock", "ours")}
+    yield results_of(setup, runs, curves=curves)
+
+
+def results_of(setup: world.Setup, runs: dict[str, list[Result]], *, curves: dict[str, Result]) -> Result:
+    """What is written down of all runs so far."""
     return {
         "machine": world.describe_machine(),
         "setup": setup.says,
@@ -69,7 +78,7 @@ def measure(setup: world.Setup, data: Path, work: Path, *, rounds: int, steps: i
             side: statistics.median(run["examples_per_second"] for run in found) for side, found in runs.items()
         },
         "ratio": statistics.median(
-            ours["examples_per_second"] / stock["examples_per_second"]
+            ours["examples_per_second"] / (stock["examples_per_second"] or math.inf)
             for ours, stock in zip(runs["ours"], runs["stock"], strict=True)
         ),
         "curves": curves,
@@ -79,7 +88,7 @@ def measure(setup: world.Setup, data: Path, work: Path, *, rounds: int, steps: i
 def start(job: str, setup: world.Setup, work: Path, *, steps: int) -> Result:
     """Runs a job in a process of its own."""
     command = [sys.executable, __file__, "--data", ".", "--job", job, "--work", str(work), "--steps", str(steps)]
-    command += ["--card", "--config", setup.config] if setup.card else []
+    command += ["--device", setup.device, "--config", setup.config] if setup.device else []
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:
@@ -90,9 +99,7 @@ def start(job: str, setup: world.Setup, work: Path, *, steps: int) -> Result:
 
 def run_job(job: str, setup: world.Setup, work: Path, *, steps: int) -> Result:
     """One process's work."""
-    world.restrict(setup)
-    if job.endswith("ours"):
-        world.forbid_triton()
+    world.restrict(setup, allow_triton=not job.endswith("ours"))
     jobs = {
         "ours": lambda: run_ours(setup, work, steps=steps),
         "stock": lambda: run_stock(setup, work, steps=steps),
@@ -117,6 +124,7 @@ def run_ours(setup: world.Setup, work: Path, *, steps: int) -> Result:
             base=work / "base",
             stop_after=steps,
             minutes_between_checkpoints=1e9,
+            device_name=setup.device,
         )
     packs = open_packed(work / "packed").train
     return throughput(
@@ -145,7 +153,8 @@ def run_ours_on(quiet: world.Setup, work: Path) -> Result:
     """Our trainer on the examples of the peer's steps, for the loss curve."""
     from fintune_kit.train.callbacks import Clock, StepLog, read_log
     from fintune_kit.train.guards import NonFiniteGuard
-    from fintune_kit.train.model import add_adapter, load_base
+    from fintune_kit.train.stage import load_for_training
+    from fintune_kit.train.step import StepMemory
     from fintune_kit.train.trainer import PackTrainer, in_training_order, training_arguments
 
     same = world.same_examples(quiet, work)
@@ -157,19 +166,19 @@ def run_ours_on(quiet: world.Setup, work: Path) -> Result:
         accumulation=same.packs_per_step,
         optimizer_steps=steps,
     )
-    device = "cuda:0" if quiet.card else "cpu"
-    base = load_base(work / "base", dtype=plan.dtype, quantization=quiet.recipe.train.quantization, device=device)
+    device = "cuda:0" if quiet.device else "cpu"
     guard, zeros = NonFiniteGuard(), [0] * steps
     with tempfile.TemporaryDirectory() as temporary:
         log = StepLog(Path(temporary) / "log.jsonl", supervised_tokens=zeros, examples=zeros, positions=1, guard=guard)
         PackTrainer(
-            model=add_adapter(base, quiet.recipe.lora, seed=quiet.recipe.seed),
+            model=load_for_training(quiet.recipe, plan, base=work / "base", device=device),
             tokenizer=world.tokenizer_of(work),
             packs=in_training_order(same.rows, np.asarray(same.order)),
             arguments=training_arguments(quiet.recipe.train, plan, output=Path(temporary) / "partial", seed=0),
             checkpoints=Path(temporary) / "checkpoints",
             clock=Clock(minutes_between_checkpoints=1e9),
             guard=guard,
+            memory=StepMemory(micro_batch=1, blocks=plan.recompute.blocks),
             callbacks=[log],
         ).train()
         return {"losses": [r["loss"] for r in read_log(Path(temporary) / "log.jsonl")]}
@@ -212,9 +221,9 @@ def run_stock(setup: world.Setup, work: Path, *, steps: int) -> Result:
             warmup_steps=0 if setup.quiet else max(1, round(recipe.warmup_ratio * planned)),
             weight_decay=recipe.weight_decay,
             optim=recipe.optimizer,
-            fp16=setup.card,
-            bf16=False,
-            use_cpu=not setup.card,
+            fp16=setup.dtype == "float16",
+            bf16=setup.dtype == "bfloat16",
+            use_cpu=setup.device is None,
             logging_steps=1,
             save_strategy="no",
             report_to="none",
@@ -269,8 +278,12 @@ def as_table(results: Result) -> str:
         "| step | stock | ours | difference |",
         "|---|---|---|---|",
     ]
-    pairs = zip(results["curves"]["stock"], results["curves"]["ours"], strict=False)
-    lines += [f"| {n} | {a:.6f} | {b:.6f} | {abs(a - b) / a:.1e} |" for n, (a, b) in enumerate(pairs, 1)]
+    failed = {side: run["failed"] for side, run in results["curves"].items() if "failed" in run}
+    lines += [f"The run of {side} failed: {reason}" for side, reason in failed.items()]
+    curves = [results["curves"].get(side, {}).get("losses", []) for side in ("stock", "ours")]
+    lines += [
+        f"| {n} | {a:.6f} | {b:.6f} | {abs(a - b) / a:.1e} |" for n, (a, b) in enumerate(zip(*curves, strict=False), 1)
+    ]
     return "\n".join(lines)
 
 

@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fintune_kit.recipes import LoraRecipe, PackRecipe, Recipe, TrainRecipe
+from fintune_kit.recipes import LoraRecipe, Recipe, TrainRecipe
 
 VALIDATION = 48
 VOCABULARY = 8_192
-T4_GIB = 14.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,9 @@ class Setup:
     """One comparison: which model, in which precision, by which recipe."""
 
     says: str
-    card: bool
+    device: str | None
+    """The planner's name of the card that is played; None on a CPU."""
+    dtype: str
     config: str
     recipe: Recipe
     quiet: bool = False
@@ -36,12 +37,23 @@ def cpu_setup() -> Setup:
         lora=LoraRecipe(rank=8, alpha=16),
         train=TrainRecipe(effective_batch=3, accumulation=1, quantization="none"),
     )
-    return Setup(says="a random Qwen2 of 42 M parameters on a CPU, float32", card=False, config="", recipe=recipe)
+    return Setup(
+        says="a random Qwen2 of 42 M parameters on a CPU, float32",
+        device=None,
+        dtype="float32",
+        config="",
+        recipe=recipe,
+    )
 
 
-def card_setup(config: str) -> Setup:
-    says = f"{config}'s config with random weights, NF4, float16, {T4_GIB} GiB"
-    return Setup(says=says, card=True, config=config, recipe=Recipe(name="benchmark", pack=PackRecipe()))
+def card_setup(config: str, device: str) -> Setup:
+    from fintune_kit.hardware import choose_dtype
+    from fintune_kit.plan.engines import find_device
+
+    card = find_device(device)
+    dtype, _ = choose_dtype(card.capability)
+    says = f"{config}'s config with random weights, NF4, as {device}: {dtype}, {card.memory_gib} GiB"
+    return Setup(says=says, device=device, dtype=dtype, config=config, recipe=Recipe(name="benchmark"))
 
 
 def without_noise(setup: Setup) -> Setup:
@@ -100,7 +112,7 @@ def make_base(setup: Setup, data: Path, folder: Path, *, texts: list[str]) -> No
 
     from fintune_kit.tiny import build_tokenizer
 
-    if setup.card:
+    if setup.device:
         config = AutoConfig.from_pretrained(data / "qwen-configs" / setup.config)
         tokenizer = AutoTokenizer.from_pretrained(data / "qwen2.5-tokenizer")
     else:
@@ -116,37 +128,22 @@ def make_base(setup: Setup, data: Path, folder: Path, *, texts: list[str]) -> No
         )
     torch.manual_seed(0)
     previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float16 if setup.card else torch.float32)
-    with torch.device("cuda" if setup.card else "cpu"):
+    torch.set_default_dtype(getattr(torch, setup.dtype))
+    with torch.device("cuda" if setup.device else "cpu"):
         model = AutoModelForCausalLM.from_config(config)
     torch.set_default_dtype(previous)
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
 
 
-def restrict(setup: Setup) -> None:
-    """On a card: a T4's memory, and no flash attention, which neither a T4 nor a P100 has."""
-    if not setup.card:
+def restrict(setup: Setup, *, allow_triton: bool) -> None:
+    """On a card: what the card that is played has. Stock TRL may use Triton, which helps it."""
+    if setup.device is None:
         return
-    import torch
+    from fintune_kit.plan.engines import find_device
+    from fintune_kit.train.machine.other_card import behave_as
 
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, T4_GIB * 2**30 / total))
-    torch.backends.cuda.enable_flash_sdp(False)
-    torch.backends.cuda.enable_cudnn_sdp(False)
-
-
-def forbid_triton() -> None:
-    """Makes any Triton kernel fail: a P100 has none."""
-    try:
-        from triton.runtime.jit import JITFunction
-    except ImportError:
-        return
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a Triton kernel was started, which a P100 could not run")
-
-    JITFunction.run = refuse
+    behave_as(find_device(setup.device), allow_triton=allow_triton)
 
 
 def stock_base(setup: Setup, work: Path) -> Any:
@@ -158,13 +155,13 @@ def stock_base(setup: Setup, work: Path) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.float16,
+        bnb_4bit_compute_dtype=getattr(torch, setup.dtype),
     )
     model = AutoModelForCausalLM.from_pretrained(
         work / "base",
-        dtype=torch.float16 if setup.card else torch.float32,
-        quantization_config=four_bit if setup.card else None,
-        device_map={"": 0} if setup.card else None,
+        dtype=getattr(torch, setup.dtype),
+        quantization_config=four_bit if setup.device else None,
+        device_map={"": 0} if setup.device else None,
         attn_implementation="sdpa",
     )
     return model.requires_grad_(False)
@@ -181,7 +178,7 @@ def mend_stock(trainer: Any, setup: Setup) -> None:
     cannot unscale these)."""
     import torch
 
-    if setup.card:
+    if setup.dtype == "float16":
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.to(torch.float32)
@@ -237,7 +234,7 @@ def plan_of(setup: Setup, work: Path) -> Any:
     from fintune_kit.pack.store import open_packed
     from fintune_kit.train.stage import plan_here
 
-    return plan_here(setup.recipe, packed=open_packed(work / "packed"), base=work / "base")
+    return plan_here(setup.recipe, packed=open_packed(work / "packed"), base=work / "base", device_name=setup.device)
 
 
 def tokenizer_of(work: Path) -> Any:

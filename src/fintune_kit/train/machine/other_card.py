@@ -53,19 +53,21 @@ def as_device(machine: Machine, device: Device) -> Machine:
     )
 
 
-def behave_as(device: Device, *, index: int = 0) -> None:
+def behave_as(device: Device, *, index: int = 0, allow_triton: bool = False) -> None:
     """Restricts this process to what another device has: memory, attention kernels, no Triton. It is not taken back.
 
     Args:
         device: from `other_card`.
         index: of the real card that this process uses.
+        allow_triton: leave Triton's kernels alone, for a peer that has them.
     """
     total = torch.cuda.get_device_properties(index).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, device.memory_gib * GIB / total), index)
     if device.capability is not None and device.capability < TENSOR_CORES_WITH_BFLOAT16:
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)
-        forbid_triton()
+        if not allow_triton:
+            forbid_triton()
 
 
 def forbid_triton() -> None:
