@@ -31,16 +31,21 @@ Result = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the stand-in data, tokenizer and configs")
+    parser.add_argument("--data", type=Path, help="folder of the stand-in data, tokenizer and configs")
     parser.add_argument("--out", type=Path, help="results, without suffix: .json and .md are written")
     parser.add_argument("--device", help="as this card would: t4, a100, ...; needs a card that is no smaller")
     parser.add_argument("--config", default="Qwen2.5-3B-Instruct", help="with --device: the model's config")
+    parser.add_argument("--rehearse", action="store_true", help="a tiny model and the bundled sample, in a minute")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each side")
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps a run; the first is not timed")
     parser.add_argument("--work", type=Path, help="keeps what is prepared here, for another run")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    setup = world.card_setup(arguments.config, arguments.device) if arguments.device else world.cpu_setup()
+    setup = world.cpu_setup()
+    if arguments.device:
+        setup = world.card_setup(arguments.config, arguments.device)
+    elif arguments.rehearse:
+        setup = world.rehearsal_setup()
     if arguments.job:
         print("RESULT " + json.dumps(run_job(arguments.job, setup, arguments.work, steps=arguments.steps)))
         return
@@ -54,10 +59,11 @@ def main() -> None:
     print(text)
 
 
-def measure(setup: world.Setup, data: Path, work: Path, *, rounds: int, steps: int) -> Iterator[Result]:
+def measure(setup: world.Setup, data: Path | None, work: Path, *, rounds: int, steps: int) -> Iterator[Result]:
     """Prepares what both sides read, then runs them in turn. Gives the results so far after each pair of runs."""
     if not (work / "packed").is_dir():
         world.prepare(setup, data, work)
+        world.make_base(setup, data / "qwen-configs" / setup.config if setup.device and data else None, work / "base")
     runs: dict[str, list[Result]] = {"ours": [], "stock": []}
     for _ in range(rounds):
         for side, found in runs.items():
@@ -87,8 +93,9 @@ def results_of(setup: world.Setup, runs: dict[str, list[Result]], *, curves: dic
 
 def start(job: str, setup: world.Setup, work: Path, *, steps: int) -> Result:
     """Runs a job in a process of its own."""
-    command = [sys.executable, __file__, "--data", ".", "--job", job, "--work", str(work), "--steps", str(steps)]
+    command = [sys.executable, __file__, "--job", job, "--work", str(work), "--steps", str(steps)]
     command += ["--device", setup.device, "--config", setup.config] if setup.device else []
+    command += ["--rehearse"] if setup.tiny else []
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not lines:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
-from fintune_kit.recipes import LoraRecipe, Recipe, TrainRecipe
+from fintune_kit.recipes import LoraRecipe, PackRecipe, Recipe, TrainRecipe
 
+SAMPLE = Path(__file__).parents[1] / "data" / "sample" / "sujet_sample.csv"
 VALIDATION = 48
 VOCABULARY = 8_192
 
@@ -27,6 +29,8 @@ class Setup:
     dtype: str
     config: str
     recipe: Recipe
+    tiny: bool = False
+    """A model and data that take seconds, to rehearse the command."""
     quiet: bool = False
     """Without dropout, with a plain optimizer and a constant rate: so that curves can be compared number by number."""
 
@@ -44,6 +48,13 @@ def cpu_setup() -> Setup:
         config="",
         recipe=recipe,
     )
+
+
+def rehearsal_setup() -> Setup:
+    """The smallest run that has every part: it shows that the command works, and its figures mean nothing."""
+    setup = cpu_setup()
+    recipe = replace(setup.recipe, pack=PackRecipe(max_length=256), lora=LoraRecipe(rank=4, alpha=8))
+    return replace(setup, says="a rehearsal with a tiny model; its figures mean nothing", tiny=True, recipe=recipe)
 
 
 def card_setup(config: str, device: str) -> Setup:
@@ -71,24 +82,26 @@ def without_noise(setup: Setup) -> Setup:
     )
 
 
-def prepare(setup: Setup, data: Path, work: Path) -> None:
-    """`base/` with its tokenizer, `packed/` for us, `examples.parquet` for the peer."""
+def prepare(setup: Setup, data: Path | None, work: Path) -> None:
+    """`packed/` for us, `examples.parquet` for the peer, and the tokenizer in `base/`."""
     from fintune_kit.chat.encoder import ChatEncoder
+    from fintune_kit.conversations import Conversation, write_conversations
     from fintune_kit.pack.stage import pack_conversations
     from fintune_kit.workspace import write_manifest
 
-    rows = pq.read_table(data / "sujet_proxy.parquet", columns=["system_prompt", "user_prompt", "answer"]).to_pylist()
-    rows = [row for row in rows if row["user_prompt"] and row["answer"]]
+    rows = [row for row in read_rows(setup, data) if row["user_prompt"] and row["answer"]]
     conversations = [as_messages(row) for row in rows]
-    make_base(setup, data, work / "base", texts=[text for row in rows[::4] for text in row.values() if text])
-
+    folder = tokenizer_folder(setup, data, work, texts=[text for row in rows[::4] for text in row.values() if text])
+    encoder = ChatEncoder.load(folder)
     folder = work / "conversations"
     folder.mkdir(parents=True, exist_ok=True)
     for split, part in (("train", conversations[:-VALIDATION]), ("validation", conversations[-VALIDATION:])):
-        names = [f"{split}#{number}" for number in range(len(part))]
-        pq.write_table(pa.table({"messages": part, "row_id": names}), folder / f"{split}.parquet")
+        named = [(f"{split}#{number}", messages) for number, messages in enumerate(part)]
+        write_conversations(
+            folder / f"{split}.parquet",
+            [Conversation(row_id=n, messages=m, task_type="any", source="any", conversation_id=n) for n, m in named],
+        )
     write_manifest(folder, stage="conversations", inputs={}, counts={})
-    encoder = ChatEncoder.load(work / "base")
     length = setup.recipe.pack.max_length
     pack_conversations(folder, encoder=encoder, out=work / "packed", max_length=length, seed=0)
     kept = [example for example in encoder.encode(conversations[:-VALIDATION]) if len(example) <= length]
@@ -99,40 +112,63 @@ def prepare(setup: Setup, data: Path, work: Path) -> None:
     pq.write_table(pa.table(columns), work / "examples.parquet")
 
 
+def read_rows(setup: Setup, data: Path | None) -> list[dict[str, str]]:
+    """The stand-in for Sujet; in a rehearsal the sample of the repository, which has the same columns."""
+    columns = ["system_prompt", "user_prompt", "answer"]
+    if setup.tiny:
+        return pv.read_csv(SAMPLE).select(columns).to_pylist()
+    assert data is not None, "the folder of the stand-in data is missing: name it with --data"
+    return pq.read_table(data / "sujet_proxy.parquet", columns=columns).to_pylist()
+
+
 def as_messages(row: dict[str, str]) -> list[dict[str, str]]:
     system = [{"role": "system", "content": row["system_prompt"]}] if row["system_prompt"] else []
     turn = [{"role": "user", "content": row["user_prompt"]}, {"role": "assistant", "content": row["answer"]}]
     return system + turn
 
 
-def make_base(setup: Setup, data: Path, folder: Path, *, texts: list[str]) -> None:
-    """A model of random weights with its tokenizer, in safetensors."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config
+def tokenizer_folder(setup: Setup, data: Path | None, work: Path, *, texts: list[str]) -> Path:
+    """The folder of Qwen's tokenizer, or of one that is trained on the texts."""
+    from transformers import AutoTokenizer
 
     from fintune_kit.tiny import build_tokenizer
 
     if setup.device:
-        config = AutoConfig.from_pretrained(data / "qwen-configs" / setup.config)
+        assert data is not None, "the folder of the tokenizer is missing: name it with --data"
         tokenizer = AutoTokenizer.from_pretrained(data / "qwen2.5-tokenizer")
     else:
         tokenizer = build_tokenizer(iter(texts), vocab_size=VOCABULARY)
-        config = Qwen2Config(
+    folder = work / "base"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_base(setup: Setup, config_folder: Path | None, folder: Path) -> None:
+    """A model of random weights in safetensors, beside its tokenizer.
+
+    Args:
+        config_folder: of a real model's `config.json`; None makes the model of the CPU.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
+
+    layers, hidden = (2, 64) if setup.tiny else (10, 512)
+    config = (
+        AutoConfig.from_pretrained(config_folder)
+        if config_folder
+        else Qwen2Config(
             vocab_size=VOCABULARY,
-            hidden_size=512,
-            intermediate_size=2048,
-            num_hidden_layers=10,
-            num_attention_heads=8,
+            hidden_size=hidden,
+            intermediate_size=4 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=hidden // 16 if setup.tiny else 8,
             num_key_value_heads=2,
             tie_word_embeddings=True,
         )
+    )
     torch.manual_seed(0)
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, setup.dtype))
-    with torch.device("cuda" if setup.device else "cpu"):
-        model = AutoModelForCausalLM.from_config(config)
-    torch.set_default_dtype(previous)
-    tokenizer.save_pretrained(folder)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, setup.dtype))
     model.save_pretrained(folder)
 
 
@@ -208,7 +244,8 @@ def same_examples(setup: Setup, work: Path) -> SameExamples:
     from fintune_kit.chat.examples import Example, Examples
     from fintune_kit.pack.tree import arrange, write_columns
 
-    rows, batch, length = json.loads((work / "taken.json").read_text()), setup.recipe.train.effective_batch, 2048
+    rows, batch = json.loads((work / "taken.json").read_text()), setup.recipe.train.effective_batch
+    length = setup.recipe.pack.max_length
     steps = []
     for first in range(0, len(rows), batch):
         examples = []
