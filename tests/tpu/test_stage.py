@@ -15,7 +15,7 @@ import jax
 
 from fintune_kit.errors import UserError
 from fintune_kit.pack.store import open_packed
-from fintune_kit.tpu.stage import learning_rates, train_on_tpu
+from fintune_kit.tpu.stage import learning_rates, train_on_tpu, without_validation
 from fintune_kit.train.artifacts import FILES
 from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.model import load_adapter, load_base
@@ -187,6 +187,33 @@ def test_packs_of_another_length_are_refused(world, tmp_path):
     with pytest.raises(UserError, match=r"128 positions.*expects 256"):
         run(train_on_tpu, world, tmp_path, longer)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_to_end_early_is_refused_before_anything_is_written(world, tmp_path):
+    impatient = replace(recipe(), train=replace(recipe().train, patience=2))
+    with pytest.raises(UserError, match=r"train.patience is 2.*leave train.patience out"):
+        run(train_on_tpu, world, tmp_path, impatient)
+    assert not (tmp_path / "run").exists()
+
+
+def test_that_nothing_is_validated_on_the_way_is_said_once_a_run(world, tmp_path, caplog):
+    assert (recipe().train.validations, recipe().train.keep) != (0, "last"), "the recipe must ask for something"
+    with caplog.at_level("WARNING"):
+        assert run(train_on_tpu, world, tmp_path, stop_after=2).steps_done == 2
+    said = [record.getMessage() for record in caplog.records if "train.validations" in record.getMessage()]
+    assert said == [
+        "train.validations = 10 and train.keep = 'best' are left out on a TPU: the validation loss is measured after "
+        "the last step only, and the adapter of the last step is kept"
+    ]
+    assert not any("validation_loss" in record for record in records(tmp_path))
+    assert not (tmp_path / "run" / "best").exists()
+
+
+def test_a_recipe_that_asks_for_no_validation_hears_nothing(caplog):
+    quiet = replace(recipe(), train=replace(recipe().train, validations=0, keep="last"))
+    with caplog.at_level("WARNING"):
+        assert without_validation(quiet) == quiet
+    assert not caplog.records
 
 
 def test_the_rates_are_those_of_transformers():
