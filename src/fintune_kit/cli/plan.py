@@ -46,8 +46,8 @@ def plan(
         print(json.dumps(made.as_dict() | {"stock_hours": (low, high)}, indent=2))
         return
     print(
-        f"{made.describe()}\nstock trainer    {low:.2f} to {high:.2f} h, estimated: ordinary packs, dense attention, "
-        "every block recomputed"
+        f"{made.describe()}\nstock trainer    {low:.2f} to {high:.2f} h, derived from counts of its kernels and bytes "
+        "and not from a run: ordinary packs, dense attention, every block recomputed"
     )
 
 
