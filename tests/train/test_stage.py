@@ -6,10 +6,12 @@ import os
 import random
 import re
 import resource
+import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -317,6 +319,52 @@ def test_two_processes_give_the_losses_of_one(world, tmp_path):
     one, two = ([record["loss"] for record in timeless(tmp_path / name)] for name in ("one", "two"))
     assert len(one) == STEPS
     assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_two_machines_give_the_losses_of_one_process(world, tmp_path):
+    """A launcher on each of two machines, as `accelerate launch` is called there; here both are this one."""
+    short_run(world, tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    machines = []
+    for rank in range(2):
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines=2"]
+        launch += ["--num_processes=2", f"--machine_rank={rank}", "--main_process_ip=127.0.0.1"]
+        launch += [f"--main_process_port={port}", "--mixed_precision=no", "--dynamo_backend=no", "--module"]
+        machines.append(
+            subprocess.Popen(
+                [*launch, "tests.train.two_processes", str(world), str(tmp_path / "two")],
+                cwd=Path(__file__).parents[2],
+                env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    outputs = [machine.communicate()[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], "".join(outputs)[-3000:]
+    assert json.loads((tmp_path / "two" / "run" / "plan.json").read_text())["plan"]["processes"] == 2
+    one, two = ([record["loss"] for record in timeless(tmp_path / name)] for name in ("one", "two"))
+    assert len(one) == STEPS
+    assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_a_machine_that_does_not_see_the_run_of_the_first_one_says_so(world, tmp_path, monkeypatch):
+    """Its folder is on its own disk: there is no plan in it, because only the first process writes one."""
+    second = SimpleNamespace(
+        num_processes=2,
+        process_index=1,
+        local_process_index=0,
+        is_main_process=False,
+        is_local_main_process=False,
+        main_process_first=nullcontext,
+    )
+    monkeypatch.setattr("fintune_kit.train.stage.PartialState", lambda **_: second)
+    base = recipe()
+    two = replace(base, train=replace(base.train, effective_batch=8, accumulation=2))
+    with pytest.raises(UserError, match=r"no plan.json.*expected the folder that all machines share"):
+        train(two, Workspace(tmp_path), packed=world / "packed", base=world / "base")
 
 
 def test_processes_that_the_plan_cannot_feed_are_refused(world, tmp_path, monkeypatch):

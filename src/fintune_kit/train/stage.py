@@ -152,11 +152,16 @@ def _begin(job: Job, machine: Machine, processes: PartialState, *, fresh: bool, 
             f"{processes.num_processes} processes were started, expected {plan.processes}, because a step of "
             f"{plan.packs_per_step} pack(s) can be divided among these: start with --processes {plan.processes}"
         )
-    if processes.is_main_process:
+    if processes.is_local_main_process:  # of each machine
         preflight(machine, job.recipe.train, plan)
     with processes.main_process_first():
         if processes.is_main_process:
             open_run(job.run, identity=job.identity(), plan=plan, fresh=fresh)
+    if not (job.run / "plan.json").is_file():
+        raise UserError(
+            f"{job.run} holds no plan.json after the first process wrote one; expected the folder that all machines "
+            f"share: name one with --out"
+        )
     return plan_of_run(job.run, plan)
 
 
