@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,22 +49,20 @@ def train(
     """
     chosen, workspace = _open(recipe, worker=worker, fresh=fresh, out=out)
     seconds = None if time_budget is None else parse_duration(time_budget)
-    on_tpu = _uses_tpu(asked=tpu, processes=processes)
-    if on_tpu and device:
-        raise UserError(f"--device {device} is for cards; expected none on a TPU: leave it out")
+    on_tpu = _uses_tpu(asked=tpu, processes=processes, device=device)
     home = Workspace(out) if out else workspace
     packs = folder_of(packed, workspace, "packed")
     base = base_of(chosen, workspace)
     cards = len(find_machine().cards)
     if not (worker or on_tpu) and max(processes or 1, cards) > 1:
-        flags = {"packed": packs, "time-budget": time_budget, "steps": steps, "fresh": fresh, "report-to": report_to}
-        flags |= {"device": device}
+        flags = {"packed": packs, "time-budget": time_budget, "steps": steps, "fresh": fresh, "report-to": report_to,
+                 "device": device}  # fmt: skip
         launch(chosen, workspace, flags, base=base, home=home, processes=processes, cards=cards)
         return
     with _only_writer(home, worker=worker):
         if not worker:
             home.keep(chosen, stage="run", fresh=fresh)
-        outcome = _train_function(tpu=on_tpu)(
+        outcome = _train_function(tpu=on_tpu, device=device)(
             chosen,
             home,
             packed=packs,
@@ -72,7 +71,6 @@ def train(
             stop_after=steps,
             fresh=fresh,
             report_to=report_to,
-            **({"device_name": device} if device else {}),
         )
     print(outcome.describe())
 
@@ -85,15 +83,17 @@ def _open(recipe: RecipeFlags, *, worker: bool, fresh: bool, out: Path | None) -
     return chosen, find_workspace(chosen.name)
 
 
-def _uses_tpu(*, asked: bool, processes: int | None) -> bool:
+def _uses_tpu(*, asked: bool, processes: int | None, device: str | None) -> bool:
     """Whether this run trains on a TPU.
 
     Raises:
-        UserError: it does, but a number of processes was given.
+        UserError: it does, but a number of processes or a card was given.
     """
     from fintune_kit.tpu.devices import is_tpu_machine
 
     on_tpu = asked or is_tpu_machine()
+    if on_tpu and device:
+        raise UserError(f"--device {device} is for cards; expected none on a TPU: leave it out")
     if on_tpu and processes:
         raise UserError(
             f"--processes {processes} was given; expected none on a TPU, because one process drives all devices: leave "
@@ -111,15 +111,15 @@ def _only_writer(home: Workspace, *, worker: bool) -> AbstractContextManager[Non
     return writing(home.folder("run")) if is_first_worker() else nullcontext()
 
 
-def _train_function(*, tpu: bool) -> Any:
-    """`train`, or `train_on_tpu`, which takes the same arguments and writes the same files."""
+def _train_function(*, tpu: bool, device: str | None) -> Any:
+    """`train` as on a device, or `train_on_tpu`, which takes the same arguments and writes the same files."""
     if tpu:
         from fintune_kit.tpu.stage import train_on_tpu
 
         return train_on_tpu
     from fintune_kit.train.stage import train
 
-    return train
+    return partial(train, device_name=device)
 
 
 def launch(

@@ -113,12 +113,7 @@ def train(
         minutes_between_checkpoints=minutes_between_checkpoints, budget_seconds=budget_seconds, stop_after=stop_after
     )
     job = open_job(recipe, workspace, packed=packed, base=base)
-    machine = find_machine()
-    if device_name:
-        machine = as_device(machine, other_card(device_name, machine))
-    processes = PartialState(cpu=not machine.cards)
-    if device_name:
-        behave_as(find_device(device_name), index=processes.local_process_index)
+    machine, processes = _start(device_name)
     plan = _begin(job, machine, processes, fresh=fresh, device_name=device_name)
     if (job.run / MANIFEST).is_file() and (job.adapter / MANIFEST).is_file():
         return finished_before(job.run, plan=plan)
@@ -136,6 +131,17 @@ def train(
         records = read_log(job.run / "log.jsonl")
         return Outcome(finished=finished, steps_done=steps_done, plan=plan, log=records, validation_loss=None)
     return _finish(model, job=job, plan=plan, device=device, machine=machine.name)
+
+
+def _start(device_name: str | None) -> tuple[Machine, PartialState]:
+    """The machine, or the card that it is to behave as, and this process among those that train."""
+    machine = find_machine()
+    if device_name is None:
+        return machine, PartialState(cpu=not machine.cards)
+    machine = as_device(machine, other_card(device_name, machine))
+    processes = PartialState(cpu=not machine.cards)
+    behave_as(find_device(device_name), index=processes.local_process_index)
+    return machine, processes
 
 
 def _begin(job: Job, machine: Machine, processes: PartialState, *, fresh: bool, device_name: str | None = None) -> Plan:
