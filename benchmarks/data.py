@@ -262,6 +262,43 @@ def measure_contamination(data: Path) -> Result:
     return results
 
 
+def measure_seen_questions(data: Path) -> Result:
+    """Questions that the evaluation flags as seen: those of the evaluation sets, and of headlines that are left out.
+
+    A tenth of the headlines (drawn with seed 3) is left out of training, each with all its questions. Others with the
+    same templates stay there, so a flag means a near-duplicate headline, or a false alarm of the template.
+    """
+    table = [row for row in pq.read_table(data / FULL).to_pylist() if row["answer"]]
+    rows = [[row["user_prompt"], row["answer"]] for row in table]
+    results: Result = {}
+    for name in EVALUATION_SETS:
+        texts = [json.loads(line)["text"] for line in (data / "eval" / f"{name}.jsonl").read_text().splitlines()]
+        results[name] = _seen(rows, texts)
+        if name == "fpb":
+            chance = random.Random(2)  # noqa: S311 - a sample, not a secret
+            vocabulary = [word for row in rows[::50] for word in row[0].split() if word.isalpha()]
+            changed = [[f"Financial text:{_one_word(text, chance, vocabulary)}", "neutral"] for text in texts]
+            results["fpb, planted with one word changed"] = _seen(changed + rows, texts)
+    headline = {
+        index: row["user_prompt"].split('"')[1]
+        for index, row in enumerate(table)
+        if row["dataset"].startswith("gold-headlines")
+    }
+    distinct = sorted(set(headline.values()))
+    random.Random(3).shuffle(distinct)  # noqa: S311 - a sample, not a secret
+    left_out = set(distinct[: len(distinct) // 10])
+    asked = {index for index, text in headline.items() if text in left_out}
+    training = [row for index, row in enumerate(rows) if index not in asked]
+    results["headlines left out of training"] = _seen(training, [rows[index][0] for index in sorted(asked)])
+    return results
+
+
+def _seen(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> Result:
+    began = time.process_time()
+    flagged = len({match.text for match in find_shared(rows, texts)})
+    return {"questions": len(texts), "flagged": flagged, "cpu_seconds": round(time.process_time() - began, 1)}
+
+
 def _one_word(text: str, chance: random.Random, vocabulary: Sequence[str]) -> str:
     words = text.split()
     words[chance.randrange(len(words))] = chance.choice(vocabulary)
@@ -342,6 +379,7 @@ MEASURES: dict[str, Callable[[Path], Result]] = {
     "near_duplicates": measure_near_duplicates,
     "pairs": measure_pairs,
     "contamination": measure_contamination,
+    "seen_questions": measure_seen_questions,
     "relevance": measure_relevance,
     "label_errors": measure_label_errors,
 }

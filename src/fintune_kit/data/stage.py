@@ -178,24 +178,11 @@ def prepare_conversations(
     judgement = _apply_rules(corpus, labels, settings=settings, encoder=encoder, excluded=texts)
     _check_any(converter, sources)
     _choose(corpus, labels, sources=parsed, settings=settings)
-    train, validation = _split(corpus, judgement.prompts, settings=settings)
+    splits = _split(corpus, judgement.prompts, settings=settings)
     refusals = list(corpus.refusals())
-    assert converter.rows == len(train) + len(validation) + len(refusals), "a row vanished"
+    assert converter.rows == sum(map(len, splits)) + len(refusals), "a row vanished"
     summary = {
-        "rows_read": converter.rows,
-        "rows_kept": len(train) + len(validation),
-        "rows_refused": len(refusals),
-        "train": len(train),
-        "validation": len(validation),
-        "funnel": report.funnel(converter.rows, refusals),
-        **report.tables(corpus, refusals),
-        "rule_examples": report.rule_examples(refusals),
-        "mix": {
-            "before": _mix(corpus, labels, range(len(labels))),
-            "after": _mix(corpus, labels, corpus.kept()),
-        },
-        "tokens": report.token_lengths(train, encoder) if encoder else None,
-        "rows_to_look_at": report.rows_to_look_at(corpus, train, validation),
+        **_summary(corpus, labels, splits, refusals, rows=converter.rows, encoder=encoder),
         **converter.account(),
         "contamination": {"excluded": judgement.contamination, "known_by_name": _known_by_name(corpus)},
         "settings": {
@@ -204,7 +191,7 @@ def prepare_conversations(
             "lengths_measured_by": encoder.fingerprint if encoder else None,
         },
     }
-    _write(Path(out), train, validation, refusals, summary=summary, inputs=inputs)
+    _write(Path(out), *splits, refusals, summary=summary, inputs=inputs)
     return summary
 
 
@@ -342,6 +329,35 @@ def _split(corpus: Corpus, prompts: Prompts, *, settings: Settings) -> tuple[lis
         for side in (False, True)
     )
     return train, validation
+
+
+def _summary(
+    corpus: Corpus,
+    labels: Sequence[str],
+    splits: tuple[list[Conversation], list[Conversation]],
+    refusals: Sequence[Refusal],
+    *,
+    rows: int,
+    encoder: ChatEncoder | None,
+) -> dict[str, Any]:
+    """The counts and examples of the report."""
+    train, validation = splits
+    return {
+        "rows_read": rows,
+        "rows_kept": len(train) + len(validation),
+        "rows_refused": len(refusals),
+        "train": len(train),
+        "validation": len(validation),
+        "funnel": report.funnel(rows, refusals),
+        **report.tables(corpus, refusals),
+        "rule_examples": report.rule_examples(refusals),
+        "mix": {
+            "before": _mix(corpus, labels, range(len(labels))),
+            "after": _mix(corpus, labels, corpus.kept()),
+        },
+        "tokens": report.token_lengths(train, encoder) if encoder else None,
+        "rows_to_look_at": report.rows_to_look_at(corpus, train, validation),
+    }
 
 
 def _mix(corpus: Corpus, labels: Sequence[str], indices: Sequence[int]) -> dict[str, dict[str, int]]:

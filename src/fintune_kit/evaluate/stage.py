@@ -13,13 +13,14 @@ questions, the regression floor is cross-validated, and contamination is "unknow
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Conversation, read_conversations
+from fintune_kit.data.rules.contamination import shown_by
 from fintune_kit.errors import UserError
-from fintune_kit.evaluate.contamination import TrainingText, contaminated
 from fintune_kit.evaluate.models import answer_tasks, compute_here, load_model, models_in, validation_losses
 from fintune_kit.evaluate.progress import Progress
 from fintune_kit.evaluate.records import add_holm, task_record
@@ -142,8 +143,8 @@ def seen_in_training(tasks: Sequence[Task], train: Sequence[Conversation] | None
     """By task name, whether the training conversations hold each question; None if they are not known."""
     if train is None:
         return {task.name: None for task in tasks}
-    training = TrainingText.of([[m["content"] for m in c.messages if m["role"] != "system"] for c in train])
-    return {task.name: contaminated([question.text for question in task.questions], training) for task in tasks}
+    flags = iter(shown_by(train, [question.text for task in tasks for question in task.questions]))
+    return {task.name: list(islice(flags, len(task.questions))) for task in tasks}
 
 
 def _records(tasks: Sequence[Task], answers: Answers, seen: Seen, *, seed: int) -> list[dict[str, Any]]:

@@ -99,48 +99,27 @@ def pack_conversations(
     """
     check_files(conversations, read_manifest(conversations, stage="conversations"), stage="conversations")
     refused = Refused()
-    splits = {
-        split: _read_examples(conversations, split, encoder=encoder, max_length=max_length, refused=refused)
-        for split in SPLITS
-    }
-    if len(splits["train"].examples) == 0:
-        raise UserError(
-            f"none of the {splits['train'].conversations} rows of {conversations}/train.parquet fits into {max_length} "
-            "tokens; raise max_length, or prepare shorter conversations"
-        )
+    splits = _read_splits(conversations, encoder=encoder, max_length=max_length, refused=refused)
     strata = _strata_of(splits)
-    names = sorted({stratum for of_split in strata.values() for stratum in of_split})
-    train = splits["train"].examples
     options: dict[str, Any] = {"max_length": max_length, "share_prefixes": share_prefixes}
     arrangements = {
-        "train": arrange(train, strata=strata["train"], mix=mix, seed=seed, **options),
+        "train": arrange(splits["train"].examples, strata=strata["train"], mix=mix, seed=seed, **options),
         "validation": _task_by_task(splits["validation"], **options),
     }
     with replacing_folder(out) as folder:
-        for split, arrangement in arrangements.items():
-            write_split(
-                folder,
-                split,
-                examples=splits[split].examples,
-                arrangement=arrangement,
-                composition=compose(arrangement.packs(), strata[split], names=names),
-                max_length=max_length,
-                pad_id=encoder.pad_id,
-                fingerprint=encoder.fingerprint,
-            )
+        names = _write_splits(folder, splits, arrangements, strata, encoder=encoder, max_length=max_length)
         refused.write(folder / "refused.parquet")
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
         write_manifest(
             folder,
             stage="packed",
             inputs={name: sha256_of(conversations / name.split("/")[1]) for name in _INPUTS},
-            counts={s: _count(splits[s], made, max_length=max_length) for s, made in arrangements.items()},
+            counts={split: _count(splits[split], made, max_length=max_length) for split, made in arrangements.items()},
             **options,
             mix=mix,
             seed=seed,
             strata=names,
             tokenizer={"fingerprint": encoder.fingerprint, "pad_id": encoder.pad_id, "end_id": encoder.end_id},
-            sizes={path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+            sizes=_sizes(folder),
         )
     return read_manifest(out, stage="packed")
 
@@ -156,6 +135,45 @@ class _Split:
     """Task type and system prompt of each example."""
     answers: list[str] = field(default_factory=list)
     """Its answer, cut where it is too long for an option."""
+
+
+def _read_splits(conversations: Path, *, encoder: ChatEncoder, max_length: int, refused: Refused) -> dict[str, _Split]:
+    """Both splits. Raises UserError if no example is left to train on."""
+    splits = {
+        split: _read_examples(conversations, split, encoder=encoder, max_length=max_length, refused=refused)
+        for split in SPLITS
+    }
+    if len(splits["train"].examples) == 0:
+        raise UserError(
+            f"none of the {splits['train'].conversations} rows of {conversations}/train.parquet fits into {max_length} "
+            "tokens; raise max_length, or prepare shorter conversations"
+        )
+    return splits
+
+
+def _write_splits(
+    folder: Path,
+    splits: Mapping[str, _Split],
+    arrangements: Mapping[str, Arrangement],
+    strata: Mapping[str, list[tuple[str, str]]],
+    *,
+    encoder: ChatEncoder,
+    max_length: int,
+) -> list[tuple[str, str]]:
+    """Writes the packs of both splits. Returns the names of the strata, in the order of the columns that count them."""
+    names = sorted({stratum for of_split in strata.values() for stratum in of_split})
+    for split, arrangement in arrangements.items():
+        write_split(
+            folder,
+            split,
+            examples=splits[split].examples,
+            arrangement=arrangement,
+            composition=compose(arrangement.packs(), strata[split], names=names),
+            max_length=max_length,
+            pad_id=encoder.pad_id,
+            fingerprint=encoder.fingerprint,
+        )
+    return names
 
 
 def _strata_of(splits: Mapping[str, _Split]) -> dict[str, list[tuple[str, str]]]:

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from fintune_kit.data.rules.contamination import Match, contamination, find_shared, known_benchmarks, read_excluded
+from fintune_kit.data.rules.contamination import (
+    MAX_HITS,
+    Match,
+    contamination,
+    find_shared,
+    known_benchmarks,
+    read_excluded,
+    shown_by,
+)
 from fintune_kit.errors import MissingInputError, UserError
 from tests.data.rows import all_of, conversations
 
@@ -86,6 +94,27 @@ def test_the_method_gives_pairs_of_a_row_and_a_text():
     assert find_shared(rows, []) == find_shared([], [LONG]) == []
 
 
+def test_equal_texts_are_all_found():
+    spelled_otherwise = "$SAN - Deutsche Bank: cuts to hold!"
+    rows = [[f"He said: {SHORT}", "neutral"], [f"Text: {LONG}", "neutral"]]
+    found = find_shared(rows, [SHORT, LONG, spelled_otherwise, LONG, SHORT])
+    assert [(match.row, match.text) for match in found] == [(0, 0), (0, 2), (0, 4), (1, 1), (1, 3)]
+
+
+def test_the_evaluation_is_told_of_each_text_whether_training_shows_it():
+    rows = conversations(("What is an ETF?", "A fund."), (f"He said: {SHORT}", "neutral"))
+    assert shown_by(rows, [SHORT, LONG, "What is an ETF?", SHORT]) == [True, False, True, True]
+    assert shown_by([], [SHORT]) == [False]
+
+
+@pytest.mark.parametrize("dash", ["-", "–", "—"])
+def test_a_short_text_after_a_dash_or_before_a_link_is_found(dash: str):
+    text = "Schlumberger goes ex-dividend tomorrow"
+    rows = [[f"Financial text:$SLB {dash} {text} https://t.co/x-1", "neutral"], [f"They said: {text} www.x.org", "x"]]
+    assert find_shared(rows, [text]) == [Match(0, 0, text), Match(1, 0, text)]
+    assert find_shared([[f"Financial text:They say {text} and on Friday", "neutral"]], [text]) == []
+
+
 def test_a_missing_file_and_a_row_without_text_are_mistakes(tmp_path: Path):
     with pytest.raises(MissingInputError, match="was not found; expected a"):
         read_excluded([tmp_path / "no.jsonl"])
@@ -132,6 +161,47 @@ def test_the_same_text_under_many_questions_is_not_wording():
         [f"{LONG}\nDoes it talk about {topic}?", "No"] for topic in ("gold", "oil", "steel", "rail", "glass", "rice")
     ]
     assert [match.row for match in find_shared(rows, [LONG])] == [0, 1, 2, 3, 4, 5]
+
+
+QUESTION = "{}\nNow answer this question: Does the news headline talk about price staying constant or not? Yes or No?"
+
+
+def headline(index: int) -> str:
+    """A headline of eight words that no other index gives: `gold7 mine7 mint7 ...`."""
+    return " ".join(f"{stem}{index}" for stem in ("gold", "mine", "mint", "bank", "desk", "vault", "ounce", "coin"))
+
+
+def test_the_question_of_a_template_is_wording():
+    rows = [[QUESTION.format(headline(index)), "No"] for index in range(MAX_HITS + 1)]
+    other = "Platinum premium widens while mines in the south stay closed"
+    assert find_shared(rows, [QUESTION.format(other)]) == []
+    assert [match.row for match in find_shared(rows, [QUESTION.format(headline(7))])] == [7]
+    with_a_word_changed = headline(7).replace("bank7", "harvest")
+    assert [match.row for match in find_shared(rows, [QUESTION.format(with_a_word_changed)])] == [7]
+    few = rows[:MAX_HITS]
+    assert len(find_shared(few, [QUESTION.format(other)])) == MAX_HITS, "so few uses are not yet wording"
+
+
+def test_four_shared_words_are_not_enough_where_all_others_are_wording():
+    rows = [[TEMPLATE.format(maker), "neutral"] for maker in MAKERS]
+    rows.append(["The rail bridge near Ostrava stands at its lowest level since May", "neutral"])
+    text = TEMPLATE.format("Rosendal Energy at lowest level since May")
+    assert find_shared(rows, [text]) == []
+    assert [match.row for match in find_shared([*rows, [f"Read: {text}", "neutral"]], [text])] == [7]
+
+
+def test_a_text_that_very_many_rows_hold_is_found_in_all_of_them_as_a_line():
+    rows = [[f"Financial text:{LONG}\nIs it about topic {index}?", "No"] for index in range(2 * MAX_HITS)]
+    assert len(find_shared(rows, [LONG])) == 2 * MAX_HITS
+
+
+def test_rows_are_compared_chunk_by_chunk_with_the_same_result(monkeypatch: pytest.MonkeyPatch):
+    rows = [[TEMPLATE.format(maker), "neutral"] for maker in MAKERS] + [["He said: " + SHORT, "x"], [LONG, "y"]]
+    texts = [TEMPLATE.format("Sintex Oy"), TEMPLATE.format("Rosendal Energy"), SHORT, LONG]
+    whole = find_shared(rows, texts)
+    assert [(match.row, match.text) for match in whole] == [(2, 0), (6, 2), (7, 3)]
+    monkeypatch.setattr("fintune_kit.data.rules.contamination._CHUNK", 1)
+    assert find_shared(rows, texts) == whole
 
 
 @pytest.mark.parametrize("word", ["commitment", "redeem", "shares", "2011"])
