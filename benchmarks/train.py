@@ -183,6 +183,7 @@ def run_ours_on(quiet: world.Setup, work: Path) -> Result:
             packs=in_training_order(same.rows, np.asarray(same.order)),
             arguments=training_arguments(quiet.recipe.train, plan, output=Path(temporary) / "partial", seed=0),
             checkpoints=Path(temporary) / "checkpoints",
+            identity={},
             clock=Clock(minutes_between_checkpoints=1e9),
             guard=guard,
             memory=StepMemory(micro_batch=1, blocks=plan.recompute.blocks),

@@ -286,6 +286,15 @@ def test_the_recipe_of_the_workspace_rules_and_one_line_says_where_it_differs(ro
     assert capsys.readouterr().err == f"{root}/recipe.toml: recipe p100: train.learning_rate is 0.0001, not 0.0002\n"
 
 
+def test_a_run_that_lost_its_plan_keeps_its_recipe(root):
+    made = through_stage_2(root)
+    (root / "run" / "checkpoints").mkdir(parents=True)
+    asked = load_recipe("p100").with_values(lora={"rank": 8})
+    with pytest.raises(UserError, match=r"run was made with lora.rank=64 .* 8 is asked for.*--fresh"):
+        open_workspace(asked, stage="run")
+    assert read_recipe(root / "recipe.toml") == made
+
+
 def test_a_later_stage_may_change_what_no_stage_depends_on_yet(root, capsys):
     through_stage_2(root)
     asked = load_recipe("p100").with_values(train={"learning_rate": 2e-4}, lora={"rank": 8})

@@ -164,8 +164,9 @@ class Workspace:
         """Refuses values that differ from those that an earlier stage was made with."""
         earlier = list(IN_ORDER)[: None if stage is None else list(IN_ORDER).index(stage)]
         folders = {name: self.begun(name) for name in earlier}
-        if stage == "run" and not fresh and (self.folder("run") / IN_ORDER["run"]).is_file():
-            folders["run"] = self.folder("run")  # it will go on; one in an attached input is left alone
+        run = self.folder("run")
+        if stage == "run" and not fresh and any((run / name).exists() for name in (IN_ORDER["run"], "checkpoints")):
+            folders["run"] = run  # it will go on; one in an attached input is left alone
         for name, (want, have) in differences(asked, made).items():
             first = _FIRST_USED.get(name.partition(".")[0], "")
             folder = folders.get(first)

@@ -288,14 +288,9 @@ def test_a_later_session_goes_on_from_the_run_in_an_attached_input(world, whole,
 
 
 def test_an_attached_run_of_another_recipe_is_left_alone(world, tmp_path, monkeypatch, caplog):
-    run(world, tmp_path / "first", stop_after=2)
-    attached = tmp_path / "kaggle" / "input" / "someones-training"
-    attached.mkdir(parents=True)
-    (tmp_path / "first" / "run").rename(attached / "run")
-    plan = json.loads((attached / "run" / "plan.json").read_text())
-    (attached / "run" / "plan.json").write_text(json.dumps(plan | {"recipe": {"name": "another"}}))
-    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    monkeypatch.setenv("FINTUNE_KAGGLE_ROOT", str(tmp_path / "kaggle"))
+    other = replace(recipe(), seed=7)
+    train(other, Workspace(tmp_path / "first"), packed=world / "packed", base=world / "base", stop_after=2)
+    attach(tmp_path / "first" / "run", tmp_path / "kaggle", monkeypatch)
     with caplog.at_level("WARNING"):
         assert run(world, tmp_path / "second", stop_after=1).steps_done == 1
     assert "another recipe and is left alone" in caplog.text

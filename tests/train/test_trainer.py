@@ -97,6 +97,7 @@ def run(
         packs=in_training_order(rows, order),
         arguments=training_arguments(recipe, the_plan, output=folder / "checkpoints" / "partial", seed=0),
         checkpoints=folder / "checkpoints",
+        identity={"recipe": "the test's"},
         clock=clock,
         guard=guard,
         memory=StepMemory(micro_batch=micro_batch, blocks=recompute.blocks),

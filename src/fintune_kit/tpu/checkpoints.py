@@ -4,10 +4,11 @@ checkpoint-30/
     adapter_model.safetensors     the adapter, float32
     optimizer.safetensors         AdamW's two moments of each matrix: mean.<name>, square.<name>
     trainer_state.json            optimizer steps done, and how many of them were applied
-    manifest.json                 the SHA-256 of each file, written last
+    manifest.json                 the run that it belongs to, and the SHA-256 of each file; written last
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,14 @@ class Checkpoint:
     """Steps that changed the adapter: those with a finite gradient."""
 
 
-def save(checkpoints: Path, *, step: int, adapter: Any, moments: Any) -> Path:
+def save(checkpoints: Path, *, step: int, adapter: Any, moments: Any, identity: Mapping[str, Any]) -> Path:
     """Writes a checkpoint in the partial folder, then seals it.
 
     Args:
         step: optimizer steps done.
         adapter: `nnx.State`.
         moments: the state of `step.adam`.
+        identity: of the run.
     """
     partial = partial_folder(checkpoints)
     shutil.rmtree(partial, ignore_errors=True)
@@ -50,7 +52,7 @@ def save(checkpoints: Path, *, step: int, adapter: Any, moments: Any) -> Path:
     flat = {f"{moment}.{name}": matrix for moment, matrices in named.items() for name, matrix in matrices.items()}
     save_matrices(flat, written / _MOMENTS)
     write_json(written / _STATE, {"global_step": step, "updates": int(moments.count)})
-    return seal(written, checkpoints, step=step)
+    return seal(written, checkpoints, step=step, identity=identity)
 
 
 def load_newest(checkpoints: Path) -> Checkpoint | None:

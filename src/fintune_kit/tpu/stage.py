@@ -111,7 +111,7 @@ def _begin(job: Job, devices: Sequence[Any], *, shape: ModelShape, fresh: bool) 
     """
     counts = PackCounts.of_manifest(job.packs.manifest)
     plan = plan_on(devices[0].device_kind, len(devices), recipe=job.recipe, shape=shape, counts=counts)
-    open_run(job.run, identity=job.identity(), plan=plan, fresh=fresh)
+    open_run(job.run, identity=job.identity, plan=plan, fresh=fresh)
     return plan
 
 
@@ -195,7 +195,7 @@ def _run_steps(progress: _Progress, *, job: Job, model: TpuModel, plan: Plan, cl
         of_first_step = {}
         if control.should_save or progress.steps_done == plan.optimizer_steps:
             control.should_save = False
-            _save(progress, job.run, clock=clock)
+            _save(progress, job, clock=clock)
             clock.on_save(None, state, control)
         if control.should_training_stop:
             return
@@ -231,10 +231,16 @@ def _compiled_step(progress: _Progress, *, model: TpuModel, plan: Plan, recipe: 
     )
 
 
-def _save(progress: _Progress, run: Path, *, clock: Clock) -> None:
+def _save(progress: _Progress, job: Job, *, clock: Clock) -> None:
     """Writes a checkpoint, and tells the clock how long that took."""
     began = time.monotonic()
-    checkpoints.save(run / "checkpoints", step=progress.steps_done, adapter=progress.adapter, moments=progress.moments)
+    checkpoints.save(
+        job.run / "checkpoints",
+        step=progress.steps_done,
+        adapter=progress.adapter,
+        moments=progress.moments,
+        identity=job.identity,
+    )
     clock.note_save(time.monotonic() - began)
 
 

@@ -3,16 +3,17 @@
 run/checkpoints/                the two newest are kept
     partial/checkpoint-40/      being written; if the run is killed, the next run removes it
     checkpoint-30/              adapter, optimizer, schedule, random state, trainer state
-        manifest.json           the SHA-256 of each file, written last
+        manifest.json           the run that it belongs to, and the SHA-256 of each file; written last
     checkpoint-20/
 """
 
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fintune_kit.errors import UserError, first_line
 from fintune_kit.plan.devices import GIB
@@ -28,12 +29,13 @@ def partial_folder(checkpoints: Path) -> Path:
     return checkpoints / "partial"
 
 
-def seal(written: Path, checkpoints: Path, *, step: int) -> Path:
+def seal(written: Path, checkpoints: Path, *, step: int, identity: Mapping[str, Any]) -> Path:
     """Finishes a checkpoint: hashes its files, flushes them to the disk, renames the folder, removes older ones.
 
     Args:
         written: the complete folder inside `partial_folder(checkpoints)`.
         step: optimizer steps done.
+        identity: of the run, from `run_folder.identity_of`.
 
     Returns:
         The folder under its final name.
@@ -44,7 +46,7 @@ def seal(written: Path, checkpoints: Path, *, step: int) -> Path:
     for path in files:
         _flush(path)
     hashes = {path.relative_to(written).as_posix(): sha256_of(path) for path in files}
-    write_json(written / MANIFEST, {"step": step, "files": hashes})
+    write_json(written / MANIFEST, {"step": step, "identity": dict(identity), "files": hashes})
     final = checkpoints / f"checkpoint-{step}"
     if final.exists():
         shutil.rmtree(final)

@@ -1,6 +1,7 @@
 """The inputs and outputs of one call of stage 3: recipe, base, packs, and the folders that it writes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class Job:
     adapter: Path
     """The folder of the adapter, written after the last step."""
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """Says which training this is; see `run_folder.identity_of`."""
         return identity_of(self.recipe, packed=self.packed, base=self.base)

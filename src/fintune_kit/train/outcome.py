@@ -67,7 +67,14 @@ def finish(trained: TrainedAdapter, *, job: Job, plan: Plan) -> Outcome:
             validation_loss=loss,
         )
     log = read_log(run / "log.jsonl")
-    finish_run(run, packed=packed, log=log, validation=trained.validation, machine=trained.machine)
+    finish_run(
+        run,
+        identity=job.identity,
+        packed=packed,
+        log=log,
+        validation=trained.validation,
+        machine=trained.machine,
+    )
     return Outcome(finished=True, steps_done=log[-1]["step"], plan=plan, log=log, validation_loss=loss)
 
 

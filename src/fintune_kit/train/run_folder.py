@@ -2,12 +2,15 @@
 
 run/plan.json       recipe, packs and base, and the plan for this machine; written first
 run/manifest.json   losses and counts; written after the last step
+
+Both say which run it is, and so does each checkpoint. If one of them is lost, no other run goes on from the rest.
 """
 
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from fintune_kit.recipes import Recipe
 from fintune_kit.workspace import (
     MANIFEST,
     attached_folders,
+    checkpoints_by_step,
     newest_checkpoint,
     read_json,
     sha256_of,
@@ -66,22 +70,19 @@ def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) ->
     Raises:
         UserError: the folder holds another run, or files that no run has written.
     """
-    if fresh and run.exists():
-        if any(run.iterdir()) and not (run / "plan.json").is_file():
-            raise UserError(f"{run} holds files but no plan.json, as a run has: name another folder")
-        shutil.rmtree(run)
-    path = run / "plan.json"
-    if not fresh and not (run.is_dir() and any(run.iterdir())):
+    run = run.resolve() if run.is_symlink() else run  # the link stays
+    _remove(run, whole=fresh)
+    if not fresh and not _has_begun(run):
         _continue_attached(run, identity=identity)
-    if path.is_file():
-        differing = _differing(path, identity)
-        if differing:
+    for path in _files_with_identity(run):
+        if differing := _differing(path, identity):
             raise UserError(
-                f"{run} holds a run with another {' and '.join(differing)}; expected the same to go on from it: "
+                f"{path} is of a run with another {' and '.join(differing)}; expected the same to go on from it: "
                 f"name another folder, or start over with --fresh"
             )
     run.mkdir(parents=True, exist_ok=True)
-    lowered = read_json(path).get(LOWERED) if path.is_file() else None
+    path = run / "plan.json"
+    lowered = _read(path).get(LOWERED)
     content = {**identity, "plan": plan.as_dict(), "versions": versions()}
     write_json(path, content | ({LOWERED: lowered} if lowered else {}))
 
@@ -107,8 +108,51 @@ def plan_of_run(run: Path, plan: Plan) -> Plan:
     )
 
 
-def _differing(plan: Path, identity: dict[str, Any]) -> list[str]:
-    found = read_json(plan)
+def _remove(run: Path, *, whole: bool) -> None:
+    """Removes what an earlier `--fresh` left, and, if `whole`, the run itself.
+
+    It is renamed first. A process that is killed while it deletes leaves no half of a run.
+    """
+    aside = run.with_name(f".{run.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    if whole and run.exists():
+        if any(run.iterdir()) and not _has_begun(run):
+            raise UserError(
+                f"{run} holds files but no plan.json and no checkpoint, so it is not a run of ours; expected one, or "
+                f"an empty folder: name another with --out"
+            )
+        run.rename(aside)
+        shutil.rmtree(aside)
+
+
+def _has_begun(run: Path) -> bool:
+    """Whether a folder holds a run, or a part of one."""
+    return any((run / name).exists() for name in ("plan.json", MANIFEST, "log.jsonl", "checkpoints"))
+
+
+def _files_with_identity(run: Path) -> Iterator[Path]:
+    """The files of a folder that say which run it is, where they can be read. Others count as lost."""
+    checkpoints = [folder / MANIFEST for folder in checkpoints_by_step(run / "checkpoints")]
+    for path in (run / "plan.json", run / MANIFEST, *checkpoints):
+        if _read(path):
+            yield path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where the file is missing or damaged."""
+    try:
+        found = read_json(path) if path.is_file() else {}
+    except ValueError:  # JSON's and UTF-8's errors are of this kind
+        found = None
+    if not isinstance(found, dict):
+        log.warning("%s is damaged and counts as lost", path)
+        return {}
+    return found
+
+
+def _differing(path: Path, identity: dict[str, Any]) -> list[str]:
+    found = read_json(path)
+    found = found.get("identity", found)  # the plan holds it on its first floor
     return [key for key in identity if found.get(key) != json.loads(json.dumps(identity[key]))]
 
 
@@ -116,11 +160,12 @@ def _continue_attached(run: Path, *, identity: dict[str, Any]) -> None:
     """Copies log, newest checkpoint and best adapter of the same run from an attached input, if one holds them."""
     reached: dict[int, Path] = {}
     for folder in attached_folders("run", holding="plan.json"):
-        differing = _differing(folder / "plan.json", identity)
         checkpoint = newest_checkpoint(folder / "checkpoints")
-        if differing:
+        if checkpoint is None:
+            continue
+        if differing := _differing(checkpoint / MANIFEST, identity):
             log.warning("%s is a run with another %s and is left alone", folder, " and ".join(differing))
-        elif checkpoint is not None:
+        else:
             reached[step_of(checkpoint)] = folder
     if not reached:
         return
@@ -141,7 +186,13 @@ def _continue_attached(run: Path, *, identity: dict[str, Any]) -> None:
 
 
 def finish_run(
-    run: Path, *, packed: Path, log: list[dict[str, Any]], validation: tuple[float, int], machine: str
+    run: Path,
+    *,
+    identity: dict[str, Any],
+    packed: Path,
+    log: list[dict[str, Any]],
+    validation: tuple[float, int],
+    machine: str,
 ) -> None:
     """Writes the manifest of a run after its last step. `validation` is the loss and its number of tokens."""
     write_manifest(
@@ -151,4 +202,5 @@ def finish_run(
         counts={"optimizer_steps": log[-1]["step"], "validation_tokens": validation[1]},
         loss={"first": log[0]["loss"], "last": log[-1]["loss"], "validation": validation[0]},
         machine=machine,
+        identity=identity,
     )

@@ -162,7 +162,7 @@ def _begin(job: Job, machine: Machine, processes: PartialState, *, fresh: bool, 
         preflight(machine, job.recipe.train, plan)
     with processes.main_process_first():
         if processes.is_main_process:
-            open_run(job.run, identity=job.identity(), plan=plan, fresh=fresh)
+            open_run(job.run, identity=job.identity, plan=plan, fresh=fresh)
     if not (job.run / "plan.json").is_file():
         raise UserError(
             f"{job.run} holds no plan.json after the first process wrote one; expected the folder that all machines "
@@ -194,6 +194,7 @@ def _make_trainer(
             recipe.train, plan, output=partial_folder(checkpoints), seed=recipe.seed, report_to=report_to
         ),
         checkpoints=checkpoints,
+        identity=job.identity if processes.is_main_process else {},  # the others write no checkpoint
         clock=clock,
         guard=guard,
         memory=StepMemory(micro_batch=plan.micro_batch, blocks=plan.recompute.blocks),

@@ -9,7 +9,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -142,6 +142,7 @@ class PackTrainer(SFTTrainer):
         packs: Dataset,
         arguments: SFTConfig,
         checkpoints: Path,
+        identity: Mapping[str, Any],
         clock: Clock,
         guard: NonFiniteGuard,
         memory: StepMemory,
@@ -153,6 +154,7 @@ class PackTrainer(SFTTrainer):
             packs: in training order (`in_training_order`).
             arguments: from `training_arguments`.
             checkpoints: the folder of sealed checkpoints.
+            identity: of the run; each checkpoint holds it.
             clock: decides when to save and stop; it is told how long a save took.
             guard: decides whether a step's gradient may be applied.
             memory: how much of a step is on the card at once.
@@ -168,7 +170,7 @@ class PackTrainer(SFTTrainer):
                 callbacks=[clock, *callbacks],
             )
         self.remove_callback(PrinterCallback)
-        self._checkpoints, self._clock, self._guard = checkpoints, clock, guard
+        self._checkpoints, self._identity, self._clock, self._guard = checkpoints, identity, clock, guard
         # No DDP wrapper: a step sums its gradients itself, after its last micro-batch.
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         self._steps = StepRunner(
@@ -230,7 +232,7 @@ class PackTrainer(SFTTrainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.is_world_process_zero():
-                seal(partial / f"checkpoint-{step}", self._checkpoints, step=step)
+                seal(partial / f"checkpoint-{step}", self._checkpoints, step=step, identity=self._identity)
         self.accelerator.wait_for_everyone()
         self._clock.note_save(time.monotonic() - started)
 
