@@ -109,6 +109,25 @@ def test_a_ragged_csv_row_and_an_open_quote_are_named(tmp_path: Path):
     assert faults(path)[2][0] == "line 6"
 
 
+def test_a_quote_that_is_never_closed_costs_its_own_line(tmp_path: Path):
+    lines = [b"q,a", *(b"question %d,answer" % number for number in range(2, 3_003))]
+    lines[5] = b'"question 6,answer'
+    path = written(tmp_path, "a.csv", b"\n".join(lines))
+    assert faults(path) == [("line 6", "not CSV: a quote is open for 1,000 lines")]
+    assert len([row for row in values(path) if row]) == 3_000
+
+
+def test_a_quote_in_the_wrong_place_costs_its_own_line(tmp_path: Path):
+    path = written(tmp_path, "a.csv", b'q,a\n1,"open\n2,3\n"4","5"\n6,"7\n8"\n')
+    (fault,) = faults(path)
+    assert fault[0] == "line 2"
+    assert [row for row in values(path) if row] == [
+        {"q": "2", "a": "3"},
+        {"q": "4", "a": "5"},
+        {"q": "6", "a": "7\n8"},
+    ]
+
+
 def test_tabs_separate_a_tsv_even_where_commas_are_more(tmp_path: Path):
     assert values(written(tmp_path, "a.tsv", b"a,b,c\td\n1\t2\n")) == [{"a,b,c": "1", "d": "2"}]
 

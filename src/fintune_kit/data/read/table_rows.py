@@ -4,7 +4,7 @@ import csv
 import gzip
 import re
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,53 @@ from fintune_kit.data.read.lines import MAX_LINE, MAX_RAW, Lines, Row, Unreadabl
 
 _EXCEL_MARK = re.compile(r"""["']?sep=(?P<delimiter>.)["']?""", re.IGNORECASE)
 """Excel's own first line `sep=;` names the delimiter."""
+
+
+MAX_RECORD_LINES = 1_000
+"""Lines of one record. A quote that is open for longer was never closed."""
+
+
+class _RecordLines:
+    """The lines of one record after another. After a fault only the first line of the record is lost: the others are
+    read again, as records of their own."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._waiting: deque[tuple[int, str]] = deque()
+        self._taken: list[tuple[int, str]] = []
+
+    def __iter__(self) -> "_RecordLines":
+        return self
+
+    def __next__(self) -> str:
+        if len(self._taken) == MAX_RECORD_LINES:
+            raise csv.Error(f"a quote is open for {MAX_RECORD_LINES:,} lines")
+        if self._waiting:
+            entry = self._waiting.popleft()
+        else:
+            line = next(self._lines)
+            entry = (self._lines.number, line)
+        self._taken.append(entry)
+        return entry[1]
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the record's lines, from 1."""
+        return range(self._taken[0][0], self._taken[-1][0] + 1)
+
+    @property
+    def location(self) -> str:
+        """Where the record begins."""
+        return f"line {self._taken[0][0]}"
+
+    def begin(self) -> None:
+        """Begins a new record."""
+        self._taken.clear()
+
+    def give_back(self, *, fault: str) -> Row:
+        """The first line of the record as an unreadable row. The lines after it are read again."""
+        self._waiting.extendleft(reversed(self._taken[1:]))
+        return Row(self.location, None, fault=fault, raw=self._taken[0][1].rstrip("\r\n")[:MAX_RAW])
 
 
 def csv_rows(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Row]:
@@ -42,25 +89,25 @@ def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Ro
         raise UnreadableFileError(
             f"{path} names the column {repeated[0]!r} twice in line {lines.number}; expected each name once: rename one"
         )
-    records = csv.reader(lines, delimiter=delimiter, strict=True)
+    record = _RecordLines(lines)
+    records = csv.reader(record, delimiter=delimiter, strict=True)
     while True:
-        first = lines.number + 1
+        record.begin()
         try:
             fields = next(records)
         except StopIteration:
             break
         except csv.Error as error:
-            yield Row(f"line {first}", None, fault=f"not CSV up to line {lines.number}: {error}")
+            yield record.give_back(fault=f"not CSV: {error}")
             continue
-        span = range(first, lines.number + 1)
-        if overlong := next((number for number in span if number in lines.overlong), None):
+        if overlong := next((number for number in record.numbers if number in lines.overlong), None):
             yield overlong_row(f"line {overlong}", lines.overlong[overlong])
         elif len(fields) != len(header) and fields:
             fault = f"{len(fields)} fields, expected {len(header)} as in the header"
-            yield Row(f"line {first}", None, fault=fault, raw=delimiter.join(fields)[:MAX_RAW])
+            yield Row(record.location, None, fault=fault, raw=delimiter.join(fields)[:MAX_RAW])
         elif fields:
-            note = encoding_note(bool(lines.not_utf8.intersection(span)))
-            yield Row(f"line {first}", dict(zip(header, fields, strict=True)), note=note)
+            note = encoding_note(bool(lines.not_utf8.intersection(record.numbers)))
+            yield Row(record.location, dict(zip(header, fields, strict=True)), note=note)
     if lines.broken:
         yield Row(f"line {lines.number + 1}", None, fault=lines.broken)
 
