@@ -197,6 +197,19 @@ def test_the_account_holders_name_goes_from_card_lines_too(tmp_path: Path) -> No
     assert "DOE" not in (tmp_path / "clean.csv").read_text(encoding="utf-8")
 
 
+def test_each_word_of_the_account_holders_name_goes_where_it_stands_alone(tmp_path: Path) -> None:
+    path = tmp_path / "bank.csv"
+    path.write_text(
+        "Date,Description,Amount\n2024-03-01,RENT EXAMPLE MARCH,-1\n2024-03-01,CARD PAYMENT TESCO irma,-1\n",
+        encoding="utf-8",
+    )
+    anonymise(path, out=tmp_path / "clean.csv", key=KEY, names=["Irma Example"])
+    written = (tmp_path / "clean.csv").read_text(encoding="utf-8")
+    assert "example" not in written.lower()
+    assert "irma" not in written.lower()
+    assert "TESCO" in written
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [({"key": b"short"}, "5 bytes"), ({"jitter": 2.0}, "--jitter"), ({"jitter_days": 99}, "--jitter-days")],

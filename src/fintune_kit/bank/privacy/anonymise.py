@@ -69,6 +69,7 @@ class Anonymiser:
         self._keep = tuple(keep)
         self._always = [("OTHER", re.compile(re.escape(text), re.IGNORECASE)) for text in also if text.strip()]
         self._always += [("NAME", _name_pattern(name)) for name in names if name.strip()]
+        self._always += [("NAME", pattern) for name in names for pattern in _word_patterns(name)]
         self._issued: dict[str, tuple[str, str]] = {}
 
     def placeholder(self, kind: str, value: str) -> str:
@@ -362,6 +363,11 @@ def _joined(spans: list[Span], more: Iterable[Span]) -> list[Span]:
         if all(span.end <= other.start or other.end <= span.start for other in joined):
             joined.append(span)
     return joined
+
+
+def _word_patterns(name: str) -> list[re.Pattern[str]]:
+    """Each word of a name, alone and in upper or lower case. Words of one or two letters may be anything."""
+    return [re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE) for word in name.split() if len(word) > 2]
 
 
 def _name_pattern(name: str) -> re.Pattern[str]:
