@@ -154,14 +154,16 @@ def unpack_packs(archive: Path, folder: Path) -> None:
 
 
 def read_packs(setting: Setting, *, count: int, split: str = "train") -> Columns:
-    """The first packs of a split, the four columns `[count, length]` each."""
+    """The first packs of a split, the columns `[count, length]` each."""
     import pyarrow as pa
+
+    from fintune_kit.pack.tree import COLUMNS
 
     (file,) = sorted((setting.packed / split).glob("data-*.arrow"))
     with pa.memory_map(str(file)) as source:
         table = pa.ipc.open_stream(source).read_all().slice(0, count)
     columns = {}
-    for name in ("input_ids", "position_ids", "subtree_end", "shift_labels"):
+    for name in COLUMNS:
         flat = table[name].combine_chunks().flatten().to_numpy()
         columns[name] = flat.reshape(len(table), -1)
     return columns

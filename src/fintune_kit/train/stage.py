@@ -37,6 +37,7 @@ from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.job import Job, open_job
 from fintune_kit.train.machine.other_card import as_device, behave_as, other_card
+from fintune_kit.train.machine.self_check import make_sure_of_packs, pack_with_answers
 from fintune_kit.train.model import (
     adapter_parameters,
     add_adapter,
@@ -120,6 +121,7 @@ def train(
 
     device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
     model = load_for_training(recipe, plan, base=job.base, device=device)
+    make_sure_of_packs(model, pack_with_answers(job.packs.train.rows), dtype=plan.dtype, device=device)
     validator = make_validator(job, plan, model=model, device=device, processes=processes)
     trainer = _make_trainer(
         job, plan, model=model, clock=clock, validator=validator, processes=processes, report_to=report_to

@@ -220,6 +220,11 @@ class PackedBlock:
         """None if transformers' own block must run instead."""
         self.obstacle: str | None = None
         """The reason for that, as a phrase."""
+        self._switched_off: str | None = None
+
+    def switch_off(self, reason: str) -> None:
+        """Lets transformers' and PEFT's own layers run from here on."""
+        self._switched_off, self._state = reason, ()
 
     def refresh(self) -> None:
         """Groups the layers again if the block's adapters have changed."""
@@ -233,6 +238,8 @@ class PackedBlock:
 
     def _find_obstacle(self) -> str | None:
         norms, mlp = _norms_of(self._block), self._block.mlp
+        if self._switched_off:
+            return self._switched_off
         if any(norm.weight.requires_grad for norm in norms):
             return "the base is trained too"
         if any(norm.weight.dtype != self._dtype for norm in norms):
