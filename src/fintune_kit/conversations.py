@@ -81,7 +81,7 @@ class Conversation:
 
 
 def find_fault(messages: Sequence[Any]) -> str | None:
-    """What keeps `messages` from being a conversation to learn from, in words; None where nothing does.
+    """The fault of `messages`, in words, or None: a conversation with a fault cannot be learned from.
 
     The system message comes first and at most once; it may be empty (the template then writes an empty one). User and
     assistant follow in turn, from a user to an assistant. None of their messages is empty or blank.

@@ -1,4 +1,5 @@
-"""What a user can get wrong. The command line turns these into one sentence and exit code 2; all else is our bug."""
+"""The mistakes that a user can make. The command line says each in one sentence, with exit code 2. Any other error is a
+bug of ours."""
 
 
 class UserError(ValueError):

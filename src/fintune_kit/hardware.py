@@ -1,4 +1,4 @@
-"""What this machine can do, and why: its cards, their memory, the compute dtype, whether its kernels are there.
+"""The abilities of this machine, and their reasons: its cards, their memory, the compute dtype, the kernels.
 
 A card can be visible and still unusable: PyTorch builds leave old architectures out, and the first operation fails. So
 `find_machine` reads what is there, and `check_machine` runs one real operation before anything large is loaded.
@@ -64,7 +64,7 @@ def choose_dtype(capability: tuple[int, int] | None) -> tuple[Literal["float32",
     `torch.cuda.is_bf16_supported` is not asked: it counts emulation too, which a T4 has and which is slow there.
 
     Args:
-        capability: of the card; None where there is none.
+        capability: of the card; None without a card.
     """
     if capability is None:
         return "float32", "on a CPU half precision gains little and needs loss scaling"
@@ -75,7 +75,7 @@ def choose_dtype(capability: tuple[int, int] | None) -> tuple[Literal["float32",
 
 
 def find_machine() -> Machine:
-    """What this process can see. Runs nothing on it; see `check_machine`. Without PyTorch this is the CPU alone."""
+    """The devices that this process sees. Nothing runs on them here (see `check_machine`)."""
     has_torch = importlib.util.find_spec("torch") is not None
     cards = _find_cards() if has_torch else ()
     dtype, reason = choose_dtype(cards[0].capability if cards else None)
@@ -149,7 +149,7 @@ def missing_kernels(card: Card, torch_version: str, architectures: list[str]) ->
 
 
 def doctor() -> list[Finding]:
-    """What this machine can run, and what to do about the rest."""
+    """A report on what this machine can run, with advice about the rest."""
     forbid_hub_kernels()
     machine = find_machine()
     findings = [

@@ -50,7 +50,7 @@ def plot_lengths(lengths: Sequence[int], *, max_length: int, title: str = "How l
 
 
 def plot_funnel(read: int, refused: Mapping[str, int], *, title: str = "From rows read to rows kept") -> Figure:
-    """What is left after each rule, in the order in which the rules ran."""
+    """The rows that are left after each rule, in the order in which the rules ran."""
     figure, axes = _figure(title, height=0.42 * (len(refused) + 2) + 1.4)
     left, bars = read, [("rows read", read, 0)]
     for rule, count in refused.items():
@@ -232,7 +232,7 @@ def plot_before_after(records: Sequence[Mapping[str, Any]], *, title: str = "Bef
 
     Args:
         records: `task`, `base`, `adapter` (each with `accuracy` and `interval`), `majority`, `n`; shares from 0 to 1.
-            Without records the figure says that there is no choice task.
+            Without records the figure says that no choice task was asked.
     """
     figure, axes = _figure(title, height=0.75 * max(1, len(records)) + 1.6)
     if not records:

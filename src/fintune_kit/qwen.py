@@ -1,4 +1,4 @@
-"""What all dense models from Qwen2 to Qwen3 have in common, and this package relies on."""
+"""The properties that all dense models from Qwen2 to Qwen3 share, and that this package relies on."""
 
 SPLIT_RULE = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -31,7 +31,7 @@ NONE = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """What is known of a value before it has one."""
+    """The description of a recipe's field: it exists before the field has a value."""
 
     name: str
     """`train.learning_rate`"""
@@ -97,7 +97,7 @@ def _replace(values: Values, changes: Mapping[str, Any]) -> Values:
 
 
 def known_value(name: str, kind: type, *, origin: str) -> Value:
-    """What is known of the value called `name`.
+    """The description of the field called `name`.
 
     Raises:
         UserError: there is none; the nearest name is said.
@@ -183,7 +183,7 @@ def parse_assignment(text: str, kind: type, *, origin: str) -> tuple[str, Any]:
     """`train.learning_rate=1e-4` as the name and the value.
 
     Raises:
-        UserError: there is no `=`, the name is unknown or the value has another type.
+        UserError: `=` is missing, the name is unknown, or the value has another type.
     """
     name, equals, value = text.partition("=")
     name = name.strip().replace("-", "_")
@@ -214,7 +214,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: the file does not exist.
         UserError: it is not TOML.
     """
     if not path.is_file():

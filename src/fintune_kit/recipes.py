@@ -175,7 +175,7 @@ class Recipe:
     """One run. The same recipe gives the same loss curve, to rounding, on any machine."""
 
     name: str
-    """What `--recipe` and `FINTUNE_RECIPE` call it; a file's own name where it does not say one."""
+    """The name for `--recipe` and `FINTUNE_RECIPE`. A file without a name takes its file name."""
     base: str = "Qwen/Qwen2.5-3B-Instruct"
     """Hub id or folder of the base model; `tiny` is made in the workspace. The 3B is under the Qwen Research licence
     (non-commercial); 0.5B, 1.5B, 7B and Qwen3 are under Apache-2.0."""
@@ -252,7 +252,7 @@ def p100() -> Recipe:
 def tpu_v5e8() -> Recipe:
     """The numbers of p100 with 100,000 examples, for a TPU v5e-8 and its session of 9 hours.
 
-    There is no bitsandbytes on a TPU: the base is not quantized, and AdamW keeps its state in float32.
+    bitsandbytes does not run on a TPU: the base is not quantized, and AdamW keeps its state in float32.
     """
     return replace(
         p100(),
@@ -330,7 +330,7 @@ def load_recipe(name: str | None = None, *, default: str = DEFAULT, changes: Seq
         changes: values that flags ask for.
 
     Raises:
-        UserError: there is no such recipe, a value is unknown or wrong, or two places ask for different values.
+        UserError: the recipe does not exist, a value is unknown or wrong, or two places ask for different values.
     """
     wanted = name or os.environ.get("FINTUNE_RECIPE")
     recipe = read_recipe(Path(wanted)) if wanted and wanted.endswith(".toml") else named_recipe(wanted or default)
@@ -363,7 +363,7 @@ def read_recipe(path: Path, *, inside: tuple[Path, ...] = ()) -> Recipe:
         learning_rate = 1e-4
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: the file does not exist.
         UserError: it is not TOML, a value is unknown or wrong, or files extend one another in a circle.
     """
     if path.resolve() in inside:
@@ -394,7 +394,7 @@ def parsed_changes(assignments: Sequence[str], *, origin: str) -> list[Change]:
     """`["train.learning_rate=1e-4"]` as changes.
 
     Raises:
-        UserError: there is no `=`, a name is unknown or a value has another type.
+        UserError: `=` is missing, a name is unknown, or a value has another type.
     """
     pairs = [parse_assignment(text, Recipe, origin=origin) for text in assignments]
     return [Change(name=name, value=value, origin=origin) for name, value in pairs]

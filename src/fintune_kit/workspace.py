@@ -317,7 +317,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote."""
+    """The value that `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

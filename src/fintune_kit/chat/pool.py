@@ -57,6 +57,7 @@ class _Tokens:
         return len(self.starts) - 1
 
     def append(self, ids: NDArray[np.int32], lengths: NDArray[np.int64]) -> None:
+        """Adds texts: their tokens end to end (`ids`), and how many tokens each has (`lengths`)."""
         used = int(self.starts[-1])
         if used + len(ids) > len(self.ids):
             self.ids = np.concatenate([self.ids[:used], np.zeros(len(ids) + used // 2, np.int32)])

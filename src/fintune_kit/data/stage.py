@@ -53,7 +53,7 @@ BATCH_SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides which of the rows are chosen."""
+    """The settings that decide which rows are chosen."""
 
     examples: int
     """Conversations to choose, for training and validation together; all that pass, where fewer do."""
@@ -223,7 +223,7 @@ ADVICE = {
     "over_length": "raise pack.max_length in the recipe",
     "missing_or_empty": "check --source, and with --map which column holds the answers",
 }
-"""What to do where one rule refused most rows."""
+"""Advice for a user whose rows were mostly refused by one rule."""
 
 
 def _check_any(converter: Converter, sources: Sequence[str]) -> None:

@@ -75,7 +75,7 @@ def build_trie(lengths: Sequence[int], shared: Sequence[int]) -> Trie:
     children: list[list[int]] = [[] for _ in range(leaves)]
     inner: list[int] = []
 
-    def branch(at: int) -> int:
+    def _branch(at: int) -> int:
         depth.append(at)
         parent.append(-1)
         total.append(0)
@@ -87,17 +87,17 @@ def build_trie(lengths: Sequence[int], shared: Sequence[int]) -> Trie:
         children[node].append(child)
         total[node] += depth[child] + total[child] - depth[node]
 
-    path = [branch(0)]
+    path = [_branch(0)]
     for leaf in range(leaves):
         following = shared[leaf + 1] if leaf + 1 < leaves else 0
         if following > depth[path[-1]]:
-            path.append(branch(following))
+            path.append(_branch(following))
         adopt(path[-1], leaf)
         while depth[path[-1]] > following:
             closed = path.pop()
             inner.append(closed)
             if depth[path[-1]] < following:
-                path.append(branch(following))
+                path.append(_branch(following))
             adopt(path[-1], closed)
     return Trie(leaves, depth, total, parent, children, [*inner, path[0]])
 

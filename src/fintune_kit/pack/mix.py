@@ -198,7 +198,7 @@ class _FirstFit:
         return self._shared.of(family[at - 1] + 1, family[at]), abs(2 * at - len(family))
 
     def _grown(self, pack: _OpenPack, family: Sequence[int]) -> _OpenPack | None:
-        """The pack with a family in it; None where it has no room."""
+        """The pack with a family in it; None if it has no room."""
         members, used = pack.members.copy(), pack.used
         for member in family:
             at = bisect_left(members, member)

@@ -194,7 +194,7 @@ def _read_examples(folder: Path, split: str, *, encoder: ChatEncoder, max_length
     read = _Split(Examples.of([]), count_conversations(folder, split))
     waiting: list[Conversation] = []
 
-    def batches() -> Iterator[Sequence[list[Message]]]:
+    def _batches() -> Iterator[Sequence[list[Message]]]:
         for conversations in batches_of_conversations(folder, split):
             waiting[:] = []
             for conversation in conversations:
@@ -207,7 +207,7 @@ def _read_examples(folder: Path, split: str, *, encoder: ChatEncoder, max_length
 
     kept: list[Examples] = []
     with tqdm(total=read.conversations, desc=f"tokens of {split}", unit=" rows") as bar:
-        for examples in encoder.encode_batches(batches()):
+        for examples in encoder.encode_batches(_batches()):
             fits = examples.lengths() <= max_length
             for conversation, length, is_short in zip(waiting, examples.lengths().tolist(), fits.tolist(), strict=True):
                 if is_short:

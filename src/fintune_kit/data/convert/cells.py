@@ -86,7 +86,7 @@ def _written(value: float) -> str:
 def first_answer(answers: Any) -> Any:
     """The first of several spellings of an answer, `["12 %", "12"]` or, in SQuAD, `{"text": ["12 %"]}`.
 
-    None where there are none; a cell of another form is returned unchanged.
+    An empty list gives None. A cell of another form is returned unchanged.
     """
     if isinstance(answers, dict) and "text" in answers:
         answers = answers["text"]

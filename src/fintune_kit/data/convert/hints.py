@@ -1,4 +1,4 @@
-"""What to write after `--map` where the columns of a file fit no layout, or several: a guess by name and content.
+"""A guess, by name and content, of the right `--map` for a file whose columns fit no layout or several.
 
 An id is never guessed, one column never plays two roles, and a column of lists of turns is `messages`.
 """

@@ -86,7 +86,7 @@ def _without_mojibake(text: str) -> str:
 
 
 def _with_escapes_read(text: str) -> str:
-    """`company2019s` and `company\\u2019s` as `company’s`; a literal `\\n` as a line break where there is no other one.
+    """`company2019s` and `company\\u2019s` as `company’s`; a literal `\\n` as a line break where the text has none.
 
     Code is left alone.
     """

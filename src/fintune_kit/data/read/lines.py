@@ -100,6 +100,7 @@ class Unzipped(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fills a buffer with unpacked bytes. Returns their number: 0 at the end, or at a damage."""
         content = b""
         while not content and self.broken is None:
             if not self._waiting and not (taken := self._file.read(1 << 16)):

@@ -210,6 +210,7 @@ class _Texts:
 
     @classmethod
     def of(cls, texts: Sequence[str], *, punctuation_joins: bool) -> "_Texts":
+        """Divides texts into words. See `words_of` for `punctuation_joins`."""
         words = words_of(texts, joined=punctuation_joins)
         runs = list(words.grams(RUN - 1))
         length = words.lengths()[words.text_indices()]
