@@ -202,7 +202,7 @@ def test_that_nothing_is_validated_on_the_way_is_said_once_a_run(world, tmp_path
         assert run(train_on_tpu, world, tmp_path, stop_after=2).steps_done == 2
     said = [record.getMessage() for record in caplog.records if "train.validations" in record.getMessage()]
     assert said == [
-        "train.validations = 10 and train.keep = 'best' are left out on a TPU: the validation loss is measured after "
+        "train.validations = 10 and train.keep = 'best' have no effect on a TPU: the validation loss is measured after "
         "the last step only, and the adapter of the last step is kept"
     ]
     assert not any("validation_loss" in record for record in records(tmp_path))
