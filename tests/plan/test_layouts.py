@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from fintune_kit.errors import UserError
-from fintune_kit.plan.cards import candidates
+from fintune_kit.plan.cards import candidates, layout_of
 from fintune_kit.plan.devices import GIB
 from fintune_kit.plan.engines import engine_of, find_device
 from fintune_kit.plan.layouts import DENSE_SHARE, MEMORY_SHARE, Workload, fastest_layout
@@ -71,7 +71,25 @@ def test_no_other_layout_that_fits_is_clearly_faster(name):
     assert layout(device).middle == pytest.approx(min(fitting), rel=0.03)
 
 
-def test_a_14b_fits_no_t4_because_training_does_not_split_weights():
-    for name in ("t4", "t4x2"):
-        with pytest.raises(UserError, match="too little for one pack"):
-            layout(find_device(name), shape=SHAPES["Qwen2.5-14B"], packs_per_process=40)
+def test_a_14b_is_shared_out_among_two_t4_and_a_7b_is_not():
+    """A 7B fits each of them, and whole weights need no messages."""
+    pair, shape = find_device("t4x2"), SHAPES["Qwen2.5-14B"]
+    found = layout(pair, shape=shape, packs_per_process=40)
+    assert found.split_weights
+    assert sum(found.memory.values()) <= MEMORY_SHARE * 14.7 * GIB
+    assert found.memory["weights"] == pytest.approx(shape.linear_parameters * 0.5625 / 2, rel=1e-6)
+    assert not layout(pair, shape=QWEN_7B, packs_per_process=40).split_weights
+    with pytest.raises(UserError, match="too little for one pack"):
+        layout(find_device("t4"), shape=shape)
+
+
+def test_what_is_gathered_takes_time():
+    """Half of 7.4 GB comes from the other card, forward and backward, in each of 1,600 rounds, at 5 to 10 GB/s."""
+    pair, shape = find_device("t4x2"), SHAPES["Qwen2.5-14B"]
+    whole, shared = (
+        layout_of(workload(shape=shape, packs_per_process=40), pair, micro_batch=1, blocks=0, split=split)
+        for split in (False, True)
+    )
+    gathered = 1600 * 2 * shape.linear_parameters * 0.5625 / 2 / 1e9
+    assert shared.seconds[0] - whole.seconds[0] == pytest.approx(gathered / 10)
+    assert shared.seconds[1] - whole.seconds[1] == pytest.approx(gathered / 5)

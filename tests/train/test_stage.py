@@ -296,24 +296,54 @@ def test_an_attached_run_of_another_recipe_is_left_alone(world, tmp_path, monkey
     assert "another recipe and is left alone" in caplog.text
 
 
-def test_two_processes_give_the_losses_of_one(world, tmp_path):
-    """One process a card, as on two T4; here on a CPU, over gloo, as the launcher starts them."""
-    short_run(world, tmp_path / "one")
+def run_two_processes(world: Path, out: Path, *arguments: str, killed: bool = False) -> None:
+    """Runs `two_processes` in two processes, which end well, or are killed."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*launch, "-m", "tests.train.two_processes", str(world), str(tmp_path / "two")],
+        [*launch, "-m", "tests.train.two_processes", str(world), str(out), *arguments],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert (done.returncode != 0) == killed, done.stderr[-2000:]
+
+
+def test_two_processes_give_the_losses_of_one(world, tmp_path):
+    """One process a card, as on two T4; here on a CPU, over gloo, as the launcher starts them."""
+    short_run(world, tmp_path / "one")
+    run_two_processes(world, tmp_path / "two")
     plan = json.loads((tmp_path / "two" / "run" / "plan.json").read_text())["plan"]
     assert (plan["processes"], plan["accumulation"]) == (2, 2)
     one, two = ([record["loss"] for record in timeless(tmp_path / name)] for name in ("one", "two"))
     assert len(one) == STEPS
     assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_a_base_that_is_shared_out_gives_the_run_of_one_process_also_after_a_kill(world, tmp_path):
+    """4-bit weights split over two processes: the losses, the adapter's files and values are those of one process."""
+    short_run(world, tmp_path / "one", stop_after=None)
+    run_two_processes(world, tmp_path / "two", "split", "4", killed=True)
+    killed = timeless(tmp_path / "two")
+    run_two_processes(world, tmp_path / "two", "split")
+    assert json.loads((tmp_path / "two" / "run" / "plan.json").read_text())["plan"]["split_weights"] is True
+    one, two = (timeless(tmp_path / name) for name in ("one", "two"))
+    assert two[: len(killed)] == killed, "the log goes on, it is not written again"
+    assert [r["step"] for r in two] == [r["step"] for r in one]
+    assert 0 < len(killed) <= 4 < len(one)
+    assert [r["loss"] for r in two] == pytest.approx([r["loss"] for r in one], rel=1e-4)
+    names = [sorted(path.name for path in (tmp_path / name / "adapter").iterdir()) for name in ("one", "two")]
+    assert names[0] == names[1]
+    file = "adapter/adapter_model.safetensors"
+    expected, found = (load_file(tmp_path / name / file) for name in ("one", "two"))
+    assert found.keys() == expected.keys()
+    for name, matrix in expected.items():
+        torch.testing.assert_close(found[name], matrix, rtol=1e-2, atol=2e-4)
+    configs = [json.loads((tmp_path / name / "adapter" / "adapter_config.json").read_text()) for name in ("one", "two")]
+    for config in configs:
+        config["target_modules"].sort()  # a set, which PEFT writes in any order
+    assert configs[0] == configs[1]
 
 
 def test_two_machines_give_the_losses_of_one_process(world, tmp_path):

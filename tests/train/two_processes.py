@@ -1,11 +1,22 @@
-"""What each of two processes of `test_launch` runs: the training of `test_stage`, without dropout, for some steps."""
+"""What each of two processes of `test_stage` runs: its training, without dropout, for some steps.
 
+python -m tests.train.two_processes WORLD OUT                 as planned
+python -m tests.train.two_processes WORLD OUT split           to the end, the base shared out among them
+python -m tests.train.two_processes WORLD OUT split 4         the same, killed once step 4 is saved
+"""
+
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import Recipe, smoke
+from fintune_kit.train import stage
 from fintune_kit.train.stage import train
+from fintune_kit.train.trainer import PackTrainer
 from fintune_kit.workspace import Workspace
 
 STEPS = 6
@@ -22,14 +33,53 @@ def recipe() -> Recipe:
     )
 
 
-def short_run(world: Path, out: Path) -> None:
-    """Trains on the packs of `world`; dropout draws its noise a process, so it is off."""
+def quiet_recipe() -> Recipe:
+    """Eight packs a step; dropout draws its noise a process, so it is off."""
     base = recipe()
-    quiet = replace(
+    return replace(
         base, lora=replace(base.lora, dropout=0.0), train=replace(base.train, effective_batch=8, accumulation=2)
     )
-    train(quiet, Workspace(out), packed=world / "packed", base=world / "base", stop_after=STEPS)
+
+
+def short_run(world: Path, out: Path, *, stop_after: int | None = STEPS) -> None:
+    """Trains on the packs of `world`."""
+    train(
+        quiet_recipe(),
+        Workspace(out),
+        packed=world / "packed",
+        base=world / "base",
+        stop_after=stop_after,
+        minutes_between_checkpoints=0,
+    )
+
+
+def plan_split_weights() -> None:
+    """Makes the planner share the base out, as it does where a card cannot hold it."""
+    planned = stage.plan_here
+
+    def split(*args: Any, **options: Any) -> Plan:
+        return replace(planned(*args, **options), split_weights=True)
+
+    stage.plan_here = split
+
+
+def die_after(step: int) -> None:
+    """Kills each process once this step is saved."""
+    save = PackTrainer._save_checkpoint
+
+    def save_and_die(self: PackTrainer, *arguments: Any) -> None:
+        save(self, *arguments)
+        if self.state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    PackTrainer._save_checkpoint = save_and_die
 
 
 if __name__ == "__main__":
-    short_run(Path(sys.argv[1]), Path(sys.argv[2]))
+    if sys.argv[3:4] == ["split"]:
+        plan_split_weights()
+        if sys.argv[4:]:
+            die_after(int(sys.argv[4]))
+        short_run(Path(sys.argv[1]), Path(sys.argv[2]), stop_after=None)
+    else:
+        short_run(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fintune_kit.hardware import choose_dtype
 from fintune_kit.plan.devices import CARDS, CPU, Device
 from fintune_kit.plan.layouts import Dtype, Engine, StepLayout, Workload, first_that_fits
-from fintune_kit.plan.memory import Precision, Recompute, memory_by_part
+from fintune_kit.plan.memory import NF4_BYTES, Precision, Recompute, memory_by_part
 from fintune_kit.plan.time import Seconds, cost_of_micro_batch
 
 HEAD_CHUNK = 256
@@ -15,17 +15,22 @@ KEYS = 600
 With padding (`train.batch`) they are 572 for one pack at a time and 596 for four."""
 
 
-def candidates(workload: Workload, device: Device, *, micro_batch: int, dense: bool) -> Iterator[StepLayout]:
+def candidates(
+    workload: Workload, device: Device, *, micro_batch: int, dense: bool = False, split: bool = False
+) -> Iterator[StepLayout]:
     """The layouts with this micro-batch, from the fastest (no block recomputed) to the slowest (all recomputed)."""
     for blocks in range(workload.shape.layers + 1):
-        yield layout_of(workload, device, micro_batch=micro_batch, blocks=blocks, dense=dense)
+        yield layout_of(workload, device, micro_batch=micro_batch, blocks=blocks, dense=dense, split=split)
 
 
-def layout_of(workload: Workload, device: Device, *, micro_batch: int, blocks: int, dense: bool = False) -> StepLayout:
+def layout_of(
+    workload: Workload, device: Device, *, micro_batch: int, blocks: int, dense: bool = False, split: bool = False
+) -> StepLayout:
     """One layout with its memory and its time.
 
     Args:
         dense: whether 4-bit weights are unpacked once.
+        split: whether the cards share the 4-bit weights out among them (`train.blocks.split`).
     """
     recipe, shape = workload.recipe, workload.shape
     length = recipe.pack.max_length
@@ -42,14 +47,29 @@ def layout_of(workload: Workload, device: Device, *, micro_batch: int, blocks: i
         supervised_share=workload.supervised_share,
         on_card=device.kind != "cpu",
         processes=device.cards,
+        split_weights=split,
     )
+    low, high = _seconds(workload, device, precision=precision, micro_batch=micro_batch, blocks=blocks)
+    if split:
+        slow_link, link = device.link
+        gathered = _gathered_gb(workload, device, micro_batch=micro_batch, blocks=blocks)
+        low, high = low + gathered / link, high + gathered / slow_link
     return StepLayout(
         micro_batch=micro_batch,
         recompute=Recompute(blocks=blocks),
         dense_weights=dense,
+        split_weights=split,
         memory=memory,
-        seconds=_seconds(workload, device, precision=precision, micro_batch=micro_batch, blocks=blocks),
+        seconds=(low, high),
     )
+
+
+def _gathered_gb(workload: Workload, device: Device, *, micro_batch: int, blocks: int) -> float:
+    """What a card is sent of split weights in the whole run: forward, backward, and where a block is computed again."""
+    rounds = workload.packs / (micro_batch * device.cards)
+    passes = 2 + blocks / workload.shape.layers
+    of_others = workload.shape.linear_parameters * NF4_BYTES * (1 - 1 / device.cards)
+    return rounds * passes * of_others / 1e9
 
 
 def _seconds(workload: Workload, device: Device, *, precision: Precision, micro_batch: int, blocks: int) -> Seconds:
@@ -81,12 +101,16 @@ def _layouts_of_card(workload: Workload, device: Device) -> list[StepLayout]:
     for dense in (False, True)[: 1 + workload.quantized]:
         for size in workload.micro_batches:
             found += first_that_fits(candidates(workload, device, micro_batch=size, dense=dense), device)
+    if found or not workload.quantized or device.cards == 1:
+        return found
+    for size in workload.micro_batches:  # no card holds the whole base and a step of it
+        found += first_that_fits(candidates(workload, device, micro_batch=size, split=True), device)
     return found
 
 
 def _layouts_of_cpu(workload: Workload, device: Device) -> list[StepLayout]:
     """One layout only, because a single pack stays in the caches (10 against 14 s a pack, two cores, 42 M model)."""
-    single = candidates(workload, device, micro_batch=1, dense=False)
+    single = candidates(workload, device, micro_batch=1)
     return list(first_that_fits(single, device))
 
 

@@ -73,6 +73,7 @@ def memory_by_part(
     supervised_share: float = 0.25,
     on_card: bool = True,
     processes: int = 1,
+    split_weights: bool = False,
 ) -> dict[str, int]:
     """Peak bytes on one card, by purpose.
 
@@ -84,6 +85,7 @@ def memory_by_part(
         supervised_share: of all positions. The head runs on these, and their gradient is held in float32.
         on_card: whether there is a CUDA context.
         processes: of the run, one per card.
+        split_weights: whether the processes share the 4-bit weights out, and gather one at a time.
     """
     width, residual = precision.width, precision.residual
     tokens = micro_batch * max_length
@@ -93,8 +95,10 @@ def memory_by_part(
     kept += block if recompute.blocks else 0  # the block that is computed again at the moment
     largest = max(inputs * outputs for inputs, outputs in shape.projections.values())
     unpacked = precision.quantized and not precision.dense_weights
+    at_rest = shape.linear_parameters / (processes if split_weights else 1)
     return {
-        "weights": round(shape.linear_parameters * precision.weight),
+        "weights": round(at_rest * precision.weight),
+        "gathered": round(largest * precision.weight) if split_weights else 0,
         "embeddings": shape.embedding_parameters * width,
         "dequantized": largest * width if unpacked else 0,
         "adapters": adapters * (4 + width),  # float32, and a copy in the compute dtype
@@ -104,9 +108,7 @@ def memory_by_part(
         "activations": kept,
         "backward": tokens * width * (4 * shape.ffn + 6 * shape.hidden),  # in the block that is computed at the moment
         "mask": tokens * shape.kv_heads * keys * width,
-        "head": 2 * head_chunk * shape.vocab * 4
-        + head_chunk * shape.vocab * width
-        + round(tokens * supervised_share) * shape.hidden * 8,
+        "head": head_chunk * shape.vocab * (8 + width) + round(tokens * supervised_share) * shape.hidden * 8,
         "context": CONTEXT_BYTES if on_card else 0,
     }
 

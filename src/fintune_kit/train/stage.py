@@ -30,6 +30,7 @@ from fintune_kit.plan.plan import Plan, make_plan
 from fintune_kit.plan.shapes import ModelShape
 from fintune_kit.recipes import Recipe
 from fintune_kit.train.blocks.packed import use_packed_blocks
+from fintune_kit.train.blocks.split import split_weights
 from fintune_kit.train.blocks.weights import keep_ready
 from fintune_kit.train.callbacks import Clock, StepLog, read_log
 from fintune_kit.train.checkpoints import partial_folder
@@ -120,7 +121,7 @@ def train(
         return finished_before(job.run, plan=plan)
 
     device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
-    model = load_for_training(recipe, plan, base=job.base, device=device)
+    model = load_for_training(recipe, plan, base=job.base, device=device, rank=processes.process_index)
     make_sure_of_packs(model, pack_with_answers(job.packs.train.rows), dtype=plan.dtype, device=device)
     validator = make_validator(job, plan, model=model, device=device, processes=processes)
     trainer = _make_trainer(
@@ -129,10 +130,13 @@ def train(
     steps_done = _train_on(trainer, validator=validator, run=job.run)
     check_dtypes(model, dtype=plan.dtype, quantization=recipe.train.quantization)
     finished = validator.stopped_early or steps_done == plan.optimizer_steps
-    if not (finished and processes.is_main_process):
+    together = finished and (processes.is_main_process or plan.split_weights)
+    validation = _validate(model, job=job, plan=plan, device=device) if together else None
+    if validation is None or not processes.is_main_process:
         records = read_log(job.run / "log.jsonl")
         return Outcome(finished=finished, steps_done=steps_done, plan=plan, log=records, validation_loss=None)
-    return _finish(model, job=job, plan=plan, device=device, machine=machine.name)
+    trained = TrainedAdapter(write=partial(_write_peft, model), validation=validation, machine=machine.name)
+    return finish(trained, job=job, plan=plan)
 
 
 def _start(device_name: str | None) -> tuple[Machine, PartialState]:
@@ -200,7 +204,7 @@ def _make_trainer(
         clock=clock,
         guard=guard,
         memory=StepMemory(micro_batch=plan.micro_batch, blocks=plan.recompute.blocks),
-        note_memory=partial(_note_memory, job.run, processes),
+        note_memory=partial(_note_memory, job.run, writes=processes.is_main_process or plan.split_weights),
         callbacks=[validator, steps, FirstSteps(plan, read=partial(read_log, job.run / "log.jsonl"))],
     )
 
@@ -220,19 +224,16 @@ def _train_on(trainer: PackTrainer, *, validator: Validator, run: Path) -> int:
     return trainer.state.global_step
 
 
-def _finish(model: PeftModel, *, job: Job, plan: Plan, device: str, machine: str) -> Outcome:
-    """Measures the loss of the last or best adapter on the whole validation split, and writes this adapter."""
+def _validate(model: PeftModel, *, job: Job, plan: Plan, device: str) -> tuple[float, int]:
+    """The mean loss of the last or best adapter on the whole validation split, and its supervised tokens."""
     if job.recipe.train.keep == "best" and load_best_adapter(model, job.run) is None:
         log.warning("no validation loss was measured, so the adapter of the last step is exported as the best one")
-    validation = mean_loss(
-        model, job.packs.validation.rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype
-    )
-    trained = TrainedAdapter(write=partial(_write_peft, model), validation=validation, machine=machine)
-    return finish(trained, job=job, plan=plan)
+    rows = job.packs.validation.rows
+    return mean_loss(model, rows, micro_batch=plan.micro_batch, device=device, dtype=plan.dtype)
 
 
-def _note_memory(run: Path, processes: PartialState, memory: StepMemory) -> None:
-    if processes.is_main_process:
+def _note_memory(run: Path, memory: StepMemory, *, writes: bool) -> None:
+    if writes:
         lower_memory(run, micro_batch=memory.micro_batch, blocks=memory.blocks)
 
 
@@ -240,6 +241,8 @@ def make_validator(job: Job, plan: Plan, *, model: PeftModel, device: str, proce
     """The callback that measures the validation loss during the run. Each process measures its share of the packs."""
     recipe, packs = job.recipe.train, job.packs
     rank, count = processes.process_index, processes.num_processes
+    if plan.split_weights:  # all processes must multiply with the same weights at the same time
+        rank, count = 0, 1
 
     def _losses_of(chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         found = np.zeros((2, len(chosen)))
@@ -253,6 +256,7 @@ def make_validator(job: Job, plan: Plan, *, model: PeftModel, device: str, proce
     def _save_best(step: int, loss: float) -> None:
         if processes.is_main_process:
             save_best_adapter(model, job.run, step=step, loss=loss)
+        processes.wait_for_everyone()  # each of them may read it at the end
 
     return Validator(
         validation_schedule(recipe, packed=packs, optimizer_steps=plan.optimizer_steps),
@@ -263,12 +267,13 @@ def make_validator(job: Job, plan: Plan, *, model: PeftModel, device: str, proce
     )
 
 
-def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: str) -> PeftModel:
+def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: str, rank: int = 0) -> PeftModel:
     """The frozen base with a new adapter, in the plan's dtype and memory layout.
 
     Args:
         base: hub id or folder.
         device: `cpu`, `cuda:0`, ...
+        rank: of this process, for a base that the processes share out.
 
     Raises:
         UserError: the base is missing, or its type is not supported.
@@ -278,6 +283,8 @@ def load_for_training(recipe: Recipe, plan: Plan, *, base: str | Path, device: s
     model = add_adapter(model, recipe.lora, seed=recipe.seed)
     check_dtypes(model, dtype=plan.dtype, quantization=quantization)
     keep_ready(model, dense=plan.dense_weights)
+    if plan.split_weights:
+        split_weights(model, rank=rank, processes=plan.processes)
     use_packed_blocks(model.get_base_model(), dtype=getattr(torch, plan.dtype))
     choose_kernels(half_accumulation=recipe.train.half_accumulation)
     return model

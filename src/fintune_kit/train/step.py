@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
 from fintune_kit.train.batch import MicroBatch, lay_out
 from fintune_kit.train.blocks.recompute import blocks_of, recompute_blocks
+from fintune_kit.train.blocks.split import is_split
 from fintune_kit.train.guards import NonFiniteGuard, device_for_messages
 from fintune_kit.train.model import adapter_parameters
 
@@ -71,6 +72,7 @@ class StepRunner:
         self.memory = memory
         self._adapter = list(adapter_parameters(model).values())
         self._blocks = blocks_of(model)
+        self._in_step = is_split(model)
         self._accelerator, self._guard = accelerator, guard
         self._max_grad_norm, self._seed, self._note = max_grad_norm, seed, note
         self._device: torch.device = accelerator.device
@@ -96,6 +98,8 @@ class StepRunner:
         while True:
             self._forget_gradients()
             loss = self._sum_of_micro_batches(model, packs, step=step, tokens=tokens)
+            if loss is None and self._in_step:
+                self._give_up(len(packs["shift_labels"]))
             if self._sum(int(loss is None)):  # in any process
                 self._need_less_memory(len(packs["shift_labels"]))
                 continue
@@ -124,8 +128,11 @@ class StepRunner:
         return total
 
     def _micro_batches(self, packs: Columns) -> Iterator[tuple[int, MicroBatch]]:
-        """(index of its first pack, micro-batch on the device). Packs without supervised tokens are left out."""
-        wanted = np.flatnonzero((packs["shift_labels"] != IGNORE).any(axis=1))
+        """(index of its first pack, micro-batch on the device). Packs without supervised tokens are left out.
+
+        They are kept if processes share the weights out: then all processes need the same number of micro-batches.
+        """
+        wanted = np.flatnonzero((packs["shift_labels"] != IGNORE).any(axis=1) | self._in_step)
         size = self.memory.micro_batch
         parts = [wanted[first : first + size] for first in range(0, len(wanted), size)]
         coming = [self._reader.submit(self._read, packs, part) for part in parts[:1]]
@@ -169,6 +176,19 @@ class StepRunner:
             count,
         )
         self._note(memory)
+
+    def _give_up(self, packs: int) -> NoReturn:
+        """Ends the run where memory ran out while other processes wait for this one's part of a weight.
+
+        Raises:
+            UserError: always. What a step needs is lowered first, and written down for the next start.
+        """
+        self._need_less_memory(packs)
+        raise UserError(
+            "out of memory, with a base that is shared out among the processes, where a step cannot be repeated; "
+            "expected the plan to fit: run the same command again, which goes on from the newest checkpoint with less "
+            "in memory"
+        )
 
     def _forget_gradients(self) -> None:
         for parameter in self._adapter:

@@ -40,6 +40,10 @@ class Linear:
 
     def weight(self) -> Tensor:
         """`[outputs, inputs]` in the compute dtype. A 4-bit weight is unpacked at each call."""
+        split = getattr(self.module, "split_weight", None)
+        if split is not None:
+            whole: Tensor = split.whole()
+            return whole
         packed = self.module.weight
         if getattr(packed, "quant_state", None) is None:
             return packed.data
