@@ -36,6 +36,7 @@ COMES_WITH = {
     "kagglesdk": "kaggle",
     "packaging": "kaggle",
     "requests": "kaggle",
+    "triton": "torch, on a card",
 }
 """Imported without being declared, and what brings it."""
 

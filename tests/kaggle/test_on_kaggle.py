@@ -118,7 +118,7 @@ def test_training_stopped_by_its_budget_goes_on_from_its_mounted_output(run):
     assert 1 <= len(before) < len(after), "it was stopped, and not at the end"
     assert after[: len(before)] == before, "steps that were done are not done again"
     assert [record["step"] for record in after] == list(range(1, len(after) + 1))
-    assert "to go on, on Kaggle with" in run.stopped.printed()
+    assert "run this notebook again, on Kaggle with" in run.stopped.printed()
 
 
 def test_the_base_is_the_attached_model(run):
