@@ -3,7 +3,7 @@
     python examples/sft_in_one_page.py                          a tiny random Qwen2, made here, in seconds
     python examples/sft_in_one_page.py Qwen/Qwen2.5-0.5B-Instruct
 
-It calls the same functions as the notebooks. What it leaves out is what makes a long run safe: checkpoints, a plan for
+It calls the same functions as the notebooks. It leaves out the parts that make a long run safe: checkpoints, a plan for
 the card, mixed precision, validation.
 """
 
@@ -41,7 +41,7 @@ def conversation(text: str, answer: str | None = None) -> list[Message]:
 
 
 def main(base: str | Path) -> tuple[list[float], str]:
-    """Trains an adapter on the four texts; returns the loss of each step and what the model answers then."""
+    """Trains an adapter on the four texts; returns the loss of each step, and an answer of the trained model."""
     # 1. Messages become tokens, exactly as the model's own chat template writes them. Only answers are supervised.
     encoder = ChatEncoder.load(base)
     examples = encoder.encode([conversation(text, answer) for text, answer in TEXTS.items()])
@@ -56,7 +56,7 @@ def main(base: str | Path) -> tuple[list[float], str]:
     if len(found) != len(examples):
         raise RuntimeError(f"the packs hold {len(found)} examples, expected {len(examples)}")
 
-    # 3. The base is quantized to 4 bits and frozen; the adapter is what learns.
+    # 3. The base is quantized to 4 bits and frozen; only the adapter learns.
     model = load_base(base, dtype="float32", quantization="nf4", device="cpu")
     model = add_adapter(model, LoraRecipe(rank=16, alpha=32, dropout=0.0), seed=0)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""Conversations, the one form of data between the stages: what they are, how `conversations/` is read and written.
+"""Conversations are the one form of data between the stages. This module defines, reads and writes `conversations/`.
 
 conversations/train.parquet, validation.parquet      a row a conversation
     messages         [{"role": "user", "content": "Is revenue rising?"}, {"role": "assistant", "content": "Yes"}]
@@ -81,7 +81,7 @@ class Conversation:
 
 
 def find_fault(messages: Sequence[Any]) -> str | None:
-    """The fault of `messages`, in words, or None: a conversation with a fault cannot be learned from.
+    """The first fault of `messages`, in words; None if they have no fault. Conversations with a fault are not learned.
 
     The system message comes first and at most once; it may be empty (the template then writes an empty one). User and
     assistant follow in turn, from a user to an assistant. None of their messages is empty or blank.
@@ -139,7 +139,7 @@ def closed_questions(answers: Iterable[tuple[tuple[str, str], str]]) -> dict[tup
 
 
 def fold_label(text: str) -> str:
-    """A label without what does not tell it apart: case, outer blanks, a final full stop."""
+    """A label in small letters, without outer blanks and without a final full stop. Equal labels become equal texts."""
     return text.strip().rstrip(".").strip().casefold()
 
 
@@ -178,7 +178,7 @@ def read_conversations(folder: Path, split: str) -> list[Conversation]:
 
 
 def batches_of_conversations(folder: Path, split: str) -> Iterator[list[Conversation]]:
-    """As `read_conversations`, some thousand at a time: for what does not need all of them in memory."""
+    """As `read_conversations`, but some thousand at a time, so that not all of them are in memory at once."""
     path = _file_of(folder, split)
     try:
         file = pq.ParquetFile(path)

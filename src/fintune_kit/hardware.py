@@ -187,7 +187,7 @@ def _check_quantization(machine: Machine) -> Finding:
         layer = layer.to("cuda:0" if machine.cards else "cpu")
         out = layer(torch.ones(1, 64, device="cuda:0" if machine.cards else "cpu"))
         assert bool(torch.isfinite(out).all())
-    except Exception as error:  # whatever a broken binary raises is the finding
+    except Exception as error:  # a broken binary may raise anything, and each error is a finding
         remedy = "reinstall bitsandbytes for this CUDA version (`python -m bitsandbytes` says which it looks for)"
         return Finding(what="bitsandbytes", fine=False, detail=f"an NF4 layer failed: {error}", remedy=remedy)
     return Finding(what="bitsandbytes", fine=True, detail="an NF4 layer ran")

@@ -1,7 +1,7 @@
 """Figures from plain records: numbers in, a matplotlib figure out. Loads no model and reads no file.
 
-Every figure has a title that says what to see, axis labels with units, and one palette: what is kept or learned is
-blue, what is refused or was there before is grey, a limit or a floor is a dashed line.
+Every figure has a title that says what to see, axis labels with units, and one palette. Blue is kept or learned, grey
+is refused or from before, a dashed line is a limit or a floor.
 """
 
 import io
@@ -187,6 +187,7 @@ def live_loss(
     drawn = 0.0
 
     def watch(log: Sequence[Mapping[str, Any]]) -> None:
+        """Draws the log so far, if the last drawing is old enough."""
         nonlocal drawn
         if time.monotonic() - drawn >= seconds_between:
             drawn = time.monotonic()
@@ -198,7 +199,7 @@ def live_loss(
 def plot_confusion(
     counts: Sequence[Sequence[int]], *, labels: Sequence[str], title: str = "What is taken for what"
 ) -> Figure:
-    """A grid of counts: a row a right label, a column an answer of the model; what is right lies on the diagonal.
+    """A grid of counts. Rows are the right labels, columns the answers of the model; right answers lie on the diagonal.
 
     Args:
         counts: one line for each label, one column for each label; further columns are other answers.
@@ -261,7 +262,7 @@ def plot_spending(
     """Spending by month, a stacked bar a month and a colour a category; the smallest categories are one.
 
     Args:
-        spending: amount by category and month (`2024-03`); what has no category stands under "" and is grey.
+        spending: amount by category and month (`2024-03`). Amounts without a category stand under "" and are grey.
         currency: of the amounts.
         max_categories: categories with a colour of their own.
     """

@@ -323,7 +323,7 @@ def load_recipe(name: str | None = None, *, default: str = DEFAULT, changes: Seq
     """The recipe called `name`, else `FINTUNE_RECIPE`, else `default`, with the values that were asked for.
 
     Values come from `changes`, `FINTUNE_SET` (`train.learning_rate=1e-4 seed=1`), `FINTUNE_SOURCE`, `FINTUNE_MODEL`
-    and `FINTUNE_TOKENIZER`. None of these goes before another: where two disagree, the user has to decide.
+    and `FINTUNE_TOKENIZER`. No origin goes before another. If two disagree, the user has to decide.
 
     Args:
         name: a named recipe or a TOML file.

@@ -41,7 +41,7 @@ SIZES: dict[str, Any] = {
 
 
 def tiny_base(workspace: Workspace, *, seed: int) -> Path:
-    """The folder of the tiny base in a workspace. It is made there where it is missing, or has another seed.
+    """The folder of the tiny base in a workspace. It is made if it is missing or has another seed.
 
     Returns:
         A folder with `model.safetensors`, `config.json` and the tokenizer's files.
@@ -67,7 +67,7 @@ def tiny_base(workspace: Workspace, *, seed: int) -> Path:
 
 
 def _save_weights(model: "Qwen2ForCausalLM", folder: Path) -> None:
-    """Writes what `save_pretrained` would, without its progress bar. The tied head is not written twice."""
+    """Writes the same files as `save_pretrained`, without its progress bar. The tied head is not written twice."""
     from safetensors.torch import save_file
 
     weights = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}

@@ -54,7 +54,7 @@ WRITTEN_BY = {
 }
 
 IN_ORDER = {"conversations": MANIFEST, "packed": MANIFEST, "run": "plan.json"}
-"""The stages that a recipe rules, in their order, and the file that says that one has begun to count."""
+"""The stages that a recipe rules, in their order, each with the file that shows that it has begun."""
 _FIRST_USED = {
     "data": "conversations",
     "seed": "conversations",
@@ -101,7 +101,7 @@ class Workspace:
             MissingInputError: it is nowhere, or unfinished.
         """
         own = self.folder(stage)
-        previous = own.with_name(own.name + ".previous")  # a writer was killed, or is, between its two renames
+        previous = own.with_name(own.name + ".previous")  # a writer is between its two renames, or was killed there
         for folder in (own, previous):
             if (folder / MANIFEST).is_file():
                 read_manifest(folder, stage=stage)
@@ -266,7 +266,7 @@ def merged(asked: Recipe, made: Recipe | None) -> Recipe:
 
 
 def _difference(asked: Recipe, rules: Recipe) -> str:
-    """Where the recipe that rules differs from what was asked for, on one line; empty where it does not."""
+    """How the recipe that rules differs from the one that was asked for, on one line; empty if it does not."""
     if rules.name != asked.name:
         return f"recipe {rules.name}"  # nothing was asked for by name
     differing = [f"{name} is {have!r}, not {want!r}" for name, (want, have) in differences(asked, rules).items()]
@@ -359,7 +359,7 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def _lock(path: Path, target: Path) -> int | None:
-    """The locked file; None where the file system knows no locks."""
+    """The locked file; None if the file system knows no locks."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -421,7 +421,10 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
 
 def _restore_interrupted_swap(target: Path) -> None:
-    """Only a writer renames, and only with the lock: a swap that another process is in the middle of looks the same."""
+    """Finishes or undoes the two renames of a writer that was killed.
+
+    The caller holds the lock. Without it, the renames of a living writer would look the same.
+    """
     previous = target.with_name(target.name + ".previous")
     if previous.is_dir() and not target.exists():
         previous.rename(target)

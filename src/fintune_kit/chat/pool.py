@@ -92,7 +92,7 @@ class TextPool:
         self._words = _Tokens()
 
     def add_tokens(self, ids: Sequence[int]) -> int:
-        """The index of a text that is given as token ids. All of these come before the first that is given as text."""
+        """The index of a text that is given as token ids. All of these must be added before the first other text."""
         assert not self._waiting
         self._texts.append(np.array(ids, np.int32), np.array([len(ids)]))
         return len(self._texts) - 1

@@ -2,7 +2,7 @@
 
 read/       files and hub datasets    -> rows
 convert/    rows                      -> conversations: messages, repaired, whose roles alternate
-rules/      conversations             -> which of them must not be learned, and why
-choose/     the conversations left    -> the best of them, and which of these are for validation
-stage.py    the order of these four, and what is written
+rules/      conversations             -> marks on those that must not be learned, with the reason
+choose/     the conversations left    -> a choice of them, divided into training and validation
+stage.py    calls these four in order, and writes the results
 """

@@ -80,7 +80,7 @@ class Corpus:
 
 
 def row_json(row: Mapping[str, Any]) -> str:
-    """A row as JSON text that any Parquet file can hold, whatever its values are."""
+    """A row as JSON text. Values that JSON cannot write are described, so that a Parquet file can hold any row."""
     try:
         try:
             text = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)

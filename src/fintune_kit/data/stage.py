@@ -251,6 +251,7 @@ def _apply_rules(
     with tqdm(desc="rules", total=12, unit=" rules", leave=False, disable=None) as progress:
 
         def refuse(rule: str, findings: Findings) -> None:
+            """Marks the findings of a rule, and moves the progress bar on."""
             corpus.refuse(rule, findings)
             progress.update()
 

@@ -40,7 +40,7 @@ def stretches(pack: Mapping[str, NDArray[np.int32]]) -> list[Stretch]:
     """The branches of a pack's tree, in order of position."""
     ends, depths = np.asarray(pack["subtree_end"]), np.asarray(pack["position_ids"])
     borders = np.flatnonzero((np.diff(ends) != 0) | (np.diff(depths) != 1)) + 1
-    # Consecutive private tokens of a leaf end at the same place; only a branching or a new example parts a run.
+    # A run goes on while `subtree_end` is the same. It ends at a branching or at the next example.
     found: list[Stretch] = []
     open_stretches: list[Stretch] = []
     for start, stop in zip([0, *borders.tolist()], [*borders.tolist(), len(ends)], strict=True):
@@ -88,7 +88,7 @@ def draw_pack(pack: Mapping[str, NDArray[np.int32]], *, title: str | None = None
         axes.barh(bar.level, bar.stop - bar.start, left=bar.start, height=0.9, color=_COLORS[own])
         supervised = bar.start + np.flatnonzero(np.asarray(pack["shift_labels"])[bar.start : bar.stop] != IGNORE)
         if len(supervised):
-            # A supervised run is contiguous within an answer; where answers alternate it is several bars.
+            # A conversation with several answers has several supervised runs: each is a bar.
             for run in np.split(supervised, np.flatnonzero(np.diff(supervised) > 1) + 1):
                 axes.barh(bar.level, len(run), left=run[0], height=0.9, color=_COLORS["supervised"])
     axes.set_title(title or f"{len(examples)} examples of {plain} tokens, written in {written} positions")

@@ -83,6 +83,7 @@ def build_trie(lengths: Sequence[int], shared: Sequence[int]) -> Trie:
         return len(depth) - 1
 
     def adopt(node: int, child: int) -> None:
+        """Makes a finished node the child of another one."""
         parent[child] = node
         children[node].append(child)
         total[node] += depth[child] + total[child] - depth[node]
@@ -186,10 +187,12 @@ class _Holes:
         self._packs: dict[int, dict[int, None]] = {}  # a dict keeps the order of insertion; a set would not
 
     def add(self, size: int, pack: int) -> None:
+        """Notes that a pack has room for exactly `size` tokens."""
         self._sizes |= 1 << size
         self._packs.setdefault(size, {})[pack] = None
 
     def remove(self, size: int, pack: int) -> None:
+        """Takes back what `add` noted with the same arguments."""
         del self._packs[size][pack]
         if not self._packs[size]:
             self._sizes ^= 1 << size
@@ -211,6 +214,7 @@ class _Pack:
     room: int
 
     def copy(self) -> "_Pack":
+        """The same contents in lists of their own."""
         return _Pack(list(self.nodes), set(self.path), self.room)
 
 
@@ -226,7 +230,7 @@ class _Packs:
             self._fill(index, nodes)
 
     def dissolve(self, index: int) -> None:
-        """Moves the subtrees of a pack into the holes of others, the largest first; what does not fit goes in parts.
+        """Moves the subtrees of a pack into the holes of others, the largest first, and in parts where they must be.
 
         If one part finds no hole, everything is put back: the pack stays as it was.
         """

@@ -22,11 +22,11 @@ from fintune_kit.pack.grouping import Trie
 from fintune_kit.pack.prefixes import RangeMinimum
 
 MAX_FAMILY = 8
-"""Examples that stay together; with more of them a pack would be less of a mix."""
+"""Examples that stay together at most. Larger families would make packs less mixed."""
 COMMON = 4
 """A prefix is common where every pack is expected to hold this many of its examples, like a system prompt."""
 MIN_SHARED = 16
-"""Tokens that a family shares beyond what all packs write anyway; fewer are not worth a clump in the mix."""
+"""Tokens that a family shares at least, beyond the prefixes that all packs write anyway. Fewer do not make a family."""
 OPEN_PACKS = 16
 """Packs that are filled at the same time: the more, the fewer positions stay empty."""
 _PACKS_AT_ONCE = 2048
@@ -40,7 +40,7 @@ def mixed_packs(
     Args:
         trie: of all examples.
         shared: tokens that each example shares with the one before it in prefix order.
-        strata: of each example in prefix order, what the mix is made of.
+        strata: task and label of each example in prefix order. The mix is made of them.
         max_length: positions in a pack.
         seed: of the order.
     """

@@ -46,7 +46,7 @@ def pack(
     share_prefixes: bool | None = None,
     mix: bool | None = None,
 ) -> dict[str, Any]:
-    """Packs a workspace's conversations; what is not given comes from the recipe and the workspace.
+    """Packs a workspace's conversations. Values that are not given come from the recipe and the workspace.
 
     Returns:
         The manifest of `packed/`.
@@ -134,7 +134,7 @@ class _Split:
     questions: list[tuple[str, str]] = field(default_factory=list)
     """Task type and system prompt of each example."""
     answers: list[str] = field(default_factory=list)
-    """Its answer, cut where it is too long for an option."""
+    """The answer of each example, cut if it is too long for an option."""
 
 
 def _read_splits(conversations: Path, *, encoder: ChatEncoder, max_length: int, refused: Refused) -> dict[str, _Split]:

@@ -1,10 +1,10 @@
-"""Packs on disk: written once, checked by name, opened in milliseconds whatever their number.
+"""Packs on disk. They are written once, checked by their sizes, and opened in milliseconds even if there are many.
 
 packed/
     train/  validation/            `datasets` folders with the five columns of `pack.tree`, memory-mapped
     train_packs.parquet ...        a row a pack: examples, supervised_tokens, plain_tokens, written_tokens, and
                                    `strata`, how many of its examples belong to each stratum
-    refused.parquet                row_id, split, reason, tokens: what was not packed, and why
+    refused.parquet                row_id, split, reason, tokens: the examples that were not packed
     manifest.json                  tokenizer fingerprint, names of the strata, counts, SHA-256 of every file
 """
 
@@ -39,7 +39,7 @@ class PackedSplit:
     examples: NDArray[np.int64]
     supervised_tokens: NDArray[np.int64]
     plain_tokens: NDArray[np.int64]
-    """Tokens of the pack's examples, each counted alone: as many positions would ordinary packs take."""
+    """Tokens of the pack's examples, each counted alone. Ordinary packs would need this many positions."""
     written_tokens: NDArray[np.int64]
     strata: NDArray[np.int64]
     """[packs, strata] examples of each stratum; `Packed.strata` names them."""
@@ -62,7 +62,7 @@ class Packed:
         return [(task_type, label) for task_type, label in self.manifest["strata"]]
 
     def examples_by_task(self) -> tuple[NDArray[np.int64], list[str]]:
-        """Of each training pack the examples of each task, int64 [packs, tasks], and the names of the tasks."""
+        """How many examples of each task the training packs hold, int64 [packs, tasks], and the names of the tasks."""
         tasks = list(dict.fromkeys(task_type for task_type, _ in self.strata))
         columns = np.array([tasks.index(task_type) for task_type, _ in self.strata], np.int64)
         counts = np.zeros((len(self.train), len(tasks)), np.int64)
@@ -80,7 +80,7 @@ class Refused:
     tokens: list[int | None] = field(default_factory=list)
 
     def add(self, row_id: str, *, split: str, reason: str, tokens: int | None = None) -> None:
-        """Notes one of them; `tokens` where they were counted."""
+        """Notes one of them; `tokens` is None if they were not counted."""
         for column, value in zip(vars(self).values(), (row_id, split, reason, tokens), strict=True):
             column.append(value)
 

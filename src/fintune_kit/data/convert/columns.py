@@ -61,7 +61,7 @@ class ColumnLayout:
     """Whether the value in the first column fits this layout too."""
 
     def for_columns(self, columns: Mapping[str, str]) -> "ColumnLayout | None":
-        """This layout with the columns of a row in its roles; None where one that it needs is missing.
+        """This layout with the columns of a row in its roles; None if a column that it needs is missing.
 
         Args:
             columns: names in small letters to names as the row spells them.
@@ -76,7 +76,7 @@ class ColumnLayout:
         return replace(self, roles=roles, optional={})
 
     def cell(self, row: Mapping[str, Any], role: str) -> Any:
-        """The cell that plays a role; None where no column does."""
+        """The cell that plays a role; None if no column does."""
         column = self.roles.get(role)
         return None if column is None else row.get(column)
 

@@ -38,9 +38,9 @@ class FileLayouts:
     """Why the columns of rows fit no layout, or several."""
     known: dict[tuple[str, ...], ColumnLayout | str] = field(default_factory=dict)
     unused_columns: Counter[str] = field(default_factory=Counter)
-    """Rows in which a column holds something and no role."""
+    """By column that plays no role: rows in which it holds a value."""
     unused_fields: Counter[str] = field(default_factory=Counter)
-    """Turns in which a field holds something that is not read."""
+    """By field of turns that is not read: turns in which it holds a value."""
 
     def layout_of(self, values: Mapping[str, Any]) -> ColumnLayout:
         """The layout of a row. It is found once for all rows with the same columns, unless it depends on the values.
@@ -65,7 +65,7 @@ class FileLayouts:
         return layout
 
     def unused(self) -> str:
-        """The columns and turn fields that were not used, in words; empty where there are none."""
+        """The columns and turn fields that were not used, in words; empty if all were used."""
         parts = [f"column {name!r}" for name in self.unused_columns]
         parts += [f"turn field {name!r} ({count:,} turns)" for name, count in self.unused_fields.items()]
         return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Reading: what the user names as a source (a file, a folder, a hub dataset) becomes rows, one value a column.
+"""Reading: a source that the user names (a file, a folder, a hub dataset) becomes rows with one value a column.
 
-A row that cannot be read is a row too, with its fault and where it stands, so no row is lost in silence.
+A row that cannot be read is a row too. It has a fault and the line where it stands, so no row is lost in silence.
 """

@@ -113,7 +113,7 @@ _NEXT_ELEMENT = re.compile(r"[,\n]?\s*\{")
 
 
 def _salvaged_rows(path: Path, text: str, error: Exception) -> Iterator[Row]:
-    """The rows of damaged JSON: each line where it is JSON Lines, else each element before and after the damage."""
+    """The rows of damaged JSON: each line if it is JSON Lines, else each element before and after the damage."""
     first = text.lstrip()[:1]
     if first == "{":
         yield from jsonl_rows(Lines(io.BytesIO(text.encode("utf-8", "surrogatepass"))))

@@ -1,4 +1,4 @@
-"""The lines of a file in any encoding, of any length, damaged or not; and the row that each of them becomes.
+"""The lines of a file, in any encoding and of any length, damaged or not; and `Row`, which each of them becomes.
 
 A row that cannot be read (a line that is not JSON, too many fields, a line of 50 MB) is a row too. It has a fault and
 the line where it stands, so that rows read = rows kept + rows refused.
@@ -34,7 +34,7 @@ class Row:
     raw: str | None = None
     """The first characters of an unreadable row."""
     note: str | None = None
-    """How the row was read, where that was out of the ordinary (another encoding)."""
+    """How the row was read, if this was unusual (another encoding)."""
 
 
 class Lines:
@@ -53,7 +53,7 @@ class Lines:
 
     @property
     def broken(self) -> str | None:
-        """Why the content of a compressed file ends too early; None where it does not."""
+        """Why the content of a compressed file ends too early; None if it is whole."""
         return self._stream.broken if isinstance(self._stream, Unzipped) else None
 
     def __enter__(self) -> "Lines":
@@ -97,6 +97,7 @@ class Unzipped(io.RawIOBase):
         self.broken: str | None = None
 
     def readable(self) -> bool:
+        """True: `io.BufferedReader` asks for it."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -122,12 +123,13 @@ class Unzipped(io.RawIOBase):
         return content
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
         super().close()
 
 
 def whole_text(stream: io.RawIOBase) -> tuple[str, bool]:
-    """All of a stream's text, whatever the length of its lines; and whether some of it was not UTF-8."""
+    """All text of a stream, with lines of any length; and whether some of it was not UTF-8."""
     with _text_of(stream) as reader:
         text = reader.read()
     if text.isascii() or not _ESCAPED.search(text):
@@ -137,7 +139,7 @@ def whole_text(stream: io.RawIOBase) -> tuple[str, bool]:
 
 
 def _text_of(stream: io.RawIOBase | io.BytesIO) -> TextIO:
-    """Text in which bytes that cannot be decoded are lone surrogates. The marks of UTF-8 and UTF-16 are removed."""
+    """A reader of text without the marks of UTF-8 and UTF-16. Bytes that cannot be decoded become lone surrogates."""
     buffered = io.BufferedReader(stream)
     head = buffered.peek(4)[:4]
     utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

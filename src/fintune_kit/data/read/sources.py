@@ -6,8 +6,8 @@
     owner/name          a dataset on the hub
     owner/name:config@revision    one of its configs, at a revision
 
-A path that exists under its whole name is that path, whatever signs it holds. Of a folder and of a hub dataset, what is
-for evaluation is left out (see `splits`), and each file or split that is left out is announced.
+A path that exists under its whole name is that path, even with a `=` or `*` in it. In a folder and in a hub dataset,
+files and splits for evaluation are left out (see `splits`). Each of them is announced.
 """
 
 import re

@@ -335,7 +335,7 @@ def _compare_all(
 
 
 def _compare(row: NDArray[np.uint64], texts: Words, text: int, start: int, wording: NDArray[np.bool_]) -> str | None:
-    """The words that a row and a text share; None where these are too few.
+    """The words that a row and a text share; None if these are too few.
 
     Args:
         row: hashes of the row's words.
@@ -405,7 +405,7 @@ def _shared_letters(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> list
 def _rows_with_segment(
     candidates: Sequence[int], rows: Sequence[Sequence[str]], lines: dict[int, list[int]], *, punctuation_joins: bool
 ) -> list[Match]:
-    """Matches in which a message, a line, a quotation, or what stands after a colon or a dash is a whole text.
+    """Matches in which a whole text is a message, a line, a quotation, or the part after a colon or a dash.
 
     Args:
         candidates: indices of the rows to look at.

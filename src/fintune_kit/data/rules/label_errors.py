@@ -1,8 +1,8 @@
 """Label errors: rows of a closed question whose label is very unlikely to be right, by confident learning.
 
 Northcutt et al. 2021 (arXiv 1911.00068, from `cleanlab`): a regression on TF-IDF features predicts each row's label
-from the other rows. A row is doubtful where the regression is as sure of another label as it is where that label is
-given. A question that is asked about several things ("... going up?", "... in the past?") is judged for each of them.
+from the other rows. A row is doubtful if the regression is as sure of another label as it is for rows that have that
+label. A question that is asked about several things ("... going up?", "... in the past?") is judged for each of them.
 """
 
 from collections import Counter, defaultdict
@@ -76,7 +76,7 @@ def _questions(conversations: Sequence[Conversation], labels: Sequence[str], kep
 def _predict(texts: Sequence[str], given: NDArray[np.int64]) -> NDArray[np.float64] | None:
     """The probability of each label (columns) for each text (rows), from a regression on the texts of other folds.
 
-    None where the first fold already shows that the regression agrees with too few labels.
+    None if the first fold already shows that the regression agrees with too few labels.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression

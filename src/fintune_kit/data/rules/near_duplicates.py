@@ -91,7 +91,7 @@ class PromptPair:
         return edits == 0 or (self.own_words >= MIN_OWN_WORDS and 3 * edits <= self.own_words)
 
     def _is_sparse(self) -> bool:
-        """Whether the edits are few for the lines where they stand: another question on one report is not."""
+        """Whether the edits are few for their lines. Another question about the same report changes a whole line."""
         lines = [Counter(" ".join(_WORD.findall(line.lower())) for line in text.split("\n")) for text in self.texts]
         differing = [sum(len(line.split()) for line in (lines[a] - lines[1 - a]).elements()) for a in (0, 1)]
         return len(self.edits) <= math.ceil(max(differing) / 8) or not self.edits
@@ -154,7 +154,7 @@ def changes_of(
     one: int,
     other: int,
 ) -> list[tuple[str, str]] | None:
-    """The words that differ between two prompts that make one statement; None where the prompts make two.
+    """The words that differ between two prompts with one statement; None if the prompts make two statements.
 
     Args:
         answers: for each index, the words of the answer.
@@ -203,6 +203,7 @@ def _uses(prompts: Prompts, edit: Editop, one: int, other: int) -> tuple[int, in
     counts, offsets = prompts.wording.pair_counts, prompts.words.offsets
 
     def rarest(index: int, word: int, *, present: bool) -> int:
+        """The smallest count of the word pairs around a word, or around the gap before it."""
         start, end = int(offsets[index]), int(offsets[index + 1])
         around = range(start + word - 1, start + word + (1 if present else 0))
         inside = [int(counts[pair]) for pair in around if start <= pair < end - 1]

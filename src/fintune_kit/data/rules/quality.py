@@ -96,7 +96,7 @@ def _is_long(answer: str) -> bool:
 
 
 def _loses_list(answer: str) -> bool:
-    """Whether an answer ends with a colon, and is not a form of which other lines end with one too."""
+    """Whether an answer ends with a colon. A form, in which other lines end with a colon too, does not count."""
     lines = answer.split("\n")
     is_form = any(line.rstrip().endswith(":") for line in lines[:-1])
     return answer.endswith(":") and lines[-1].count(" ") >= 2 and not is_form

@@ -30,7 +30,10 @@ _ROUND = frozenset({"0", "100", "0%", "100%"})
 def unsupported_answer(
     conversations: Sequence[Conversation], origins: Sequence[str], labels: Sequence[str], kept: Sequence[int]
 ) -> Findings:
-    """Open answers with figures or names that their context does not hold, in datasets where it does as a rule."""
+    """Open answers with figures or names that are missing in their context.
+
+    Only datasets whose contexts hold these as a rule are judged.
+    """
     missing: dict[tuple[str, str], dict[int, list[str]]] = defaultdict(dict)
     for index in kept:
         conversation = conversations[index]
