@@ -96,9 +96,10 @@ def test_the_method_gives_pairs_of_a_row_and_a_text():
 
 def test_equal_texts_are_all_found():
     spelled_otherwise = "$SAN - Deutsche Bank: cuts to hold!"
-    rows = [[f"He said: {SHORT}", "neutral"], [f"Text: {LONG}", "neutral"]]
+    rows = [[f"He said: {SHORT}", "neutral"], [f"Text: {LONG}", "neutral"], [f'Read: "{SHORT}"\nGood or bad?', "x"]]
     found = find_shared(rows, [SHORT, LONG, spelled_otherwise, LONG, SHORT])
-    assert [(match.row, match.text) for match in found] == [(0, 0), (0, 2), (0, 4), (1, 1), (1, 3)]
+    by_row = [[match.text for match in found if match.row == row] for row in range(3)]
+    assert by_row == [[0, 2, 4], [1, 3], [0, 2, 4]]
 
 
 def test_the_evaluation_is_told_of_each_text_whether_training_shows_it():
@@ -183,11 +184,12 @@ def test_the_question_of_a_template_is_wording():
 
 
 def test_four_shared_words_are_not_enough_where_all_others_are_wording():
-    rows = [[TEMPLATE.format(maker), "neutral"] for maker in MAKERS]
+    rows = [[QUESTION.format(headline(index)), "No"] for index in range(MAX_HITS + 1)]
     rows.append(["The rail bridge near Ostrava stands at its lowest level since May", "neutral"])
-    text = TEMPLATE.format("Rosendal Energy at lowest level since May")
+    text = QUESTION.format("lowest level since May")
     assert find_shared(rows, [text]) == []
-    assert [match.row for match in find_shared([*rows, [f"Read: {text}", "neutral"]], [text])] == [7]
+    rows.append([f"Please read: {text}", "No"])
+    assert [match.row for match in find_shared(rows, [text])] == [MAX_HITS + 2]
 
 
 def test_a_text_that_very_many_rows_hold_is_found_in_all_of_them_as_a_line():
