@@ -82,7 +82,7 @@ class ChatEncoder:
         return cls(tokenizer)
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Example]:
-        """Tokens and supervised masks of conversations that have no fault (`find_fault`)."""
+        """Tokens and supervised masks of conversations without a fault (`find_fault`)."""
         examples = next(self.encode_batches([conversations]))
         return [examples[index] for index in range(len(examples))]
 

@@ -68,7 +68,7 @@ def answering_as(who: str, model: Any) -> AbstractContextManager[Any]:
 def validation_losses(model: Any, packs: Packed | None, *, compute: Compute) -> dict[str, Any]:
     """The mean validation loss of each model in nats per supervised token, and the number of these tokens.
 
-    A loss is None if there are no packs, or no supervised tokens in them.
+    A loss is None without packs, and without supervised tokens.
     """
     losses: dict[str, Any] = {"base": None, "adapter": None, "supervised_tokens": 0}
     if packs is None or len(packs.validation.rows) == 0:

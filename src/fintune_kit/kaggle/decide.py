@@ -92,7 +92,7 @@ def find_input(kaggle: Kaggle, kernel: Kernel) -> Input | None:
     """The newest finished version of a kernel that others read; None while a version is running.
 
     Raises:
-        UserError: there is no finished version.
+        UserError: the kernel has no finished version.
     """
     history = History(kaggle, kernel)
     if not history.newest:

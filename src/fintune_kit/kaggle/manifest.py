@@ -227,7 +227,7 @@ def read_chain(path: Path, *, owner: str | None = None) -> Chain:
         owner: the Kaggle account; None takes the manifest's.
 
     Raises:
-        MissingInputError: there is no manifest.
+        MissingInputError: the manifest is missing.
         UserError: it is not JSON, a key is unknown, missing or of another type, or the order is impossible.
     """
     file = path / FILE if path.is_dir() else path

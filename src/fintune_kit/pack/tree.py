@@ -150,9 +150,8 @@ def write_columns(
     rows = np.repeat(np.arange(last - first), used)
     columns = {name: np.zeros((last - first, max_length), np.int32) for name in COLUMNS}
     columns["input_ids"][:] = pad_id
-    columns["subtree_end"][:] = np.arange(
-        1, max_length + 1
-    )  # padding sees itself: an empty row of the mask would give NaN
+    # Padding sees itself: an empty row of the mask would give NaN.
+    columns["subtree_end"][:] = np.arange(1, max_length + 1)
     columns["shift_labels"][:] = IGNORE
     columns["input_ids"][rows, within] = examples.tokens[source]
     columns["position_ids"][rows, within] = depth

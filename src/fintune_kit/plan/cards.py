@@ -88,9 +88,8 @@ def _seconds(workload: Workload, device: Device, *, precision: Precision, micro_
     faster = device.faster_in_half if recipe.train.half_accumulation else 1.0
     low, high = cost.seconds(device, faster=faster)
     rounds = workload.packs / (micro_batch * device.cards)
-    gradients = (
-        8 * shape.adapter_parameters(recipe.lora) / 1e9 if device.cards > 1 else 0.0
-    )  # to the other cards and back
+    # Gradients go to the other cards and back.
+    gradients = 8 * shape.adapter_parameters(recipe.lora) / 1e9 if device.cards > 1 else 0.0
     steps = workload.packs / (workload.packs_per_process * device.cards)
     slow_link, link = device.link
     return rounds * low + steps * gradients / link, rounds * high + steps * gradients / slow_link

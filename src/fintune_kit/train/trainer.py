@@ -202,9 +202,8 @@ class PackTrainer(SFTTrainer):
         """One whole optimizer step. transformers' loop sees a single batch; `StepRunner` cuts it into micro-batches."""
         model.train()
         loss, self._norm = self._steps.run(model, inputs, step=self.state.global_step)
-        return (
-            loss * self.accelerator.num_processes
-        )  # the log takes the mean over processes, but this loss is a share of a sum
+        # The log takes the mean over processes, but this loss is a share of a sum.
+        return loss * self.accelerator.num_processes
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         """Returns the norm before clipping. The step has clipped already."""

@@ -109,12 +109,21 @@ def test_a_ragged_csv_row_and_an_open_quote_are_named(tmp_path: Path):
     assert faults(path)[2][0] == "line 6"
 
 
-def test_a_quote_that_is_never_closed_costs_its_own_line(tmp_path: Path):
-    lines = [b"q,a", *(b"question %d,answer" % number for number in range(2, 3_003))]
+@pytest.mark.parametrize(
+    ("rows", "fault"), [(3_000, "unexpected end of data"), (12_000, "a quote is open for 10,000 lines")]
+)
+def test_a_quote_that_is_never_closed_costs_its_own_line(tmp_path: Path, rows: int, fault: str):
+    lines = [b"q,a", *(b"question %d,answer" % number for number in range(2, rows + 2))]
     lines[5] = b'"question 6,answer'
     path = written(tmp_path, "a.csv", b"\n".join(lines))
-    assert faults(path) == [("line 6", "not CSV: a quote is open for 1,000 lines")]
-    assert len([row for row in values(path) if row]) == 3_000
+    assert faults(path) == [("line 6", f"not CSV: {fault}")]
+    assert len([row for row in values(path) if row]) == rows - 1
+
+
+def test_a_cell_of_two_thousand_lines_is_one_cell(tmp_path: Path):
+    report = "\n".join(f"line {number}, of a report" for number in range(2_000))
+    path = written(tmp_path, "a.csv", f'q,a\n"{report}",Yes\nnext,No\n'.encode())
+    assert values(path) == [{"q": report, "a": "Yes"}, {"q": "next", "a": "No"}]
 
 
 def test_a_quote_in_the_wrong_place_costs_its_own_line(tmp_path: Path):

@@ -84,9 +84,8 @@ def find_names(blanked: str, *, keep: Iterable[str] = (), has_account: bool = Fa
         line = Phrases([merchant]).blanked(line, by=BRAND)
     line = _without_surname_merchants(_fields_apart(line), words)
     is_card = words.card.any_in(line)
-    unbranded = words.person_brands.blanked(
-        line, by=BRAND
-    )  # "ZELLE TO PAUL SMITH" is a person, "PAUL SMITH LONDON" a shop
+    # "ZELLE TO PAUL SMITH" is a person, "PAUL SMITH LONDON" a shop.
+    unbranded = words.person_brands.blanked(line, by=BRAND)
     found = [*_after_strong_cues(line, words, is_card=is_card)]
     if not is_card:
         found += [*_after_weak_cues(unbranded, words), *_fields(unbranded, words)]

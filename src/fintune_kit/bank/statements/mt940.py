@@ -132,7 +132,7 @@ def _parsed(text: str) -> list[tuple[dict, str]] | None:
 
 
 def _description(data: dict) -> str:
-    """Counterparty and purpose; the whole text where it has no fields."""
+    """Counterparty and purpose, or the whole text if it has no fields."""
     details = " ".join(str(data.get("transaction_details") or "").split())
     if not data.get("purpose") and (fields := _slash_fields(details)):
         return fields

@@ -16,8 +16,8 @@ _EXCEL_MARK = re.compile(r"""["']?sep=(?P<delimiter>.)["']?""", re.IGNORECASE)
 """Excel's own first line `sep=;` names the delimiter."""
 
 
-MAX_RECORD_LINES = 1_000
-"""Lines of one record. A quote that is open for longer was never closed."""
+MAX_RECORD_LINES = 10_000
+"""Lines of one record. A quote that is open for longer was never closed, and no text of so many lines fits a pack."""
 
 
 class _RecordLines:

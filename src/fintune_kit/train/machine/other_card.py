@@ -71,7 +71,7 @@ def behave_as(device: Device, *, index: int = 0, allow_triton: bool = False) -> 
 
 
 def forbid_triton() -> None:
-    """Makes the start of any Triton kernel raise, since old cards have no fast ones, or none at all."""
+    """Makes the start of any Triton kernel raise: old cards cannot run them, or only slowly."""
     try:
         from triton.runtime.jit import JITFunction
     except ImportError:

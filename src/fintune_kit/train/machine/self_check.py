@@ -9,6 +9,7 @@ version of a library. Then PEFT's own layers and PyTorch's plain attention are t
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -119,41 +120,44 @@ def use_plain_kernels(model: Any) -> None:
 
 
 def compare(model: Any, pack: Pack, *, dtype: str, device: str) -> Agreement:
-    """The pack beside some of its examples alone. Zero B matrices are drawn at random, or A would have no gradient."""
+    """The pack beside some of its examples alone.
+
+    It holds two gradients of the adapter at most, because the gradients of examples add up in place.
+    """
     adapter = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    kept = [parameter.detach().clone() for parameter in adapter]
     was_training, blocks = model.training, blocks_of(model)
     model.eval()
     recompute_blocks(blocks, len(blocks))  # so that the check needs less memory than a step
+    drawn = draw_zero_matrices(adapter)
     try:
-        draw_zero_matrices(adapter)
         paths = supervised_paths(pack)
-        ours = _loss_and_gradient(adapter, lambda: _of_pack(model, pack, paths, device=device), dtype, device)
-        alone = [
-            _loss_and_gradient(adapter, lambda path=path: _of_example(model, pack, path, device=device), dtype, device)
+        ours = _loss_backward(lambda: _of_pack(model, pack, paths, device=device), dtype, device)
+        of_pack = [_taken_gradient(parameter) for parameter in adapter]
+        alone = sum(
+            _loss_backward(lambda path=path: _of_example(model, pack, path, device=device), dtype, device)
             for path in paths
-        ]
+        )
+        of_examples = [_taken_gradient(parameter) for parameter in adapter]
     finally:
         model.train(was_training)
         recompute_blocks(blocks, 0)
-        for parameter, value in zip(adapter, kept, strict=True):
-            parameter.data.copy_(value)
+        for parameter in drawn:
+            parameter.data.zero_()
+        for parameter in adapter:
             parameter.grad = None
-    loss = sum(value for value, _ in alone)
-    gradient = torch.stack([vector for _, vector in alone]).sum(dim=0)
-    return Agreement(
-        loss=abs(ours[0] - loss) / abs(loss),
-        gradient=float((ours[1] - gradient).norm() / gradient.norm()),
-        dtype=dtype,
-    )
+    difference = sum(float((a - b).double().square().sum()) for a, b in zip(of_pack, of_examples, strict=True))
+    size = sum(float(gradient.double().square().sum()) for gradient in of_examples)
+    return Agreement(loss=abs(ours - alone) / abs(alone), gradient=math.sqrt(difference / size), dtype=dtype)
 
 
-def draw_zero_matrices(adapter: list[Any]) -> None:
-    """Fills matrices that are all zero with small random values, the same ones each time."""
+def draw_zero_matrices(adapter: list[Any]) -> list[Any]:
+    """Fills matrices that are all zero with small random values, the same ones each time: with zero B matrices, A would
+    have no gradient. Returns these matrices."""
     generator = torch.Generator().manual_seed(0)
-    for parameter in adapter:
-        if not bool(parameter.any()):
-            parameter.data.copy_(0.02 * torch.randn(parameter.shape, generator=generator, dtype=torch.float32))
+    zero = [parameter for parameter in adapter if not bool(parameter.any())]
+    for parameter in zero:
+        parameter.data.copy_(0.02 * torch.randn(parameter.shape, generator=generator, dtype=torch.float32))
+    return zero
 
 
 def supervised_paths(pack: Pack) -> list[NDArray[np.int64]]:
@@ -198,14 +202,18 @@ def _of_example(model: Any, pack: Pack, path: NDArray[np.int64], *, device: str)
     return F.cross_entropy(logits.to(exact), labels[supervised].to(device), reduction="sum")
 
 
-def _loss_and_gradient(adapter: list[Any], forward: Any, dtype: str, device: str) -> tuple[float, Tensor]:
-    """The summed loss, and the adapter's gradient as one vector."""
-    scale = 2.0**6 if dtype == "float16" else 1.0  # or small gradients vanish
-    for parameter in adapter:
-        parameter.grad = None
+def _loss_backward(forward: Any, dtype: str, device: str) -> float:
+    """Adds the gradient of a summed loss to those of the adapter, and returns the loss."""
+    scale = 2.0**6 if dtype == "float16" else 1.0  # or small gradients vanish; both sides have the same scale
     half = dtype in ("float16", "bfloat16")
     with torch.autocast(device.split(":")[0], dtype=getattr(torch, dtype), enabled=half):
         loss = forward()
     (loss * scale).backward()
-    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in adapter]
-    return float(loss.detach()), torch.cat([part.flatten().double() for part in parts]) / scale
+    return float(loss.detach())
+
+
+def _taken_gradient(parameter: Any) -> Tensor:
+    """The gradient of a matrix, which then has none; zeros if it has none already."""
+    gradient: Tensor = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    parameter.grad = None
+    return gradient.detach()
