@@ -52,7 +52,13 @@ def main() -> int:
 def execute(source: Path, target: Path) -> None:
     """Runs one notebook in its own kernel and writes it, with its outputs, to `target`, even where a cell fails."""
     notebook = nbformat.read(source, as_version=4)
-    client = NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": HERE}})
+    client = NotebookClient(
+        notebook,
+        timeout=1800,
+        kernel_name="python3",
+        resources={"metadata": {"path": HERE}},
+        extra_arguments=["--log-level=ERROR"],  # the kernel's own warnings would stand between the lines of progress
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         client.execute()

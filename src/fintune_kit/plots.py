@@ -144,7 +144,7 @@ def plot_step_mix(examples: np.ndarray, *, tasks: Sequence[str], title: str = "E
     return figure
 
 
-def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls") -> Figure:
+def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "Loss of each optimizer step") -> Figure:
     """Training loss, validation loss and learning rate over optimizer steps.
 
     Args:
@@ -165,7 +165,8 @@ def plot_loss(log: Sequence[Mapping[str, Any]], *, title: str = "The loss falls"
         left.scatter(at[best], losses[best], s=70, facecolors="none", edgecolors=LIMIT, zorder=3)
         left.annotate(f"best {losses[best]:.3f}", (at[best], losses[best]), xytext=(0, 9), textcoords="offset points")
     left.set(xlabel="optimizer step", ylabel="loss (nats a supervised token)")
-    left.legend(loc="upper right", framealpha=1.0, edgecolor="white")
+    # Below the axes: inside, it would cover one of the curves.
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     right.plot(steps, [record["learning_rate"] for record in log], color=WARM)
     right.set(xlabel="optimizer step", ylabel="learning rate")
     right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))

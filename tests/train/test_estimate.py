@@ -12,7 +12,7 @@ def log_of(*seconds: float) -> list[dict]:
 
 def test_too_few_steps_say_nothing():
     assert measured_hours(log_of(50.0, 3.6, 3.6), steps=1000) is None
-    assert describe_progress(log_of(50.0, 3.6), plan=PLAN) == "step 2 of 1000: loss 1.5"
+    assert describe_progress(log_of(50.0, 3.6), plan=PLAN) == "step 2 of 1000: loss 1.500"
 
 
 def test_the_first_step_which_warms_up_is_left_out():
@@ -26,7 +26,9 @@ def test_unequal_steps_give_a_range_and_one_slow_step_does_not_move_it():
 
 def test_measured_stands_beside_planned():
     said = describe_progress(log_of(9.0, 3.6, 3.6, 3.6), plan=PLAN)
-    assert said == ("step 4 of 1000: loss 1.5, 1.00 h left\nall steps: 1.00 to 1.00 h measured, 0.00 to 0.00 h planned")
+    assert said == (
+        "step 4 of 1000: loss 1.500, 1.00 h left\nall steps: 1.00 to 1.00 h measured, 0.00 to 0.00 h planned"
+    )
 
 
 def test_it_is_said_once_when_there_is_something_to_say(capsys):

@@ -35,7 +35,8 @@ def measured_hours(log: Log, *, steps: int) -> tuple[float, float] | None:
 def describe_progress(log: Log, *, plan: Plan) -> str:
     """The newest step of a run and, after a few steps, the measured hours beside the planned ones."""
     newest = log[-1]
-    text = f"step {newest['step']} of {plan.optimizer_steps}: loss {newest['loss']}"
+    loss = "not finite" if newest["loss"] is None else f"{newest['loss']:.3f}"
+    text = f"step {newest['step']} of {plan.optimizer_steps}: loss {loss}"
     hours = measured_hours(log, steps=plan.optimizer_steps)
     if hours is None:
         return text
