@@ -16,11 +16,14 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fintune_kit.workspace import versions, write_text
 
 SETS = ("fpb", "tfns", "fiqa_sa_fingpt", "tfns_topic")
 LAYOUTS = {
@@ -52,37 +55,34 @@ def main() -> None:
     run.add_argument("--quantization", choices=("none", "nf4"), default="none")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--questions", type=int, default=300, help="of each set, at most")
+    run.add_argument("--keep", type=Path, help="a new folder for the packs and the adapter (default: they are deleted)")
     report = verbs.add_parser("report", help="all runs as a table and a figure")
     report.add_argument("runs", type=Path)
     given = parser.parse_args()
     if given.verb == "run":
         given.out.mkdir(parents=True, exist_ok=True)
-        result = measure(given)
-        (given.out / f"{given.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        print(line_of(result))
+        print(line_of(measure(given)))
     else:
         write_report(given.runs)
 
 
 def measure(given: argparse.Namespace) -> Result:
-    """Trains and asks; the record holds all that the report needs."""
-    values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items() if k not in ("out", "verb")}
+    """Trains and asks; the record, which holds all that the report needs, is written anew after each set."""
+    unsaid = ("out", "verb", "keep")
+    values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items() if k not in unsaid}
     values |= {name: Path(values[name]).name for name in ("base", "conversations", "sets")}  # no path of this machine
-    record: Result = {**values, "versions": versions(), "threads": os.environ.get("OMP_NUM_THREADS")}
-    with tempfile.TemporaryDirectory() as work:
+    record: Result = {**values, "versions": versions(), "threads": os.environ.get("OMP_NUM_THREADS"), "scores": {}}
+    with tempfile.TemporaryDirectory() as temporary:
+        work = given.keep or Path(temporary)
         adapter: Path | None = None
         train_rows: list[Any] = []
         if given.layout != "none":
-            adapter, trained, train_rows = train(given, Path(work))
+            adapter, trained, train_rows = train(given, work)
             record |= trained
-        record["scores"] = ask(given, adapter=adapter, train=train_rows)
+        for name, scores in ask(given, adapter=adapter, train=train_rows):
+            record["scores"][name] = scores
+            write_text(given.out / f"{given.name}.json", json.dumps(record, indent=1) + "\n")
     return record
-
-
-def versions() -> dict[str, str]:
-    from fintune_kit.workspace import versions as found
-
-    return found()
 
 
 def train(given: argparse.Namespace, work: Path) -> tuple[Path, Result, list[Any]]:
@@ -96,7 +96,7 @@ def train(given: argparse.Namespace, work: Path) -> tuple[Path, Result, list[Any
     encoder = ChatEncoder.load(given.base)
     rows = chosen_rows(given, encoder)
     folder = work / "conversations"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     write_splits(folder, rows, validation_rows(given, encoder))
     write_manifest(folder, stage="conversations", inputs={}, counts={})
     manifest = pack_conversations(
@@ -183,8 +183,11 @@ def write_splits(folder: Path, train_rows: list[Any], held_out: list[Any]) -> No
     write_conversations(folder / "validation.parquet", held_out)
 
 
-def ask(given: argparse.Namespace, *, adapter: Path | None, train: list[Any]) -> Result:
-    """Every set and the general questions, by likelihood, with the floors learned from the same training rows."""
+def ask(given: argparse.Namespace, *, adapter: Path | None, train: list[Any]) -> Iterator[tuple[str, Result]]:
+    """Name and scores of every set and of the general questions, by likelihood.
+
+    The floors beside them are learned from the same training rows.
+    """
     from fintune_kit.chat.encoder import ChatEncoder
     from fintune_kit.evaluate.floors import floors
     from fintune_kit.evaluate.metrics import classification
@@ -199,19 +202,20 @@ def ask(given: argparse.Namespace, *, adapter: Path | None, train: list[Any]) ->
         model = load_adapter(model, adapter)
     compute = Compute(device="cpu", length=512, head_chunk=128)
     tasks = [load_task(str(given.sets / f"{name}.jsonl"), train=train) for name in SETS]
-    scores: Result = {}
     for task in [*(some_of(task, given.questions) for task in tasks), *general_tasks()]:
         found = score_choices(model, task.questions, encoder=encoder, compute=compute, label=task.title)
         answers = [q.options[int(np.argmax(s.log_probability))] for q, s in zip(task.questions, found, strict=True)]
         targets = [question.target for question in task.questions]
         summary = classification(targets, answers, seed=0)
-        scores[task.name] = {
-            "n": len(answers),
-            **{name: summary[name] for name in ("accuracy", "accuracy_interval", "macro_f1") if name in summary},
-            "right": "".join("1" if a == t else "0" for a, t in zip(answers, targets, strict=True)),
-            "floors": {k: v["accuracy"] if isinstance(v, dict) else v for k, v in floors(task, seed=0).items()},
-        }
-    return scores
+        yield (
+            task.name,
+            {
+                "n": len(answers),
+                **{name: summary[name] for name in ("accuracy", "accuracy_interval", "macro_f1") if name in summary},
+                "right": "".join("1" if a == t else "0" for a, t in zip(answers, targets, strict=True)),
+                "floors": {k: v["accuracy"] if isinstance(v, dict) else v for k, v in floors(task, seed=0).items()},
+            },
+        )
 
 
 def some_of(task: Any, count: int) -> Any:
