@@ -1,6 +1,7 @@
 """Stage 3 from end to end: it reads packs, and writes the log, the checkpoints and the adapter of a run.
 
 packed/  ->  run/      plan.json   recipe, packs and base, and the plan for this machine
+                       activations.json, in float16: how near a pack comes to the end of its range
                        log.jsonl   a line for each step
                        checkpoints/
                        best/       the adapter with the lowest validation loss so far
@@ -38,6 +39,7 @@ from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.job import Job, open_job
 from fintune_kit.train.machine.other_card import as_device, behave_as, other_card
+from fintune_kit.train.machine.ranges import keep_in_range
 from fintune_kit.train.machine.self_check import make_sure_of_packs, pack_with_answers
 from fintune_kit.train.model import (
     adapter_parameters,
@@ -61,7 +63,7 @@ from fintune_kit.train.validation import (
     tasks_of,
     validation_schedule,
 )
-from fintune_kit.workspace import MANIFEST, Workspace, newest_checkpoint, step_of
+from fintune_kit.workspace import MANIFEST, Workspace, newest_checkpoint, step_of, write_json
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +124,7 @@ def train(
 
     device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
     model = load_for_training(recipe, plan, base=job.base, device=device, rank=processes.process_index)
-    make_sure_of_packs(model, pack_with_answers(job.packs.train.rows), dtype=plan.dtype, device=device)
+    _try_a_pack(model, job=job, plan=plan, device=device, writes=processes.is_main_process)
     validator = make_validator(job, plan, model=model, device=device, processes=processes)
     trainer = _make_trainer(
         job, plan, model=model, clock=clock, validator=validator, processes=processes, report_to=report_to
@@ -137,6 +139,23 @@ def train(
         return Outcome(finished=finished, steps_done=steps_done, plan=plan, log=records, validation_loss=None)
     trained = TrainedAdapter(write=partial(_write_peft, model), validation=validation, machine=machine.name)
     return finish(trained, job=job, plan=plan)
+
+
+def _try_a_pack(model: PeftModel, *, job: Job, plan: Plan, device: str, writes: bool) -> None:
+    """Computes a pack before training: it must stay within the range of its dtype, and agree with its examples alone.
+
+    Args:
+        writes: whether this process writes `run/activations.json`.
+
+    Raises:
+        UserError: this machine computes packs wrongly.
+    """
+    pack = pack_with_answers(job.packs.train.rows)
+    if plan.dtype == "float16":
+        activations = keep_in_range(model, pack, device=device)
+        if writes:
+            write_json(job.run / "activations.json", activations.as_dict())
+    make_sure_of_packs(model, pack, dtype=plan.dtype, device=device)
 
 
 def _start(device_name: str | None) -> tuple[Machine, PartialState]:

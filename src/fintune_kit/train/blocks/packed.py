@@ -13,6 +13,7 @@ cannot compute the same as PEFT, PEFT's own layers run, and the log says so once
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from fintune_kit.train.attention import TreeAttention
+from fintune_kit.train.blocks.clamp import clamping
 from fintune_kit.train.blocks.linear import LinearGroup, has_hooks, obstacle, refresh_copies, state_of
 
 log = logging.getLogger(__name__)
@@ -150,6 +152,12 @@ class GatedMLP:
     norm: Norm
     gate_up: LinearGroup
     down: LinearGroup
+    limit: float | None = None
+    """The largest value of the gated product and of the output; None for no limit (`clamp`)."""
+
+    def bounded(self, values: Tensor) -> Tensor:
+        """Clamps the values in place, if there is a limit. Their gradients are not changed."""
+        return values if self.limit is None else values.clamp_(-self.limit, self.limit)
 
 
 class _AddMLP(torch.autograd.Function):
@@ -161,14 +169,14 @@ class _AddMLP(torch.autograd.Function):
         normed, reciprocal = part.norm.forward(x)
         narrow = part.gate_up.narrow(part.gate_up.read(normed, seed=seeds[0]))
         gate, up = part.gate_up.outputs(normed, narrow)
-        product = F.silu(gate).mul_(up)
+        product = part.bounded(F.silu(gate).mul_(up))
         narrow_down = part.down.narrow(part.down.read(product, seed=seeds[1]))
         (out,) = part.down.outputs(product, narrow_down)
         middles = [middle for middle in (narrow, narrow_down) if middle is not None]
         ctx.save_for_backward(x, reciprocal, gate, up, *middles)
         ctx.part, ctx.seeds = part, seeds
         ctx.adapted = (narrow is not None, narrow_down is not None)
-        return x + out
+        return x + part.bounded(out)
 
     @staticmethod
     @once_differentiable
@@ -179,7 +187,7 @@ class _AddMLP(torch.autograd.Function):
         narrow = middles.pop(0) if ctx.adapted[0] else None
         narrow_down = middles.pop(0) if ctx.adapted[1] else None
         activated = F.silu(gate)
-        read = part.down.read(activated * up, seed=ctx.seeds[1])
+        read = part.down.read(part.bounded(activated * up), seed=ctx.seeds[1])
         of_product, of_down = part.down.backward([gradient.to(gate.dtype)], read, narrow_down)
         del read
         of_up = activated.mul_(of_product)
@@ -221,6 +229,11 @@ class PackedBlock:
         self.obstacle: str | None = None
         """The reason for that, as a phrase."""
         self._switched_off: str | None = None
+        self._limit: float | None = None
+
+    def clamp(self, limit: float) -> None:
+        """Clamps the gated product and the output of `down_proj` from here on, in our own layers and in PEFT's."""
+        self._limit, self._state = limit, ()
 
     def switch_off(self, reason: str) -> None:
         """Lets transformers' and PEFT's own layers run from here on."""
@@ -234,7 +247,7 @@ class PackedBlock:
         if state == self._state:
             return
         self._state, self.obstacle = state, self._find_obstacle()
-        self.parts = None if self.obstacle else _parts_of(self._block, dtype=self._dtype)
+        self.parts = None if self.obstacle else _parts_of(self._block, dtype=self._dtype, limit=self._limit)
 
     def _find_obstacle(self) -> str | None:
         norms, mlp = _norms_of(self._block), self._block.mlp
@@ -250,6 +263,10 @@ class PackedBlock:
             return f"the MLP is gated by {mlp.config.hidden_act}"
         found = (obstacle(group, dtype=self._dtype) for group in _layers_of(self._block))
         return next((reason for reason in found if reason is not None), None)
+
+    def ordinary(self) -> AbstractContextManager[None]:
+        """To be entered while transformers' own block runs."""
+        return nullcontext() if self._limit is None else clamping(self._block.mlp.down_proj, limit=self._limit)
 
     def _hooked(self) -> list[bool]:
         """Whether attention, MLP and activation have hooks. The norms have hooks of our own (`model.load_base`)."""
@@ -289,14 +306,14 @@ def _layers_of(block: Any) -> list[list[Any]]:
     return [first, [attention.o_proj], [mlp.gate_proj, mlp.up_proj], [mlp.down_proj]]
 
 
-def _parts_of(block: Any, *, dtype: torch.dtype) -> Parts:
+def _parts_of(block: Any, *, dtype: torch.dtype, limit: float | None) -> Parts:
     first, out, gate_up, down = (LinearGroup.of(layers, dtype=dtype) for layers in _layers_of(block))
     before_attention, before_mlp, *heads = (Norm(norm.weight, norm.variance_epsilon) for norm in _norms_of(block))
     head_norms = (heads[0], heads[1]) if heads else None
     inputs = AttentionInputs(
         norm=before_attention, linear=first, head_dim=block.self_attn.head_dim, head_norms=head_norms
     )
-    return Parts(inputs=inputs, out=out, mlp=GatedMLP(norm=before_mlp, gate_up=gate_up, down=down))
+    return Parts(inputs=inputs, out=out, mlp=GatedMLP(before_mlp, gate_up, down, limit))
 
 
 def use_packed_blocks(model: Any, *, dtype: torch.dtype) -> None:
@@ -333,7 +350,8 @@ def refresh_blocks(model: Any) -> None:
 def _with_packs(ordinary: Any, packed: PackedBlock) -> Any:
     def _forward(hidden_states: Tensor, attention_mask: Any = None, **kwargs: Any) -> Tensor:
         if packed.parts is None or not isinstance(attention_mask, TreeAttention):
-            return ordinary(hidden_states, attention_mask=attention_mask, **kwargs)
+            with packed.ordinary():
+                return ordinary(hidden_states, attention_mask=attention_mask, **kwargs)
         turns = tuple(part.squeeze(0).unsqueeze(1) for part in kwargs["position_embeddings"])
         states: Tensor = packed(hidden_states.squeeze(0), attention_mask, turns).unsqueeze(0)
         return states
