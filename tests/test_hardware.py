@@ -7,12 +7,14 @@ import pytest
 from fintune_kit.hardware import (
     Card,
     Machine,
+    allocator_setting,
     check_machine,
     choose_dtype,
     doctor,
     find_machine,
     has_kernels_for,
     missing_kernels,
+    use_expandable_segments,
 )
 
 CU128 = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
@@ -77,6 +79,44 @@ def test_no_library_fetches_compiled_code_from_the_hub(room, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "ModuleNotFoundError: import of kernels halted" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        ("2.7.1", "PYTORCH_CUDA_ALLOC_CONF"),
+        ("2.9.1+cu128", "PYTORCH_CUDA_ALLOC_CONF"),
+        ("2.11.0", "PYTORCH_ALLOC_CONF"),
+    ],
+)
+def test_the_memory_of_cards_grows_in_place_under_the_name_that_each_torch_reads(monkeypatch, version, name):
+    monkeypatch.setattr("fintune_kit.hardware.os.environ", environment := {})
+    monkeypatch.setattr("importlib.metadata.version", lambda _package: version)
+    assert allocator_setting() is None
+    use_expandable_segments()
+    assert environment == {name: "expandable_segments:True"}
+    assert allocator_setting() == f"{name}=expandable_segments:True"
+
+
+@pytest.mark.parametrize("name", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_a_users_own_memory_setting_stays(monkeypatch, name):
+    monkeypatch.setattr("fintune_kit.hardware.os.environ", environment := {name: "max_split_size_mb:128"})
+    use_expandable_segments()
+    assert environment == {name: "max_split_size_mb:128"}
+    assert allocator_setting() == f"{name}=max_split_size_mb:128"
+
+
+@pytest.mark.parametrize(("version", "fine"), [("0.10.0", False), ("0.15.9", False), ("0.16.0", True), (None, True)])
+def test_doctor_names_a_torchao_beside_which_peft_stops(monkeypatch, tmp_path, version, fine):
+    if version:
+        (tmp_path / f"torchao-{version}.dist-info").mkdir()
+        (tmp_path / f"torchao-{version}.dist-info" / "METADATA").write_text(f"Name: torchao\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = [finding for finding in doctor() if finding.what == "torchao"]
+    assert [finding.fine for finding in found] == ([] if fine else [False])
+    if not fine:
+        assert found[0].detail == f"{version}, expected none or >=0.16, because peft stops beside an older one"
+        assert found[0].remedy == "pip uninstall torchao"
 
 
 def test_two_cards_are_counted():

@@ -128,6 +128,9 @@ def open_bundle(setting: Setting) -> None:
         import train_world
 
         train_world.prepare(train_world.rehearsal_setup(), None, setting.work)
+    from fintune_kit.hardware import use_expandable_segments
+
+    use_expandable_segments()  # as a training does; the peers inherit it
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> None:

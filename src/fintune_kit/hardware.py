@@ -5,6 +5,7 @@ A card can be visible and still unusable: PyTorch builds leave old architectures
 PyTorch is imported inside functions; without it there are no cards, and `find_machine` says so.
 """
 
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -15,6 +16,11 @@ from typing import Literal
 from fintune_kit.errors import UserError
 
 NO_TORCH = "PyTorch is not installed"
+TORCHAO = "torchao>=0.16"
+TORCHAO_REASON = "peft stops beside an older one"
+"""Kaggle's and Colab's images have torchao 0.10."""
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+"""The variable that sets PyTorch's memory on cards: its new name and its old one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +113,23 @@ def forbid_hub_kernels() -> None:
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
+def use_expandable_segments() -> None:
+    """Lets PyTorch's memory on a card grow in place, so that packs of many shapes leave no unusable gaps.
+
+    A value of the user's stays. To be called before CUDA is initialized, which reads the variable once.
+    """
+    if importlib.util.find_spec("torch") is None or allocator_setting() is not None:
+        return
+    major, minor = importlib.metadata.version("torch").split(".")[:2]
+    reads_new_name = (int(major), int(minor)) >= (2, 11)  # 2.9 ignores this setting under the new name
+    os.environ[_ALLOCATOR[0] if reads_new_name else _ALLOCATOR[1]] = "expandable_segments:True"
+
+
+def allocator_setting() -> str | None:
+    """The setting of PyTorch's memory on cards, as `NAME=value`; None if there is none."""
+    return next((f"{name}={os.environ[name]}" for name in _ALLOCATOR if os.environ.get(name)), None)
+
+
 def has_kernels_for(capability: tuple[int, int], architectures: list[str]) -> bool:
     """Whether a build for `architectures` (as `torch.cuda.get_arch_list()` gives them) runs on a card.
 
@@ -170,8 +193,22 @@ def doctor() -> list[Finding]:
             findings.append(Finding(what="kernels", fine=True, detail="one operation ran on each card"))
     except UserError as error:
         findings.append(Finding(what="kernels", fine=False, detail="none for this card", remedy=str(error)))
-    findings.append(_check_quantization(machine))
-    return findings
+    return [*findings, _check_quantization(machine), *_check_torchao()]
+
+
+def _check_torchao() -> list[Finding]:
+    """A finding if torchao is so old that PEFT refuses to put an adapter on a base in 16 or 32 bits."""
+    from packaging.requirements import Requirement
+
+    wanted = Requirement(TORCHAO)
+    try:
+        version = importlib.metadata.version(wanted.name)
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    if wanted.specifier.contains(version, prereleases=True):
+        return []
+    detail = f"{version}, expected none or {wanted.specifier}, because {TORCHAO_REASON}"
+    return [Finding(what=wanted.name, fine=False, detail=detail, remedy=f"pip uninstall {wanted.name}")]
 
 
 def _check_quantization(machine: Machine) -> Finding:

@@ -58,6 +58,7 @@ def test_what_a_cell_changes_reaches_the_process_that_trains_its_plan_and_its_lo
     assert (plan["recipe"]["train"]["learning_rate"], plan["recipe"]["train"]["epochs"]) == (1.25e-3, 1)
     assert plan["recipe"]["train"]["weight_decay"] == 0.25, "the cell comes after the environment, in the process too"
     assert plan["recipe"]["lora"]["rank"] == 4, "stage 1's flag"
+    assert plan["allocator"].endswith("ALLOC_CONF=expandable_segments:True"), "set before CUDA is initialized"
     (step,) = read_log(packed / "run" / "log.jsonl")
     assert step["learning_rate"] == 1.25e-3
     monkeypatch.delenv("FINTUNE_SET")

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from fintune_kit.cli.flags import Count
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags, folder_of
 from fintune_kit.errors import UserError
-from fintune_kit.hardware import find_machine
+from fintune_kit.hardware import find_machine, use_expandable_segments
 from fintune_kit.recipes import Recipe, read_recipe
 from fintune_kit.tiny import base_of
 from fintune_kit.workspace import Workspace, find_workspace, parse_duration, writing
@@ -47,6 +47,7 @@ def train(
         worker: Be one of the processes that a launcher has started.
         report_to: A service that also gets the numbers of the log.
     """
+    use_expandable_segments()
     chosen, workspace = _open(recipe, worker=worker, fresh=fresh, out=out)
     seconds = None if time_budget is None else parse_duration(time_budget)
     on_tpu = _uses_tpu(asked=tpu, processes=processes, device=device)

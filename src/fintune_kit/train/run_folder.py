@@ -1,6 +1,6 @@
 """The folder of a run. It says which training it holds, so that only the same training is resumed.
 
-run/plan.json       recipe, packs and base, and the plan for this machine; written first
+run/plan.json       recipe, packs and base, the plan for this machine, versions, the allocator; written first
 run/manifest.json   losses and counts; written after the last step
 
 Both say which run it is, and so does each checkpoint. If one of them is lost, no other run goes on from the rest.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fintune_kit.errors import UserError
+from fintune_kit.hardware import allocator_setting
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import Recipe
 from fintune_kit.workspace import (
@@ -83,7 +84,7 @@ def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) ->
     run.mkdir(parents=True, exist_ok=True)
     path = run / "plan.json"
     lowered = _read(path).get(LOWERED)
-    content = {**identity, "plan": plan.as_dict(), "versions": versions()}
+    content = {**identity, "plan": plan.as_dict(), "versions": versions(), "allocator": allocator_setting()}
     write_json(path, content | ({LOWERED: lowered} if lowered else {}))
 
 

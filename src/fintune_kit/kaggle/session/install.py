@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from packaging.requirements import Requirement
 
 from fintune_kit.errors import UserError
-from fintune_kit.hardware import Card, has_kernels_for, missing_kernels
+from fintune_kit.hardware import TORCHAO, TORCHAO_REASON, Card, has_kernels_for, missing_kernels
 from fintune_kit.kaggle.accelerators import kind_of
 from fintune_kit.kaggle.session.packages import Pip, install_alone, install_packages, is_installed, uninstall_package
 from fintune_kit.kaggle.session.variables import put_first_on_path
@@ -21,8 +21,8 @@ from fintune_kit.workspace import kaggle_root
 
 P100_TORCH = "torch==2.7.1"
 """The last PyPI release with kernels for sm_60."""
-_CONFLICTS = {"torchao>=0.16": "peft stops beside an older one"}
-"""Packages of the image that are removed if they are older than this, with the reason. Colab has torchao 0.10."""
+_CONFLICTS = {TORCHAO: TORCHAO_REASON}
+"""Packages of the image that are removed if they are older than this, with the reason."""
 _ONE_TPU = "it takes the TPU for itself, and JAX needs it"
 _PROBE = (
     "import json, torch; n = range(torch.cuda.device_count()); print(json.dumps([torch.__version__, "
