@@ -1,4 +1,4 @@
-"""A plan says how a machine carries out a recipe. It depends on both, and never changes the result of training.
+"""A plan says how a machine carries out a recipe. It depends on both, and never changes what is learned.
 
     packs in a step = micro-batch x accumulation x processes
 

@@ -3,8 +3,9 @@
     run/log.jsonl    {"step": 1, "loss": 1.83, "learning_rate": 1e-05, "grad_norm": 0.7, ...}
                      {"step": 40, "loss": 1.12, ..., "validation_loss": 1.2, "validation_by_task": {"qa": 1.9, ...}}
 
-Each step appends one line, and no line is ever rewritten. A resumed run repeats the steps since its checkpoint bit for
-bit, so it keeps the existing lines and appends after them.
+Each step appends one line, and no line is ever rewritten. A resumed run repeats the steps since its checkpoint, with
+the same data, noise and learning rates. On a CPU they are the same bit for bit; on a card some sums have another order
+each time, and losses agree to about 1e-3. So the run keeps the existing lines and appends after them.
 """
 
 import json

@@ -4,8 +4,8 @@
                           forward, backward --> gradients, summed over the processes --> clipped
 
 If memory runs out, the step is repeated with a smaller micro-batch. If a scaled gradient overflows, the step is
-repeated at half the scale. The result stays the same: each loss is divided by the supervised tokens of the whole step,
-and dropout's noise is a function of the seed, the step and the pack.
+repeated at half the scale. The result stays the same, to rounding: each loss is divided by the supervised tokens of the
+whole step, and dropout's noise is a function of the seed, the step and the pack.
 """
 
 import logging

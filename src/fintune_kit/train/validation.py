@@ -5,7 +5,7 @@
     run/best/           the adapter of the step with the lowest loss so far
 
 Nothing here is random: the recipe and the packs determine the steps and the packs that are measured. So a resumed run
-measures the same as a run without interruption.
+measures the same packs at the same steps as a run without interruption.
 """
 
 import time
