@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fintune_kit.chat.examples import IGNORE
 from fintune_kit.errors import UserError
 from fintune_kit.pack.tree import COLUMNS
 from fintune_kit.train.attention import TREE_ATTENTION
+from fintune_kit.train.blocks.packed import use_packed_blocks
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import enable_packs
 from fintune_kit.train.step import StepMemory, StepRunner, noise_seed
@@ -102,6 +104,55 @@ def test_packs_that_supervise_nothing_are_not_computed(reader, packs, monkeypatc
     found = step_of(reader, filled)
     assert len(calls) == 2, "four packs, two at once"
     assert float(found.loss) == float(expected.loss)
+
+
+class Waits(TorchDispatchMode):
+    """Notes each operation for which the host would wait for a card, while the context is open."""
+
+    READS = ("tolist", "item", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__")
+    """Methods of a tensor that need its values. On a CPU some of them call no operation."""
+    OPERATIONS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "repeat_interleave")
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.found = []
+        for name in self.READS:
+            monkeypatch.setattr(torch.Tensor, name, self._noting(name, getattr(torch.Tensor, name)))
+
+    def _noting(self, name, method):
+        def noting(tensor, *arguments, **options):
+            self.found.append(name)
+            return method(tensor, *arguments, **options)
+
+        return noting
+
+    def __torch_dispatch__(self, function, _types, arguments=(), options=None):
+        name = function.name().removeprefix("aten::").split(".")[0]
+        masks = [i for i in arguments[1] if i is not None and i.dtype == torch.bool] if name == "index" else []
+        if name in self.OPERATIONS or masks:
+            self.found.append(name)
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_the_host_never_waits_for_a_card_inside_a_micro_batch(reader, packs, monkeypatch, blocks):
+    use_packed_blocks(reader.get_base_model(), dtype=torch.float32)
+    adapter = [p for p in reader.parameters() if p.requires_grad]
+    runner = StepRunner(
+        reader.train(),
+        accelerator=OneProcess(adapter),
+        guard=NonFiniteGuard(),
+        memory=StepMemory(micro_batch=2, blocks=blocks),
+        max_grad_norm=1e9,
+        seed=0,
+    )
+    with Waits(monkeypatch) as waits:
+        loss = runner._sum_of_micro_batches(reader, packs, step=0, tokens=14)
+        assert waits.found == []
+        assert loss > 0, "nothing was computed"
+    assert waits.found, "the watch must see a tensor that is read"
+    assert all(block.parts is not None for block in reader.get_base_model().packed_blocks)
+    assert all(parameter.grad is not None for parameter in adapter)
 
 
 def test_noise_is_another_one_for_each_step_process_and_pack_and_the_same_for_the_same():
