@@ -27,6 +27,8 @@ def measure(setting: Setting) -> Result:
     finished = (out / "adapter" / "manifest.json").is_file()
     found: Result = {"steps": len(log), "finished": finished, "losses": [record["loss"] for record in log]}
     found["seconds_of_training"] = sum(record["seconds"] for record in log)
+    if (watched := out / "run" / "activations.json").is_file():  # on a card without bfloat16
+        found["activations"] = json.loads(watched.read_text())
     if finished and setting.bundle is not None:
         need("sklearn")
         evaluate = ["evaluate", "--adapter", str(out / "adapter"), "--packed", str(setting.packed)]
