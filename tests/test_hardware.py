@@ -13,6 +13,7 @@ from fintune_kit.hardware import (
     doctor,
     find_machine,
     has_kernels_for,
+    in_its_own_process,
     missing_kernels,
     use_expandable_segments,
 )
@@ -117,6 +118,12 @@ def test_doctor_names_a_torchao_beside_which_peft_stops(monkeypatch, tmp_path, v
     if not fine:
         assert found[0].detail == f"{version}, expected none or >=0.16, because peft stops beside an older one"
         assert found[0].remedy == "pip uninstall torchao"
+
+
+def test_a_check_in_its_own_process_leaves_nothing_behind_and_its_mistake_comes_through():
+    assert in_its_own_process(os.getpid) != os.getpid()
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        in_its_own_process(os.listdir, "/no such folder")
 
 
 def test_two_cards_are_counted():

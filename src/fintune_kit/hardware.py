@@ -8,13 +8,17 @@ PyTorch is imported inside functions; without it there are no cards, and `find_m
 import importlib.metadata
 import importlib.util
 import logging
+import multiprocessing
 import os
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from fintune_kit.errors import UserError
 
+Result = TypeVar("Result")
 NO_TORCH = "PyTorch is not installed"
 TORCHAO = "torchao>=0.16"
 TORCHAO_REASON = "peft stops beside an older one"
@@ -139,20 +143,34 @@ def has_kernels_for(capability: tuple[int, int], architectures: list[str]) -> bo
     return any(int(sm[:-1]) == capability[0] and int(sm[-1]) <= capability[1] for sm in built)
 
 
-def check_machine(machine: Machine) -> None:
+def in_its_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Runs a function of a module in a new process, whose memory on the cards is free again when it ends.
+
+    A notebook checks cards in this way: half a gigabyte on each of them would be missing in the training.
+    """
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def check_machine(machine: Machine, *, index: int | None = None) -> None:
     """Runs one real operation on each card.
+
+    Args:
+        index: of the only card to check; None for all.
 
     Raises:
         UserError: this PyTorch has no kernels for the card, or the card fails.
     """
     import torch
 
-    for index, card in enumerate(machine.cards):
+    for number, card in enumerate(machine.cards):
+        if index not in (None, number):
+            continue
         architectures = torch.cuda.get_arch_list()
         if not has_kernels_for(card.capability, architectures):
             raise UserError(missing_kernels(card, torch.__version__, architectures))
         try:
-            product = torch.ones(64, 64, device=f"cuda:{index}", dtype=getattr(torch, machine.dtype)).square().sum()
+            product = torch.ones(64, 64, device=f"cuda:{number}", dtype=getattr(torch, machine.dtype)).square().sum()
             assert product.item() == 64 * 64
         except RuntimeError as error:
             raise UserError(

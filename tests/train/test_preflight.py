@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fintune_kit.errors import UserError
-from fintune_kit.hardware import find_machine
+from fintune_kit.hardware import Card, Machine, find_machine
 from fintune_kit.plan.devices import GIB
 from fintune_kit.plan.engines import find_device
 from fintune_kit.plan.plan import make_plan
@@ -14,6 +14,7 @@ from fintune_kit.train.preflight import check_room, check_step, preflight
 from tests.plan.test_plan import SHARED
 
 CPU = torch.device("cpu")
+T4 = Card(name="Tesla T4", capability=(7, 5), memory_bytes=15 * 2**30)
 
 
 def plan():
@@ -26,6 +27,20 @@ def test_the_real_layer_and_the_real_optimizer_run_here():
     assert all(finding.fine for finding in findings)
     assert "4-bit" in findings[1].detail
     assert "paged_adamw_8bit" in findings[2].detail
+
+
+@pytest.mark.parametrize(("index", "touched"), [(None, ["cuda:0", "cuda:1"]), (1, ["cuda:1"])])
+def test_a_process_that_trains_touches_its_own_card_only(monkeypatch, index, touched):
+    machine = Machine(kind="cuda", cards=(T4, T4), dtype="float16", dtype_reason="", cpu_cores=4)
+    found = {"operation": [], "room": [], "step": []}
+    monkeypatch.setattr("torch.cuda.get_arch_list", lambda: ["sm_75"])
+    ones = torch.ones
+    monkeypatch.setattr("torch.ones", lambda *s, device, **_: found["operation"].append(device) or ones(*s))
+    for name in ("room", "step"):
+        seen = found[name]
+        monkeypatch.setattr(f"fintune_kit.train.preflight.check_{name}", lambda d, *_, s=seen, **__: s.append(str(d)))
+    preflight(machine, p100().train, plan(), index=index)
+    assert found == {"operation": touched, "room": touched, "step": touched}
 
 
 @pytest.mark.parametrize("optimizer", ["paged_adamw_8bit", "adamw_torch"])

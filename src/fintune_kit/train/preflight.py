@@ -19,8 +19,11 @@ SIZE = 128
 """Inputs and outputs of the test layer: two blocks of NF4."""
 
 
-def preflight(machine: Machine, recipe: TrainRecipe, plan: Plan) -> list[Finding]:
+def preflight(machine: Machine, recipe: TrainRecipe, plan: Plan, *, index: int | None = None) -> list[Finding]:
     """Runs one kernel, one 4-bit layer with its backward pass, and one optimizer step on each card.
+
+    Args:
+        index: of the only card to check, because a process takes memory on each card that it touches; None for all.
 
     Returns:
         A finding for each check, all fine.
@@ -28,8 +31,9 @@ def preflight(machine: Machine, recipe: TrainRecipe, plan: Plan) -> list[Finding
     Raises:
         UserError: a check failed, or the plan needs more memory than is free.
     """
-    check_machine(machine)
-    devices = [torch.device("cuda", index) for index in range(len(machine.cards))] or [torch.device("cpu")]
+    check_machine(machine, index=index)
+    cards = range(len(machine.cards)) if index is None else [index] if machine.cards else []
+    devices = [torch.device("cuda", card) for card in cards] or [torch.device("cpu")]
     for device in devices:
         check_room(device, plan)
         check_step(device, recipe, dtype=machine.dtype)

@@ -183,8 +183,7 @@ def _begin(job: Job, machine: Machine, processes: PartialState, *, fresh: bool, 
             f"{processes.num_processes} processes were started, expected {plan.processes}, because a step of "
             f"{plan.packs_per_step} pack(s) can be divided among these: start with --processes {plan.processes}"
         )
-    if processes.is_local_main_process:  # of each machine
-        preflight(machine, job.recipe.train, plan)
+    preflight(machine, job.recipe.train, plan, index=processes.local_process_index)
     with processes.main_process_first():
         if processes.is_main_process:
             open_run(job.run, identity=job.identity, plan=plan, fresh=fresh)
