@@ -87,6 +87,8 @@ def test_the_manifest_says_what_was_saved(packed, encoder):
     assert counts["packs"] == len(train)
     assert counts["plain_tokens"] == train.plain_tokens.sum()
     assert counts["written_tokens"] == train.written_tokens.sum()
+    weights = np.asarray(train.rows.with_format("numpy")["loss_weight"][:])
+    assert counts["head_positions"] == (weights > 0).sum()
     assert counts["fill"] == pytest.approx(train.written_tokens.sum() / (len(train) * LENGTH), abs=1e-6)
     assert counts["repeated_tokens"] >= counts["min_repeated_tokens"] >= 0
     assert counts["plain_packs"] > counts["packs"] >= counts["min_packs"]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fintune_kit.chat.examples import Example, Examples
-from fintune_kit.pack.tree import COLUMNS, arrange, unpack, write_columns
+from fintune_kit.pack.tree import COLUMNS, arrange, count_head_positions, unpack, write_columns
 from tests.pack.world import GROWING, THREE_LEVELS, as_pairs, examples, expected_pairs, turns
 
 PAD = 99
@@ -126,6 +126,15 @@ def test_any_stretch_of_packs_can_be_written_alone():
         np.testing.assert_array_equal(part[name], whole[name][3:6])
 
 
+def test_the_head_scores_a_position_once_however_many_examples_predict_from_it():
+    rows = [turns(*[([turn, 7], [10 + turn]) for turn in range(count)]) for count in (1, 2, 3)]
+    some = Examples.of(rows)
+    arrangement = arrange(some, max_length=12)
+    assert int(some.supervised.sum()) == 6
+    assert count_head_positions(some, arrangement) == 3
+    assert sum((row["loss_weight"] > 0).sum() for row in pack(some, max_length=12)) == 3
+
+
 def test_an_over_long_example_is_never_cut():
     with pytest.raises(AssertionError):
         arrange(examples(([1, 2, 3], [4])), max_length=3)
@@ -163,6 +172,8 @@ def test_no_position_has_two_targets_however_supervision_alternates(rows):
     some = Examples.of([Example(np.array([t for t, _ in r], np.int32), np.array([s for _, s in r])) for r in rows])
     packs = pack(some, max_length=20)
     assert as_pairs([pair for row in packs for pair in unpack(row)]) == expected_pairs(some)
+    written = sum(int((row["loss_weight"] > 0).sum()) for row in packs)
+    assert count_head_positions(some, arrange(some, max_length=20)) == written
 
 
 def test_walking_refuses_columns_that_are_not_a_tree_of_examples():

@@ -32,7 +32,7 @@ def _abacus(monkeypatch):
 
 @pytest.mark.usefixtures("_abacus")
 def test_a_registered_engine_plans_for_its_devices():
-    counts = PackCounts(packs=80, supervised_tokens=1_000, examples_per_pack=8.0, plain_sequences_per_pack=1.0)
+    counts = PackCounts(packs=80, head_positions=1_000, examples_per_pack=8.0, plain_sequences_per_pack=1.0)
     plan = make_plan(p100(), shape=SHAPES["Qwen2.5-3B"], counts=counts, device=find_device("abacus"))
     assert (plan.device, plan.memory, plan.dtype_reason) == ("abacus", {"beads": 7}, "beads are exact")
     assert plan.hours == (1.0, 2.0)

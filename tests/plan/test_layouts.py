@@ -16,7 +16,7 @@ QWEN_3B, QWEN_7B = SHAPES["Qwen2.5-3B"], SHAPES["Qwen2.5-7B"]
 
 def workload(*, shape=QWEN_3B, packs_per_process=80):
     return Workload(
-        recipe=p100(), shape=shape, packs=3200, supervised_tokens=1_400_000, packs_per_process=packs_per_process
+        recipe=p100(), shape=shape, packs=3200, head_positions=1_400_000, packs_per_process=packs_per_process
     )
 
 
@@ -29,6 +29,15 @@ def test_a_3b_fits_a_t4_with_4_bit_weights_and_no_block_recomputed():
     assert found.recompute == Recompute()
     assert not found.dense_weights
     assert sum(found.memory.values()) <= MEMORY_SHARE * 14.7 * GIB
+
+
+def test_a_run_is_shorter_where_the_head_scores_fewer_positions():
+    card = find_device("h100")
+    many, few = (
+        fastest_layout(replace(workload(), head_positions=count), device=card, engine=engine_of(card)).middle
+        for count in (1_400_000, 140_000)
+    )
+    assert few < 0.99 * many
 
 
 def test_a_large_card_unpacks_weights_once_and_recomputes_nothing():

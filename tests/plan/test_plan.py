@@ -11,8 +11,8 @@ from fintune_kit.plan.shapes import SHAPES
 from fintune_kit.recipes import p100
 
 QWEN_3B, QWEN_7B = SHAPES["Qwen2.5-3B"], SHAPES["Qwen2.5-7B"]
-PLAIN = PackCounts(packs=6600, supervised_tokens=1_750_000, examples_per_pack=7.6, plain_sequences_per_pack=1.0)
-SHARED = PackCounts(packs=3900, supervised_tokens=1_750_000, examples_per_pack=12.8, plain_sequences_per_pack=1.7)
+PLAIN = PackCounts(packs=6600, head_positions=1_750_000, examples_per_pack=7.6, plain_sequences_per_pack=1.0)
+SHARED = PackCounts(packs=3900, head_positions=1_750_000, examples_per_pack=12.8, plain_sequences_per_pack=1.7)
 
 
 def test_ordinary_packs_are_counted_as_the_recipe_counts_them():

@@ -15,7 +15,7 @@ from fintune_kit.tpu.memory import memory_on_tpu
 from fintune_kit.tpu.plan import on_tpu
 
 QWEN_3B, QWEN_7B, QWEN_1_5B = SHAPES["Qwen2.5-3B"], SHAPES["Qwen2.5-7B"], SHAPES["Qwen2.5-1.5B"]
-PLAIN = PackCounts(packs=11_000, supervised_tokens=2_900_000, examples_per_pack=9.1, plain_sequences_per_pack=1.0)
+PLAIN = PackCounts(packs=11_000, head_positions=2_900_000, examples_per_pack=9.1, plain_sequences_per_pack=1.0)
 
 
 def plan(shape: ModelShape, counts: PackCounts = PLAIN):

@@ -27,7 +27,7 @@ from fintune_kit.conversations import (
 from fintune_kit.errors import UserError
 from fintune_kit.pack.mix import compose
 from fintune_kit.pack.store import Refused, write_split
-from fintune_kit.pack.tree import Arrangement, arrange
+from fintune_kit.pack.tree import Arrangement, arrange, count_head_positions
 from fintune_kit.recipes import Recipe
 from fintune_kit.tiny import tokenizer_of
 from fintune_kit.workspace import Workspace, check_files, read_manifest, replacing_folder, sha256_of, write_manifest
@@ -246,6 +246,7 @@ def _count(read: _Split, arrangement: Arrangement, *, max_length: int) -> dict[s
         "examples": len(examples),
         "refused": read.conversations - len(examples),
         "supervised_tokens": int(examples.supervised.sum()),
+        "head_positions": count_head_positions(examples, arrangement),
         "plain_tokens": len(examples.tokens),
         "written_tokens": written,
         "packs": packs,

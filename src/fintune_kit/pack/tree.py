@@ -161,6 +161,18 @@ def write_columns(
     return columns
 
 
+def count_head_positions(examples: Examples, arrangement: Arrangement) -> int:
+    """Positions of all packs that predict a supervised token. The head scores each of them once, whatever its weight.
+
+    Args:
+        examples: those that were arranged.
+    """
+    before = np.concatenate([[0], np.cumsum(examples.supervised)])  # supervised tokens before each token
+    first = examples.offsets[arrangement.members] + arrangement.shared + 1  # predicted from a member's own positions
+    last = examples.offsets[arrangement.members + 1]
+    return int((before[last] - before[first]).sum())
+
+
 def pack_examples(
     examples: Examples, *, max_length: int, pad_id: int, share_prefixes: bool = True
 ) -> list[dict[str, NDArray[np.int32]]]:

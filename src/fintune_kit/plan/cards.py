@@ -44,7 +44,7 @@ def layout_of(
         recompute=Recompute(blocks=blocks),
         head_chunk=HEAD_CHUNK,
         keys=min(length, KEYS),
-        supervised_share=workload.supervised_share,
+        head_share=workload.head_share,
         on_card=device.kind != "cpu",
         processes=device.cards,
         split_weights=split,
@@ -81,7 +81,7 @@ def _seconds(workload: Workload, device: Device, *, precision: Precision, micro_
         lora=recipe.lora,
         precision=precision,
         positions=positions,
-        supervised=positions * workload.supervised_share,
+        head_positions=positions * workload.head_share,
         keys=min(recipe.pack.max_length, KEYS),
         blocks=blocks,
     )

@@ -12,8 +12,9 @@ TOKENS_PER_EXAMPLE = (160, 225, 290)
 230 to 290."""
 SHARED = 0.6
 """The share of the tokens that remains with shared prefixes, on a stand-in for Sujet. An assumption for other data."""
-SUPERVISED = 0.13
-"""The share of supervised tokens, on a stand-in for Sujet."""
+HEAD_POSITIONS = 0.13
+"""Positions that the head scores for each token of the examples, on a stand-in for Sujet. Its answers are shared too
+rarely to change this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class PackCounts:
     """Counts of the packs of the training split."""
 
     packs: int
-    supervised_tokens: int
+    head_positions: int
+    """Positions that the head scores. An answer that examples share is scored once."""
     examples_per_pack: float
     plain_sequences_per_pack: float
     """The number of ordinary packed sequences that hold the examples of one pack; 1.0 without shared prefixes."""
@@ -35,7 +37,8 @@ class PackCounts:
         plain_sequences = counts["plain_tokens"] / manifest["max_length"]
         return cls(
             packs=counts["packs"],
-            supervised_tokens=counts["supervised_tokens"],
+            # Packs of earlier versions shared no answers, so there each supervised token has a position of its own.
+            head_positions=counts.get("head_positions", counts["supervised_tokens"]),
             examples_per_pack=counts["examples"] / max(1, counts["packs"]),
             # Ordinary packing fills its packs to 99 % or more, so a value below 1 is a rounding.
             plain_sequences_per_pack=max(1.0, plain_sequences / max(1, counts["packs"])),
@@ -47,10 +50,10 @@ def typical_counts(recipe: Recipe) -> PackCounts:
     fewest, tokens, most = TOKENS_PER_EXAMPLE
     plain = recipe.data.examples * tokens / recipe.pack.max_length
     packs = math.ceil(plain * (SHARED if recipe.pack.share_prefixes else 1.0))
-    supervised = round(plain * recipe.pack.max_length * SUPERVISED)
+    head_positions = round(plain * recipe.pack.max_length * HEAD_POSITIONS)
     return PackCounts(
         packs=packs,
-        supervised_tokens=supervised,
+        head_positions=head_positions,
         examples_per_pack=recipe.data.examples / packs,
         plain_sequences_per_pack=max(1.0, plain / packs),
         known_to=(fewest / tokens, most / tokens),

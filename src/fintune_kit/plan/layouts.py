@@ -35,8 +35,8 @@ class Workload:
     shape: ModelShape
     packs: int
     """In all passes over the data."""
-    supervised_tokens: int
-    """In all passes over the data."""
+    head_positions: int
+    """Positions that the head scores, in all passes over the data."""
     packs_per_process: int
     """In one optimizer step."""
 
@@ -46,9 +46,9 @@ class Workload:
         return self.recipe.train.quantization == "nf4"
 
     @property
-    def supervised_share(self) -> float:
-        """The share of all pack positions that is supervised."""
-        return self.supervised_tokens / max(1, self.packs * self.recipe.pack.max_length)
+    def head_share(self) -> float:
+        """The share of all pack positions that the head scores."""
+        return self.head_positions / max(1, self.packs * self.recipe.pack.max_length)
 
     @property
     def micro_batches(self) -> list[int]:

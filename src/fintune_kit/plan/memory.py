@@ -70,7 +70,7 @@ def memory_by_part(
     recompute: Recompute,
     head_chunk: int,
     keys: int,
-    supervised_share: float = 0.25,
+    head_share: float = 0.25,
     on_card: bool = True,
     processes: int = 1,
     split_weights: bool = False,
@@ -82,7 +82,7 @@ def memory_by_part(
         micro_batch: packs in one forward pass.
         head_chunk: positions whose logits exist at once.
         keys: the number of keys that are multiplied with a query.
-        supervised_share: of all positions. The head runs on these, and their gradient is held in float32.
+        head_share: the share of all positions that the head scores. Their gradient is held in float32.
         on_card: whether there is a CUDA context.
         processes: of the run, one per card.
         split_weights: whether the processes share the 4-bit weights out, and gather one at a time.
@@ -108,7 +108,7 @@ def memory_by_part(
         "activations": kept,
         "backward": tokens * width * (4 * shape.ffn + 6 * shape.hidden),  # in the block that is computed at the moment
         "mask": tokens * shape.kv_heads * keys * width,
-        "head": head_chunk * shape.vocab * (8 + width) + round(tokens * supervised_share) * shape.hidden * 8,
+        "head": head_chunk * shape.vocab * (8 + width) + round(tokens * head_share) * shape.hidden * 8,
         "context": CONTEXT_BYTES if on_card else 0,
     }
 

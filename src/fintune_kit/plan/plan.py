@@ -140,7 +140,7 @@ def make_plan(recipe: Recipe, *, shape: ModelShape, counts: PackCounts, device: 
         recipe=recipe,
         shape=shape,
         packs=counts.packs * recipe.train.epochs,
-        supervised_tokens=counts.supervised_tokens * recipe.train.epochs,
+        head_positions=counts.head_positions * recipe.train.epochs,
         packs_per_process=step // processes,
     )
     layout = fastest_layout(workload, device=replace(device, cards=processes), engine=engine)

@@ -56,7 +56,7 @@ def cost_of_micro_batch(
     lora: LoraRecipe,
     precision: Precision,
     positions: int,
-    supervised: float,
+    head_positions: float,
     keys: int,
     blocks: int,
 ) -> Cost:
@@ -67,12 +67,12 @@ def cost_of_micro_batch(
     operations.
 
     Args:
-        positions, supervised: in the micro-batch.
+        positions, head_positions: in the micro-batch, and those of them that the head scores.
         keys: the number of keys that are multiplied with a query, masked or not.
         blocks: the number of recomputed blocks.
     """
     again = blocks / shape.layers
-    head = 4.0 * shape.vocab * shape.hidden * supervised
+    head = 4.0 * shape.vocab * shape.hidden * head_positions
     attention = 4.0 * shape.layers * shape.heads * shape.head_dim * keys * positions * (3.5 + again)
     unpacked = precision.quantized and not precision.dense_weights
     weights = shape.linear_parameters * (NF4_BYTES + precision.width) * (2 + again) if unpacked else 0.0
@@ -119,7 +119,7 @@ def cost_of_stock(shape: ModelShape, *, positions: int) -> Cost:
         lora=lora,
         precision=plain,
         positions=positions,
-        supervised=positions,
+        head_positions=positions,
         keys=positions,
         blocks=shape.layers,
     )

@@ -99,7 +99,7 @@ def operations(workload: Workload, *, blocks: int) -> float:
     keys = keys_per_query(max_length=length, head_dim=shape.head_dim)
     attention = 4.0 * shape.layers * shape.heads * shape.head_dim * keys * 4
     head = 4.0 * shape.vocab * shape.hidden
-    return workload.packs * length * (frozen + adapter + attention) + workload.supervised_tokens * head
+    return workload.packs * length * (frozen + adapter + attention) + workload.head_positions * head
 
 
 def _layouts(workload: Workload, device: Device) -> list[StepLayout]:
