@@ -214,6 +214,18 @@ def parse_duration(text: str) -> float:
     return float(total)
 
 
+def read_limit() -> float:
+    """The factor by which a file may be larger than `bounds` allows, from `FINTUNE_READ_LIMIT`; 1 where nothing is set.
+
+    Raises:
+        UserError: it is not a number above 0.
+    """
+    text = os.environ.get("FINTUNE_READ_LIMIT") or "1"
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text, flags=re.ASCII) or float(text) == 0:
+        raise UserError(f"FINTUNE_READ_LIMIT is {text[:20]!r}; expected a number above 0, as in 10")
+    return float(text)
+
+
 def named_base_id() -> str | None:
     """The hub id of the base model as `FINTUNE_BASE_ID` says it, for a base that lies in a folder of another name."""
     return os.environ.get("FINTUNE_BASE_ID") or None

@@ -167,6 +167,30 @@ def test_a_zip_of_several_kinds_or_a_bomb_is_refused(tmp_path: Path, monkeypatch
         read(tmp_path, bomb.getvalue())
 
 
+@pytest.mark.parametrize("member", ["1.xml", "xl/workbook.xml"])
+def test_an_archive_that_understates_what_it_unpacks_to_is_refused(tmp_path: Path, monkeypatch, member: str) -> None:
+    monkeypatch.setattr("fintune_kit.bank.statements.load.MAX_BYTES", 50_000)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, "0" * 100_000)
+    size = (100_000).to_bytes(4, "little")
+    assert buffer.getvalue().count(size) == 2, "it stands in the header and in the directory"
+    with pytest.raises(UserError, match=r"unpacks to more than 50,000 bytes, .* set FINTUNE_READ_LIMIT=10"):
+        read(tmp_path, buffer.getvalue().replace(size, (10).to_bytes(4, "little")))
+
+
+def test_a_workbook_with_a_cell_far_out_is_refused(tmp_path: Path) -> None:
+    """The library would make a rectangle of 17 billion cells."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+        archive.writestr("xl/worksheets/sheet1.xml", '<c r="A1"><v>1</v></c><c s="1" r="XFD1048576"><v>1</v></c>')
+    with pytest.raises(
+        UserError, match=r"a sheet of .* has 1,048,576 lines and 16,384 columns, expected .* 20,000,000 c"
+    ):
+        read(tmp_path, buffer.getvalue())
+
+
 @pytest.mark.parametrize(
     ("body", "expected", "aside"),
     [

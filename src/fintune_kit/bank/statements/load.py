@@ -26,7 +26,7 @@ from fintune_kit.bank.statements.text import decoded, statement_kind
 from fintune_kit.bank.statements.values import DateOrder, DecimalMark
 from fintune_kit.bank.transactions import HEADER, read_statement, save_statement
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.workspace import write_json
+from fintune_kit.workspace import read_limit, write_json
 
 MAX_BYTES = 200_000_000
 """A statement is text of some megabytes; more is a mistake or an attack."""
@@ -138,12 +138,9 @@ def _read_zip(raw: bytes, *, path: Path, reading: Reading, encoding: str | None)
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             names = [item for item in archive.infolist() if not item.is_dir() and "__MACOSX" not in item.filename]
+            _check_unpacked_size(archive, path=path)
             if any(item.filename in ("xl/workbook.xml", "xl/workbook.bin", "content.xml") for item in names):
                 return _read_book(raw, path=path, reading=reading, encoding=encoding)
-            if sum(item.file_size for item in names) > MAX_BYTES:
-                raise UserError(
-                    f"{path} unpacks to more than {MAX_BYTES:,} bytes, expected a statement; check the file"
-                )
             members = [archive.read(item) for item in sorted(names, key=lambda item: item.filename)]
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zipfile.zlib.error):  # type: ignore[attr-defined]
         raise UserError(f"{path} is a zip file that cannot be unpacked; unpack it yourself and name the file") from None
@@ -156,6 +153,26 @@ def _read_zip(raw: bytes, *, path: Path, reading: Reading, encoding: str | None)
             "file at a time"
         )
     return read_camt(texts, path=path, reading=reading)
+
+
+def _check_unpacked_size(archive: zipfile.ZipFile, *, path: Path) -> None:
+    """Unpacks everything once, without keeping it. An archive can say less than it unpacks to.
+
+    Raises:
+        UserError: it is more than a statement may have.
+    """
+    allowed, found = int(MAX_BYTES * read_limit()), 0
+    for item in archive.infolist():
+        claimed, item.file_size = item.file_size, 1 << 62  # `open` stops at what the archive claims
+        with archive.open(item) as member:
+            while block := member.read(1 << 20):
+                found += len(block)
+                if found > allowed:
+                    raise UserError(
+                        f"{path} unpacks to more than {allowed:,} bytes, expected a statement: check the file, and if "
+                        f"it is right, set FINTUNE_READ_LIMIT=10 to allow ten times as much"
+                    )
+        item.file_size = claimed
 
 
 def _read_book(raw: bytes, *, path: Path, reading: Reading, encoding: str | None) -> Statement:
@@ -183,8 +200,9 @@ def _bytes_of(path: Path) -> bytes:
     if not path.is_file():
         raise MissingInputError(f"{path} is missing or not a file; expected a bank's export: check the path")
     size = path.stat().st_size
-    if size > MAX_BYTES:
+    if size > MAX_BYTES * read_limit():
         raise UserError(
-            f"{path} has {size:,} bytes, expected a statement of at most {MAX_BYTES:,}; export a shorter period"
+            f"{path} has {size:,} bytes, expected a statement of at most {int(MAX_BYTES * read_limit()):,}; export a "
+            f"shorter period, or set FINTUNE_READ_LIMIT=10 to allow ten times as much"
         )
     return path.read_bytes()

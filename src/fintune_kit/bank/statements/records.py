@@ -11,18 +11,24 @@ A workbook's numbers become text that can be read in one way only: 4.2 is `4.20`
 import csv
 import datetime
 import io
+import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fintune_kit.bank.statements.columns import Record
 from fintune_kit.errors import UserError
+from fintune_kit.workspace import read_limit
 
 MAX_COLUMNS = 200
 DELIMITERS = ",;\t|"
 _MAX_RECORD_LINES = 30  # of one record: more is a quote that never closes
 _TWO_SIGNS = "~|~"  # a delimiter of two signs, which some banks write
 _ONE_SIGN = "\x1f"  # stands for it here
+MAX_CELLS = 20_000_000
+"""Of a sheet, the empty ones too: a cell far out makes a rectangle of all cells before it."""
+_CELL = re.compile(rb'<c [^>]*?\br="([A-Z]{1,3})([0-9]{1,7})"')
 
 
 def csv_records(text: str, *, path: Path) -> Iterator[tuple[str, list[Record]]]:
@@ -48,8 +54,9 @@ def workbook_sheets(raw: bytes, *, path: Path) -> list[tuple[str, list[Record]]]
     """The sheets of an Excel or OpenDocument workbook that hold something, by name.
 
     Raises:
-        UserError: the workbook is damaged or has a password.
+        UserError: the workbook is damaged, has a password, or is far larger than a statement.
     """
+    _check_extent(raw, path=path)
     from python_calamine import CalamineError, CalamineWorkbook
 
     try:
@@ -64,6 +71,32 @@ def workbook_sheets(raw: bytes, *, path: Path) -> list[tuple[str, list[Record]]]
         for name, rows in sheets
         if rows
     ]
+
+
+def _check_extent(raw: bytes, *, path: Path) -> None:
+    """Refuses an Excel workbook with a cell so far out that the rectangle before it would fill the memory."""
+    if not raw.startswith(b"PK"):
+        return
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        for name in archive.namelist():
+            if not re.fullmatch(r"xl/worksheets/[^/]+\.xml", name):
+                continue
+            cells = [(_column_number(column), int(row)) for column, row in _CELL.findall(archive.read(name))]
+            columns, rows = (max((cell[axis] for cell in cells), default=0) for axis in (0, 1))
+            if columns * rows > MAX_CELLS * read_limit():
+                raise UserError(
+                    f"a sheet of {path} has {rows:,} lines and {columns:,} columns, expected a statement of at most "
+                    f"{int(MAX_CELLS * read_limit()):,} cells: delete the cells far out, or set FINTUNE_READ_LIMIT=10 "
+                    f"to allow ten times as many"
+                )
+
+
+def _column_number(letters: bytes) -> int:
+    """A is 1, Z is 26, AA is 27."""
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - ord("A") + 1
+    return number
 
 
 def _records(text: str, *, delimiter: str, path: Path, skipped: int) -> list[Record]:

@@ -6,6 +6,7 @@ The name tells the format (`.jsonl`), and the content tells whether the file is 
 from collections.abc import Iterator
 from pathlib import Path
 
+from fintune_kit.bounds import Bounds
 from fintune_kit.data.read.json_rows import json_rows, jsonl_rows
 from fintune_kit.data.read.lines import Lines, Row, UnreadableFileError, Unzipped
 from fintune_kit.data.read.table_rows import arrow_rows, csv_rows, parquet_rows
@@ -35,6 +36,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     Raises:
         UnreadableFileError: it is empty, has a damaged header, or is not of that format.
+        UserError: it unpacks to more bytes or rows than `bounds` allows.
     """
     kind = format_of(path)
     assert kind is not None, path
@@ -46,16 +48,19 @@ def read_rows(path: Path) -> Iterator[Row]:
     if other:
         raise UnreadableFileError(f"{path} is {other}, expected {kind} or gzip: unpack it and give the files in it")
     is_gzip = head.startswith(_GZIP)
+    bounds = Bounds.of(path)
     if kind == ".parquet" or head.startswith(_PARQUET):
-        yield from parquet_rows(path, is_gzip=is_gzip)
+        yield from parquet_rows(path, bounds=bounds, is_gzip=is_gzip)
     elif kind == ".arrow":
-        yield from arrow_rows(path)
+        yield from arrow_rows(path, bounds=bounds)
     else:
-        yield from _text_rows(path, kind, is_gzip=is_gzip)
+        for row in _text_rows(path, kind, bounds=bounds, is_gzip=is_gzip):
+            bounds.add(rows=1)
+            yield row
 
 
-def _text_rows(path: Path, kind: str, *, is_gzip: bool) -> Iterator[Row]:
-    stream = Unzipped(path) if is_gzip else path.open("rb", buffering=0)
+def _text_rows(path: Path, kind: str, *, bounds: Bounds, is_gzip: bool) -> Iterator[Row]:
+    stream = Unzipped(path, bounds=bounds) if is_gzip else path.open("rb", buffering=0)
     if kind == ".json":
         yield from json_rows(path, stream)
         return

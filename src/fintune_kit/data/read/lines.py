@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from fintune_kit.bounds import Bounds
+
 MAX_LINE = 16 * 1024 * 1024
 """Characters in a line or a field. A longer one is not a row of text, and holding it would cost too much memory."""
 MAX_RAW = 2_000
@@ -88,9 +90,13 @@ class Lines:
 
 
 class Unzipped(io.RawIOBase):
-    """The content of a gzip file, up to where it is damaged. (Python's own reader loses what it has read by then.)"""
+    """The content of a gzip file, up to where it is damaged. (Python's own reader loses what it has read by then.)
 
-    def __init__(self, path: Path) -> None:
+    Reading raises `UserError` where the content grows beyond its bounds.
+    """
+
+    def __init__(self, path: Path, *, bounds: Bounds) -> None:
+        self._bounds = bounds
         self._file = path.open("rb")
         self._inflate = zlib.decompressobj(wbits=31)
         self._waiting = b""
@@ -108,6 +114,7 @@ class Unzipped(io.RawIOBase):
                 self.broken = None if self._inflate.eof else "the compressed file ends too early"
                 break
             content = self._inflated(self._waiting or taken, room=len(buffer))
+        self._bounds.add(bytes=len(content))
         buffer[: len(content)] = content
         return len(content)
 

@@ -1,16 +1,24 @@
 """Rows of tables: CSV and TSV, one record at a time, and Parquet, one batch at a time."""
 
 import csv
-import gzip
 import re
-import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fintune_kit.bounds import Bounds
 from fintune_kit.data.read.class_labels import names_in_metadata, with_names
-from fintune_kit.data.read.lines import MAX_LINE, MAX_RAW, Lines, Row, UnreadableFileError, encoding_note, overlong_row
+from fintune_kit.data.read.lines import (
+    MAX_LINE,
+    MAX_RAW,
+    Lines,
+    Row,
+    UnreadableFileError,
+    Unzipped,
+    encoding_note,
+    overlong_row,
+)
 
 _EXCEL_MARK = re.compile(r"""["']?sep=(?P<delimiter>.)["']?""", re.IGNORECASE)
 """Excel's own first line `sep=;` names the delimiter."""
@@ -18,6 +26,9 @@ _EXCEL_MARK = re.compile(r"""["']?sep=(?P<delimiter>.)["']?""", re.IGNORECASE)
 
 MAX_RECORD_LINES = 10_000
 """Lines of one record. A quote that is open for longer was never closed, and no text of so many lines fits a pack."""
+MIN_BATCH, MAX_BATCH, BATCH_BYTES = 64, 4096, 2**28
+"""Rows of a Parquet file that are unpacked at once, and the bytes that they may take."""
+_MANY_TIMES = 100
 
 
 class _RecordLines:
@@ -112,41 +123,61 @@ def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Ro
         yield Row(f"line {lines.number + 1}", None, fault=lines.broken)
 
 
-def parquet_rows(path: Path, *, is_gzip: bool = False) -> Iterator[Row]:
+def parquet_rows(path: Path, *, bounds: Bounds, is_gzip: bool = False) -> Iterator[Row]:
     """The rows of a Parquet file. Class numbers are read as their names, where the file's metadata holds these.
 
     One unreadable row stands for all that follows a damage.
 
     Raises:
         UnreadableFileError: no row could be read, or two columns have the same name.
+        UserError: it unpacks to more than its bounds.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     try:
-        content = pa.BufferReader(gzip.decompress(path.read_bytes())) if is_gzip else path
+        content = pa.BufferReader(Unzipped(path, bounds=bounds).readall()) if is_gzip else path
         with pq.ParquetFile(content) as file:
             if repeated := [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]:
                 raise UnreadableFileError(
                     f"{path} names the column {repeated[0]!r} twice; expected each name once: rename one"
                 )
+            bounds.add(rows=file.metadata.num_rows)
             names = names_in_metadata(file.schema_arrow.metadata)
-            for batch in file.iter_batches(batch_size=4096):
+            for batch in _batches(file):
+                bounds.add(bytes=_unpacked_bytes(batch))
                 for values in _python_rows(batch):
                     number += 1
                     yield Row(f"row {number}", with_names(values, names) if names else values)
-    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+    except (pa.ArrowException, OSError) as error:
         if number == 0:
             raise UnreadableFileError(f"{path} is not readable as Parquet ({error}); fetch it again") from error
         yield Row(f"row {number + 1}", None, fault=f"the file is damaged from here on ({error})")
 
 
-def arrow_rows(path: Path) -> Iterator[Row]:
+def _batches(file: Any) -> Iterator[Any]:
+    """The batches of a Parquet file, small where its rows may be large.
+
+    Parquet keeps a value once and points to it from many rows. No row is larger than its row group, though, whose size
+    the file tells.
+    """
+    for index in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(index)
+        columns = [group.column(column) for column in range(group.num_columns)]
+        unpacked = max(1, sum(column.total_uncompressed_size for column in columns))
+        packed = sum(column.total_compressed_size for column in columns)
+        smallest = 1 if unpacked > _MANY_TIMES * packed else MIN_BATCH
+        size = min(MAX_BATCH, max(smallest, BATCH_BYTES // unpacked))
+        yield from file.iter_batches(batch_size=size, row_groups=[index])
+
+
+def arrow_rows(path: Path, *, bounds: Bounds) -> Iterator[Row]:
     """The rows of an Arrow file, as `datasets` saves a dataset to disk.
 
     Raises:
         UnreadableFileError: it is not an Arrow file.
+        UserError: it unpacks to more than its bounds.
     """
     import pyarrow as pa
 
@@ -155,11 +186,24 @@ def arrow_rows(path: Path) -> Iterator[Row]:
             reader = pa.ipc.open_stream(file)
             names, number = names_in_metadata(reader.schema.metadata), 0
             for batch in reader:
+                bounds.add(bytes=_unpacked_bytes(batch), rows=batch.num_rows)
                 for values in _python_rows(batch):
                     number += 1
                     yield Row(f"row {number}", with_names(values, names) if names else values)
     except (pa.ArrowException, OSError) as error:
         raise UnreadableFileError(f"{path} is not readable as an Arrow stream ({error}); fetch it again") from error
+
+
+def _unpacked_bytes(batch: Any) -> int:
+    """The bytes of a batch where each row holds its own values, and does not point to a shared one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    total = batch.nbytes
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and pa.types.is_string(column.type.value_type):
+            total += pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+    return int(total)
 
 
 def _python_rows(batch: Any) -> list[dict[str, Any]]:
