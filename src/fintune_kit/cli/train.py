@@ -52,8 +52,7 @@ def train(
     seconds = None if time_budget is None else parse_duration(time_budget)
     on_tpu = _uses_tpu(asked=tpu, processes=processes, device=device)
     home = Workspace(out) if out else workspace
-    packs = folder_of(packed, workspace, "packed")
-    base = base_of(chosen, workspace)
+    packs, base = folder_of(packed, workspace, "packed"), base_of(chosen, workspace)
     cards = len(find_machine().cards)
     if not (worker or on_tpu) and max(processes or 1, cards) > 1:
         flags = {"packed": packs, "time-budget": time_budget, "steps": steps, "fresh": fresh, "report-to": report_to,
