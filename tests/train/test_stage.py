@@ -321,6 +321,17 @@ def test_two_processes_give_the_losses_of_one(world, tmp_path):
     assert two == pytest.approx(one, rel=1e-5)
 
 
+def test_when_one_process_runs_out_of_memory_all_of_them_take_less_and_the_losses_stay(world, tmp_path):
+    short_run(world, tmp_path / "one")
+    run_two_processes(world, tmp_path / "two", "memory")
+    written = json.loads((tmp_path / "two" / "run" / "plan.json").read_text())
+    assert (written["plan"]["micro_batch"], written["plan"]["recompute"]["blocks"]) == (1, 0)
+    assert written["after_running_out_of_memory"] == {"micro_batch": 1, "blocks": 1}
+    one, two = ([record["loss"] for record in timeless(tmp_path / name)] for name in ("one", "two"))
+    assert len(one) == STEPS
+    assert two == pytest.approx(one, rel=1e-5)
+
+
 def test_a_base_that_is_shared_out_gives_the_run_of_one_process_also_after_a_kill(world, tmp_path):
     """4-bit weights split over two processes: the losses, the adapter's files and values are those of one process."""
     short_run(world, tmp_path / "one", stop_after=None)

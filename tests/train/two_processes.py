@@ -1,6 +1,7 @@
 """What each of two processes of `test_stage` runs: its training, without dropout, for some steps.
 
 python -m tests.train.two_processes WORLD OUT                 as planned
+python -m tests.train.two_processes WORLD OUT memory          the second one runs out of memory once, in step 3
 python -m tests.train.two_processes WORLD OUT split           to the end, the base shared out among them
 python -m tests.train.two_processes WORLD OUT split 4         the same, killed once step 4 is saved
 """
@@ -12,10 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import Recipe, smoke
 from fintune_kit.train import stage
 from fintune_kit.train.stage import train
+from fintune_kit.train.step import StepRunner
 from fintune_kit.train.trainer import PackTrainer
 from fintune_kit.workspace import Workspace
 
@@ -75,7 +79,23 @@ def die_after(step: int) -> None:
     PackTrainer._save_checkpoint = save_and_die
 
 
+def run_out_of_memory(step: int) -> None:
+    """Lets the second process run out of memory once, when all gradients of this step are there."""
+    whole, failures = StepRunner._sum_of_micro_batches, [step - 1] * (os.environ["RANK"] == "1")
+
+    def sum_of_micro_batches(self: StepRunner, *arguments: Any, step: int, tokens: int) -> Tensor | None:
+        found = whole(self, *arguments, step=step, tokens=tokens)
+        if step not in failures:
+            return found
+        failures.remove(step)
+        return None
+
+    StepRunner._sum_of_micro_batches = sum_of_micro_batches
+
+
 if __name__ == "__main__":
+    if sys.argv[3:4] == ["memory"]:
+        run_out_of_memory(3)
     if sys.argv[3:4] == ["split"]:
         plan_split_weights()
         if sys.argv[4:]:
