@@ -54,7 +54,7 @@ def test_the_terminal_is_told_what_was_read_as_what_and_what_was_set_aside(tmp_p
 def test_columns_of_text_that_no_role_took_are_named(tmp_path: Path) -> None:
     text = "Date,Payee,Branch,Amount,Serial,Fee\n2024-03-05,Bakery,Leeds North,-4.20,17,0.00\n2024-03-06,Shop,Leeds West,-5.00,18,0.25\n"
     said = explain(read(tmp_path, text).report)
-    assert "columns with text that were not used: Branch" in said
+    assert "columns of text or amounts that were not used: Branch" in said
     assert "note: Fee holds 1 fees, which are not part of the amounts" in said
 
 
@@ -180,3 +180,93 @@ def test_any_style_is_read_right_or_asked_for(
     else:
         read_back = [(t.date, t.amount) for t in found.transactions]
         assert read_back == [(d.isoformat(), a) for d, a in zip(days, amounts, strict=False)]
+
+
+def signed(statement: Statement) -> list[tuple[str, str, str]]:
+    return [(row.date, str(row.amount), row.currency) for row in statement.transactions]
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "second"),
+    [
+        ("Date;Text;Amount;Currency;Amount in EUR", "HOTEL;-100,00;GBP;-117,20", "SHOP;-12,30;EUR;-12,30"),
+        ("Date;Text;Betrag (EUR);Betrag;Währung", "HOTEL;-117,20;-100,00;GBP", "SHOP;-12,30;-12,30;EUR"),
+        (
+            "Date;Text;Transaction Amount;Transaction Currency;Account Amount;Account Currency",
+            "HOTEL;-100,00;GBP;-117,20;EUR",
+            "SHOP;-12,30;EUR;-12,30;EUR",
+        ),
+    ],
+)
+def test_of_amounts_in_two_currencies_those_of_the_account_are_read(
+    tmp_path: Path, header: str, first: str, second: str
+) -> None:
+    statement = read(tmp_path, f"{header}\n2024-01-22;{first}\n2024-01-23;{second}\n")
+    assert signed(statement) == [("2024-01-22", "-117.20", "EUR"), ("2024-01-23", "-12.30", "EUR")]
+
+
+def test_a_column_of_amounts_for_each_currency(tmp_path: Path) -> None:
+    text = "Date,Text,CAD$,USD$\n2024-01-22,COFFEE,-12.10,\n2024-01-23,BOOKS,,-5.00\n2024-01-24,PAY,900.00,\n"
+    statement = read(tmp_path, text)
+    assert signed(statement) == [
+        ("2024-01-22", "-12.10", "CAD"),
+        ("2024-01-23", "-5.00", "USD"),
+        ("2024-01-24", "900.00", "CAD"),
+    ]
+
+
+def test_a_second_column_of_amounts_is_named_and_a_net_amount_has_its_fee_taken_off(tmp_path: Path) -> None:
+    text = "Date,Name,Gross,Fee,Net\n2024-01-22,Buyer,100.00,-3.20,96.80\n2024-01-23,Shop,-20.00,0.00,-20.00\n"
+    said = explain(read(tmp_path, text).report)
+    assert "columns of text or amounts that were not used: Gross" in said
+    assert "note: Fee holds 1 fees, which are already taken off the amounts" in said
+
+
+def test_a_few_lines_that_did_not_move_are_enough_to_read_a_column_as_the_status(tmp_path: Path) -> None:
+    text = "Date,Text,Amount,Status\n2024-01-22,SHOP,-12.00,CARD CHARGED\n2024-01-23,RENT,-20.00,PAYMENT SENT\n2024-01-24,CAFE,-3.00,FAILED\n"
+    statement = read(tmp_path, text)
+    assert [row.description for row in statement.transactions] == ["SHOP", "RENT"]
+    assert "cancelled, declined or reverted" in statement.lines_by_reason()
+
+
+def test_words_of_a_sentence_are_no_status(tmp_path: Path) -> None:
+    text = "Date,Name,Info,Amount\n2024-01-22,TENNIS,Melbourne open tickets,-80.00\n2024-01-23,SHOP,hold music,-5.00\n"
+    assert len(read(tmp_path, text).transactions) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Date,Text,Amount,Pending\n2024-01-22,SHOP,-12.10,false\n2024-01-23,HOTEL,-20.00,true\n2024-01-24,CAFE,-1.00,false\n",
+        "Date,Text,Amount\n2024-01-22,SHOP,-12.10\n2024-01-23,PENDING - HOTEL,-20.00\n2024-01-24,CAFE,-1.00\n",
+        "Datum;Text;Betrag\n22.01.2024;SHOP;-12,10\n23.01.2024;Vorgemerkt: HOTEL;-20,00\n24.01.2024;CAFE;-1,00\n",
+    ],
+)
+def test_pending_lines_are_marked_by_yes_and_no_or_in_their_text(tmp_path: Path, text: str) -> None:
+    statement = read(tmp_path, text)
+    assert [row.description for row in statement.transactions] == ["SHOP", "CAFE"]
+    assert statement.lines_by_reason()["pending"] == (1, [3])
+
+
+def test_a_merchant_whose_name_begins_like_a_status_is_read(tmp_path: Path) -> None:
+    text = "Date,Text,Amount\n2024-01-22,Pendente Bar,-8.00\n2024-01-23,RESERVATION - HOTEL,-5.00\n"
+    assert len(read(tmp_path, text).transactions) == 2
+
+
+def test_a_balance_at_the_end_does_not_hide_the_column_of_money_in(tmp_path: Path) -> None:
+    text = "Datum;Text;Soll;Haben;Währung\n22.01.2024;SHOP;-12,30;;EUR\n23.01.2024;Lohn;;2.000,00;EUR\nKontostand;31.01.2024;2.345,00;EUR;\n"
+    assert [str(row.amount) for row in read(tmp_path, text).transactions] == ["-12.30", "2000.00"]
+
+
+def test_amounts_cut_in_two_by_their_decimal_comma_are_refused(tmp_path: Path) -> None:
+    text = "Datum,Text,Betrag,Saldo\n22.01.2024,SHOP,-12,10,100,00\n23.01.2024,LOHN,500,00,600,00\n"
+    with pytest.raises(UserError, match="cuts its amounts in two"):
+        read(tmp_path, text)
+
+
+def test_pounds_are_not_read_as_a_polish_letter_and_latin_2_is_told_from_its_windows_kin(tmp_path: Path) -> None:
+    pounds = "Date,Text,Paid out,Paid in\n22 Jan 2024,SHOP,£12.10,\n23 Jan 2024,PAY,,£900.00\n"
+    assert signed(read(tmp_path, pounds, encoding="cp1252"))[0] == ("2024-01-22", "-12.10", "GBP")
+    czech = "Datum;Popis;Castka\n22.01.2024;Žabka Řepy;-12,10\n23.01.2024;Výplata;100,00\n"
+    for encoding in ("iso8859-2", "cp1250"):
+        assert read(tmp_path, czech, encoding=encoding).transactions[0].description == "Žabka Řepy"

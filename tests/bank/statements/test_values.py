@@ -145,3 +145,9 @@ def test_a_currency_is_taken_only_where_all_agree() -> None:
 
 def test_a_cell_is_freed_from_what_guards_it_from_excel() -> None:
     assert [unguarded(cell) for cell in ('="BAKERY"', "'0012", ' "x" ', "=1")] == ["BAKERY", "0012", '"x"', "1"]
+
+
+def test_of_years_of_two_digits_that_come_first_the_statement_is_the_shorter_one() -> None:
+    assert read_dates(["24-01-05", "24-01-17", "24-02-28"]) == ["2024-01-05", "2024-01-17", "2024-02-28"]
+    assert read_dates(["05/01/24", "17/01/24", "20/02/24"]) == ["2024-01-05", "2024-01-17", "2024-02-20"]
+    assert read_dates(["12/24/23", "12/25/23", "01/02/24"]) == ["2023-12-24", "2023-12-25", "2024-01-02"]

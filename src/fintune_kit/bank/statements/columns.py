@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from fintune_kit.bank.statements.values import (
     currency_code,
+    currency_of,
     is_currency_word,
     looks_like_date,
     parse_amount,
@@ -41,20 +42,23 @@ ROLES = (
     "category",
     "account",
     "status",
+    "pending",
     "balance",
     "fee",
 )
-"""The roles of columns. `kind` is the sort of payment, `type` says debit or credit."""
+"""The roles of columns. `kind` is the sort of payment, `type` says debit or credit, `pending` says yes or no."""
 MAX_MEMOS = 3
 
 _ORDER = (
-    *("date", "status", "balance", "debit", "credit", "amount", "currency", "type"),
+    *("date", "status", "pending", "balance", "debit", "credit", "amount", "currency", "type"),
     *("payee", "payer", "description", "memo", "category", "account", "fee", "kind"),
 )
 """In which order roles choose: a column that fits two is taken by the earlier one."""
 _HEADER_WITHIN = 60  # records before the header at most
 _SAMPLE = 400
-_IN_ANY_MAPPING = ("status", "currency", "balance", "type")  # found by name even where the user maps the rest
+_MAX_STATUSES = 8  # different texts of a column that says how far a payment is; more is free text
+_IN_ANY_MAPPING = ("status", "pending", "currency", "balance", "type")
+"""Roles that are found by name even where the user maps the rest."""
 
 
 class Record(NamedTuple):
@@ -215,7 +219,7 @@ def _base_names(name: str) -> tuple[str, ...]:
     if len(words) < 2 or not is_currency_word(words[-1]):
         return (name,)
     shorter = " ".join(words[:-1])
-    return (name, shorter, " ".join(words[:-2])) if words[-2] in ("in", "en", "w") else (name, shorter)
+    return (name, shorter, " ".join(words[:-2])) if words[-2] in ("in", "en", "i", "w") else (name, shorter)
 
 
 @cache
@@ -227,7 +231,7 @@ def _by_name_and_content(header_at: int, records: Sequence[Record]) -> ColumnLay
     header = records[header_at].cells
     samples = _samples(header_at, records)
     columns = _columns_by_role([folded(cell) for cell in header], samples)
-    columns = _one_kind_of_amount(columns, samples)
+    columns = _in_the_accounts_currency(header, _one_kind_of_amount(columns, samples), samples)
     has_amount = bool({"amount", "debit", "credit"} & set(columns))
     if "date" not in columns or not has_amount or not set(TEXT_ROLES) & set(columns):
         return None
@@ -297,6 +301,52 @@ def _one_kind_of_amount(columns: dict[str, int], samples: list[list[str]]) -> di
     return columns
 
 
+def _in_the_accounts_currency(
+    header: Sequence[str], columns: dict[str, int], samples: list[list[str]]
+) -> dict[str, int]:
+    """Where a file writes amounts twice, `Amount | Currency | Amount in EUR`: those that all have one currency."""
+    if "amount" not in columns:
+        return columns
+    amount = columns["amount"]
+    told = {currency_code(cell) for cell in samples[columns["currency"]]} if "currency" in columns else set()
+    beside = {i: _currencies_beside(i, header, samples) for i, c in enumerate(header) if _is_amount(c, samples[i])}
+    uniform = {i: found for i, found in beside.items() if len(found.codes) == 1}
+    if amount not in uniform:
+        filled = [i for i in uniform if len(samples[i]) >= len(samples[amount])]
+        if len(told) < 2 or len(filled) != 1:
+            return columns
+        (amount,) = filled
+    column, codes = uniform[amount]
+    columns = columns | {"amount": amount}
+    if column is not None:
+        return columns | {"currency": column}
+    return {role: index for role, index in columns.items() if role != "currency" or told <= codes}
+
+
+def _is_amount(cell: str, sample: Sequence[str]) -> bool:
+    return _is_called(folded(cell), "amount") and _holds_amounts(sample)
+
+
+class _Currencies(NamedTuple):
+    """The currencies of a column of amounts."""
+
+    column: int | None
+    """Index of the column that holds them; None where the name of the amounts tells it, or nothing does."""
+    codes: frozenset[str]
+
+
+def _currencies_beside(index: int, header: Sequence[str], samples: list[list[str]]) -> _Currencies:
+    """Currencies by the name of the amounts, `Betrag (EUR)`, or in a column of a like name: `Billing Currency`."""
+    if code := currency_of([header[index]]):
+        return _Currencies(None, frozenset({code}))
+    kin = set(folded(header[index]).split()) - {"amount"}
+    for other, cell in enumerate(header):
+        words = set(folded(cell).split())
+        if kin and "currency" in words and words - {"currency", "code"} == kin and _holds_currencies(samples[other]):
+            return _Currencies(other, frozenset(map(currency_code, samples[other])))
+    return _Currencies(None, frozenset())
+
+
 def _samples(header_at: int, records: Sequence[Record]) -> list[list[str]]:
     """For each column the filled cells of the records after the header that hold a date somewhere."""
     width = len(records[header_at].cells)
@@ -331,7 +381,7 @@ def _holds_amounts(values: Sequence[str]) -> bool:
 
 
 def _holds_amounts_or_nothing(values: Sequence[str]) -> bool:
-    return not values or _holds_amounts(values)
+    return not values or _share(values, lambda value: parse_amount(value) is not None) >= 0.5
 
 
 def _holds_text(values: Sequence[str]) -> bool:
@@ -348,7 +398,24 @@ def _holds_flows(values: Sequence[str]) -> bool:
 
 
 def _holds_statuses(values: Sequence[str]) -> bool:
-    return _share(values, lambda value: status_of(value) != "") >= 0.6
+    """Mostly words of a status, or few different texts of which one says that the money has not moved."""
+    if _share(values, lambda value: status_of(value) != "") >= 0.6:
+        return True
+    different = {folded(value) for value in values}
+    unmoved = word_list("status_words", "pending") | word_list("status_words", "void")
+    return len(different) <= _MAX_STATUSES and not different.isdisjoint(unmoved)
+
+
+def _holds_answers(values: Sequence[str]) -> bool:
+    return _share(values, lambda value: answer_of(value) is not None) >= 0.9
+
+
+def answer_of(value: str) -> bool | None:
+    """Whether a cell says yes or no; None where it says neither."""
+    name = folded(value)
+    if name in word_list("answer_words", "yes"):
+        return True
+    return False if name in word_list("answer_words", "no") else None
 
 
 def _holds_currencies(values: Sequence[str]) -> bool:
@@ -368,6 +435,7 @@ _FITS: Mapping[str, Callable[[Sequence[str]], bool]] = {
     "fee": _holds_amounts,
     "type": _holds_flows,
     "status": _holds_statuses,
+    "pending": _holds_answers,
     "currency": _holds_currencies,
     "account": _holds_few_values,
     **dict.fromkeys(("payee", "payer", "description", "memo", "category", "kind"), _holds_text),
@@ -408,9 +476,9 @@ def status_of(value: str) -> str:
     for status in ("pending", "void", "booked"):
         if name in word_list("status_words", status):
             return status
-    words = f" {name} "
+    words, weak = f" {name} ", word_list("status_words", "weak")
     for status in ("pending", "void", "booked"):
-        if any(f" {phrase} " in words for phrase in word_list("status_words", status) if len(phrase) > 2):
+        if any(f" {phrase} " in words for phrase in word_list("status_words", status) - weak if len(phrase) > 2):
             return status
     return ""
 
@@ -435,6 +503,11 @@ def _suggested(records: Sequence[Record], *, width: int) -> str:
     amount = max(amounts, key=lambda i: sum(bool(re.search(r"[.,]\d\d?$|^-", value)) for value in columns[i]))
     told = max(texts, key=lambda i: (len(set(columns[i])), sum(map(len, columns[i]))))
     return f"--map date={dates[0] + 1} --map description={told + 1} --map amount={amount + 1}"
+
+
+def is_called_amount(cell: str) -> bool:
+    """Whether a cell is the name of a column of amounts."""
+    return any(_is_called(folded(cell), role) for role in ("amount", "debit", "credit"))
 
 
 def is_known_name(cell: str) -> bool:

@@ -2,7 +2,7 @@
 
     transactions   in the order of the file, each with the line that it stands in
     set_aside      lines that are not transactions, each with its reason: blank, header, total, pending ...
-    columns        which column was read as what; unused: text columns that no role took
+    columns        which column was read as what; unused: columns of text or amounts that no role took
     notes          decisions of the reader that a person may want to change: turned signs, an odd balance
 
 Nothing in the record's report quotes a cell: it holds counts, line numbers and the names of columns.
@@ -44,7 +44,7 @@ class Statement:
     columns: dict[str, str] = field(default_factory=dict)
     """Names (or numbers) of the columns by role, where the file has columns."""
     unused: list[str] = field(default_factory=list)
-    """Columns with text that were not used."""
+    """Columns with text or amounts that were not used."""
     notes: list[str] = field(default_factory=list)
     """Decisions and doubts, each a sentence without any value of the file."""
     unknown_labels: list[int] = field(default_factory=list)
@@ -101,7 +101,7 @@ def explain(report: Mapping[str, Any]) -> list[str]:
     if report["columns"]:
         said.append("read as: " + ", ".join(f"{role} = {name}" for role, name in report["columns"].items()))
     if report["columns_not_used"]:
-        said.append(f"columns with text that were not used: {', '.join(report['columns_not_used'])}")
+        said.append(f"columns of text or amounts that were not used: {', '.join(report['columns_not_used'])}")
     for reason, entry in report["set_aside"].items():
         said.append(f"set aside: {entry[unit]:,} {unit}, {reason} ({_numbers(entry['first'], unit=unit)})")
     unknown = report["unknown_labels"]

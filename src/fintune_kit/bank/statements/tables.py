@@ -10,8 +10,9 @@
 Every record becomes a transaction or is set aside by name. A file may hold several tables, each with its own header.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +20,10 @@ from typing import NamedTuple
 from fintune_kit.bank.statements.columns import (
     ColumnLayout,
     Record,
+    answer_of,
     cell_at,
     folded,
+    is_called_amount,
     is_header,
     mapped_layout,
     recognised_layout,
@@ -56,6 +59,8 @@ MAX_UNREADABLE = 0.02
 _MAX_EMPTY = 0.5
 _MAX_WIDE = 0.2  # of the records: more, and the header is short, not the records wrong
 _AMOUNT_ROLES = ("amount", "debit", "credit")
+_CUT = re.compile(r"\s*[-+−]?\d{1,3}(?:\.?\d{3})*\|\d\d\s*")
+_MARK = re.compile(r"^[\[(*]*([^\W\d_][^\W\d_ ]*(?: [^\W\d_]+)?)[\])*]* ?[-:|*\])]")
 _NOT_MOVED = {"pending": "pending", "void": "cancelled, declined or reverted"}
 
 Column = Mapping[str, Sequence[str]]
@@ -177,6 +182,7 @@ def _end_of_table(records: Sequence[Record], layout: ColumnLayout, *, mapped: bo
 
 
 def _read_table(table: _Table, statement: Statement) -> None:
+    table, currencies = _with_other_currencies(table)
     records = _candidates(table, statement)
     column = {role: [cell_at(r.cells, index).strip() for r in records] for role, index in table.layout.columns.items()}
     dates = _dates(table, records, column)
@@ -201,15 +207,39 @@ def _read_table(table: _Table, statement: Statement) -> None:
             date=date,
             description=_text_of(table, record, money_in=amount > 0),
             amount=amount,
-            currency=_currency_of(table, record) or shared,
+            currency=currencies.get(record.first) or _currency_of(table, record) or shared,
             category=category or "",
         )
         statement.add(transaction, line=record.first)
 
 
+def _with_other_currencies(table: _Table) -> tuple[_Table, dict[int, str]]:
+    """A table whose amounts stand in one column for each currency, `CAD$ | USD$`, with all of them in the first.
+
+    Returns:
+        The table, and the currency by line where an amount came from another column.
+    """
+    names, amount = table.layout.names, table.layout.columns.get("amount", -1)
+    own = currency_of([cell_at(names, amount)])
+    others = {i: code for i, name in enumerate(names) if is_called_amount(name) and (code := currency_of([name]))}
+    others = {index: code for index, code in others.items() if own and code != own}
+    currencies: dict[int, str] = {}
+    body = []
+    for record in table.body:
+        filled = [index for index in others if cell_at(record.cells, index).strip()]
+        if len(filled) == 1 and not cell_at(record.cells, amount).strip():
+            cells = list(record.cells)
+            cells[amount] = cells[filled[0]]
+            currencies[record.first] = others[filled[0]]
+            record = record._replace(cells=cells)
+        body.append(record)
+    return (replace(table, body=body) if currencies else table), currencies
+
+
 def _candidates(table: _Table, statement: Statement) -> list[Record]:
     """The records that may be transactions; all others are set aside by name."""
     width = max((index + 1 for index, name in enumerate(table.layout.names) if name.strip()), default=0)
+    _refuse_cut_amounts(table, width=width)
     wide = [record for record in table.body if width and any(cell.strip() for cell in record.cells[width:])]
     misaligned = {record.first for record in wide} if len(wide) <= _MAX_WIDE * len(table.body) else set()
     kept = []
@@ -220,6 +250,19 @@ def _candidates(table: _Table, statement: Statement) -> list[Record]:
         else:
             kept.append(record)
     return kept
+
+
+def _refuse_cut_amounts(table: _Table, *, width: int) -> None:
+    """A decimal comma without quotes in a file of commas cuts an amount in two: `-12,10` becomes `-12` and `10`."""
+    index = next((table.layout.columns[role] for role in _AMOUNT_ROLES if role in table.layout.columns), -1)
+    filled = [record.cells for record in table.body if any(cell.strip() for cell in record.cells)]
+    cut = [cells for cells in filled if len(cells) > width and _CUT.fullmatch("|".join(cells[index : index + 2]))]
+    if table.delimiter == "," and width and len(cut) > _MAX_WIDE * len(filled):
+        raise UserError(
+            f"{table.path} has more columns than its header in {len(cut)} lines, since a decimal comma without quotes "
+            "cuts its amounts in two; expected amounts with a decimal point or in quotes: export it with another "
+            "delimiter or as Excel"
+        )
 
 
 def _reason(table: _Table, record: Record) -> str:
@@ -233,6 +276,8 @@ def _reason(table: _Table, record: Record) -> str:
     for value in (table.cell(record, "status"), date):
         if (status := status_of(value)) in _NOT_MOVED:
             return _NOT_MOVED[status]
+    if answer_of(table.cell(record, "pending")) or _is_marked_pending(table, record):
+        return "pending"
     texts = [folded(table.cell(record, role)).rstrip(" 0123456789") for role in ("description", "payee", "kind")]
     starts = [folded(cell).rstrip(" 0123456789") for cell in filled]
     dated = _may_be_date(date)
@@ -244,6 +289,13 @@ def _reason(table: _Table, record: Record) -> str:
         if not dated and any(start in words or start.startswith(phrases) for start in starts):
             return name
     return "" if dated else "no readable date" if date else "no date"
+
+
+def _is_marked_pending(table: _Table, record: Record) -> bool:
+    """Whether a text begins with a mark: `PENDING - COSTCO`, `Vorgemerkt: HOTEL`."""
+    texts = (unguarded(table.cell(record, role)) for role in ("description", "payee", "memo"))
+    starts = (match.group(1) for text in texts if (match := _MARK.match(text)))
+    return any(folded(start) in word_list("words", "pending_mark") for start in starts)
 
 
 def _may_be_date(value: str) -> bool:
@@ -353,12 +405,21 @@ def _describe(table: _Table, statement: Statement, notes: Iterable[str], column:
     for index in range(len(layout.names)):
         cells = [cell for record in table.body[:200] if (cell := cell_at(record.cells, index).strip())]
         words = sum(any(character.isalpha() for character in cell) for cell in cells)
-        if index not in used and words > 0.3 * len(cells) and layout.name_of(index) not in statement.unused:
+        told = words > 0.3 * len(cells) or (bool(cells) and is_called_amount(layout.names[index]))
+        if index not in used and told and layout.name_of(index) not in statement.unused:
             statement.unused.append(layout.name_of(index))
     fees = [number for cell in column.get("fee", ()) if (number := parse_amount(cell)) and number.digits.strip("0.,")]
     if fees:
-        notes = [*notes, f"{table.name_of('fee')} holds {len(fees)} fees, which are not part of the amounts"]
+        is_net = {"net", "netto", "neto", "nett"} & {word for role in _AMOUNT_ROLES for word in _words_of(layout, role)}
+        where = "are already taken off the amounts" if is_net else "are not part of the amounts"
+        notes = [*notes, f"{table.name_of('fee')} holds {len(fees)} fees, which {where}"]
     statement.notes += [note for note in notes if note not in statement.notes]
+
+
+def _words_of(layout: ColumnLayout, role: str) -> list[str]:
+    """The words of a column's name, folded."""
+    index = layout.columns.get(role, -1)
+    return folded(cell_at(layout.names, index)).split()
 
 
 def _currency_of(table: _Table, record: Record) -> str:

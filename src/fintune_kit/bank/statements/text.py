@@ -1,7 +1,7 @@
 """A file's bytes as text, and which format the text is.
 
 %PDF, a picture, a web page, JSON, nothing        refused, each with the format to export instead
-UTF-8, UTF-16, Windows-1252, -1250, -1254 ...     told apart by their bytes, by the names of known columns, and by
+UTF-8, UTF-16, Windows-1252, -1250, Latin-2 ...    told apart by their bytes, by the names of known columns, and by
                                                   which alphabet the letters beyond ASCII belong to
 OFX, CAMT, MT940, QIF, CSV                        told apart by their first lines
 """
@@ -34,12 +34,16 @@ _MARKS = (
 _ALPHABETS = {
     "cp1252": "äöüß àâæçéèêëîïôœùûüÿ áéíñóúü àèéìíîòóùú ãáâàçéêíõóôúü éëïóöüèê åäöé æøåé áðéíóúýþæö àçèéíïòóúü",
     "cp1250": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž áéíóöőúüű ăâîşţșț čćđšž",
+    "iso8859-2": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž áéíóöőúüű ăâîşţ čćđšž",
     "cp1254": "çğıiöşüâî",
     "cp1257": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
 }
 """Letters beyond ASCII of the languages that an encoding is used for."""
 _OTHER_SCRIPTS = ("cp1251", "cp932", "gb18030", "cp949", "cp1253")
-_SYMBOLS_OF_LETTERS = re.compile(r"(?<=[^\W\d_])[¹²³¼½¾¿¡¢¤¥¦§©«®±¶»¸´](?=[^\W\d_])|[¿³¹](?=[a-z])|(?<=[a-z])[³¹¿]")
+_SYMBOLS_OF_LETTERS = re.compile(
+    r"(?<=[^\W\d_])[¹²³¼½¾¿¡¢¤¥¦§©«®±¶»¸´](?=[^\W\d_])|[¿³¹](?=[a-z])|(?<=[a-z])[³¹¿]|"
+    r"(?<!\w)[©®¥¦¬±¶¼¾](?=[a-z]{2})|(?<!\w)[À-ž](?=-?\d)"  # of £12.10, read as Polish
+)
 _SHARE_OF_FOREIGN = 0.3  # of the letters: more beyond ASCII is another script
 
 

@@ -1,6 +1,7 @@
 """Dates and amounts as banks write them. A column is read as a whole: one value may be ambiguous, a column rarely is.
 
     03/04/2024  14/04/2024                  the day comes first: no month has the number 14
+    24-01-05    24-01-17                    the year comes first: a statement does not run from 2005 to 2017
     5 mars 2024   05/Mar/2024   45352       month names of many languages; days counted as Excel counts them
     1.234,56   17,80                        the comma is the decimal mark
     -1.000     -12                          open: thousands or decimals? the file's other signs decide, else we ask
@@ -320,6 +321,10 @@ def _date_order(texts: Sequence[str], *, day_first_hint: bool, evidence: Sequenc
         return "ymd"
     dmy, mdy = ([_date(text, order=order) for text in texts] for order in ("dmy", "mdy"))
     read = [sum(date is not None for date in dates) for dates in (dmy, mdy)]
+    ymd = [_date(text, order="ymd") for text in texts]
+    others = [_years(dates) for dates, count in zip((dmy, mdy), read, strict=True) if count == max(read)]
+    if sum(date is not None for date in ymd) >= max(read) and _years(ymd) < min(others):
+        return "ymd"
     if read[0] != read[1]:
         return "dmy" if read[0] > read[1] else "mdy"
     if dmy == mdy or all(separator == "." for _, separator, _, _ in numeric):
@@ -336,6 +341,12 @@ def _date_order(texts: Sequence[str], *, day_first_hint: bool, evidence: Sequenc
         "the dates can be read with the day or with the month first, and nothing in the file decides it; say which "
         "with --date-order dmy or --date-order mdy"
     )
+
+
+def _years(dates: Sequence[str | None]) -> int:
+    """Years between the first and the last date of a column."""
+    years = [int(date[:4]) for date in dates if date]
+    return max(years) - min(years) if years else 0
 
 
 def _disorder(dates: Sequence[str]) -> int:
