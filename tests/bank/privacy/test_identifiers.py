@@ -86,3 +86,9 @@ def test_a_street_after_a_word_for_rent_is_an_address_in_any_language(text: str,
 @pytest.mark.parametrize("text", ["Miete Mai 24", "Loyer mars 24", "Huur Ymere"])
 def test_the_month_of_a_rent_and_a_landlord_without_a_number_are_no_address(text: str) -> None:
     assert "ADDRESS" not in [kind for _, kind in found(text)]
+
+
+def test_a_number_plate_after_its_cue_goes_and_a_number_that_is_a_merchants_name_stays() -> None:
+    found, _ = find_identifiers("RINGGO AB12 CDE 0800")
+    assert ("ID", 7, 15) in [(span.kind, span.start, span.end) for span in found]
+    assert find_identifiers("Rema 1000 OSLO")[0] == []

@@ -95,6 +95,10 @@ _NATIONAL = _pattern(
     r"(?<![\d-])\d{2} \d{3} \d{3} \d{3}(?! ?\d)",  # German tax id
     r"\b\d{8}-?[A-HJ-NP-TV-Z]\b",  # DNI
 )
+_PLATE = _pattern(
+    r"\b(?:ringgo|paybyphone|plate|number ?plate|reg|vrm|vrn|vehicle|dvla|kfz|kennzeichen|matr[ií]cula|targa)[ .:#-]*"
+    r"(?P<plate>[a-z]{1,3}[ -]?\d{1,4}[ -]?[a-z]{2,3}|[a-z]{1,3}[ -][a-z]{1,2}[ -]\d{1,4})(?![\w-])"
+)
 _PHONE = _pattern(
     r"\+\d[\d ()./-]{6,18}\d",
     r"(?<!\w)(?:1[ .-])?\(\d{3}\) ?\d{3}[ .-]\d{4}(?: ?x ?\d{2,5})?(?!\w)",
@@ -401,6 +405,7 @@ _FINDERS: tuple[tuple[str | None, Finder], ...] = (
     ("CARD", _cards),
     ("CARD", _masked_numbers),
     ("ID", _matches(_NATIONAL)),
+    ("ID", _named_groups(_PLATE)),
     ("PHONE", _matches(_PHONE)),
     ("DATE", _named_groups(_BORN)),
     (None, _dates),

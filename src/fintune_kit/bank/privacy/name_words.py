@@ -126,7 +126,7 @@ def business_words() -> frozenset[str]:
 
 @cache
 def numbered_merchants() -> Phrases:
-    """Merchants of the taxonomy with digits in their name."""
+    """Merchants of the taxonomy and of names.toml with digits in their name."""
     names = [
         merchant.name
         for category in load_taxonomy().categories
@@ -134,7 +134,8 @@ def numbered_merchants() -> Phrases:
         for merchant in group.merchants
         if category.name != "Transfers"
     ]
-    return Phrases(name for name in names if any(character.isdigit() for character in name))
+    digits = [name for name in names if any(character.isdigit() for character in name)]
+    return Phrases([*digits, *_raw()["numbered_merchants"]])
 
 
 @cache
