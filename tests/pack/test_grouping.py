@@ -42,6 +42,20 @@ def test_a_subtree_that_does_not_fit_pays_its_path_again():
     assert min_packs(trie, 8) == 2
 
 
+def test_the_bound_on_packs_knows_how_many_chains_fit_into_one():
+    """Below a prompt of 2 tokens each of twenty conversations writes 8, and a pack of 21 holds two: 18 positions."""
+    trie = build_trie([5, 9] * 20, [0, 4, *[2, 4] * 19])
+    assert min_tokens(trie, 21) == 2 * 9 + 20 * 8, "by volume 9 packs would do"
+    assert min_packs(trie, 21) == len(group(trie, 21)) == 10
+
+
+def test_the_bound_on_packs_knows_that_parts_of_two_large_trees_do_not_fit_into_one():
+    """Three reports of 11 tokens have five questions of 2 each, and a pack of 20 holds four of one report."""
+    trie = build_trie([13] * 15, [0, *[11] * 4] * 3)
+    assert min_tokens(trie, 20) == 3 * (2 * 11 + 5 * 2), "by volume 5 packs would do"
+    assert min_packs(trie, 20) == len(group(trie, 20)) == 6
+
+
 def test_holes_are_filled_with_what_loses_least():
     # Two examples of 8 leave holes of 2 in packs of 10; the pair that shares 1 token parts to fill them.
     trie = build_trie([8, 8, 2, 2], [0, 0, 0, 1])

@@ -9,7 +9,8 @@ are first kept together, and then the holes are filled:
 2. `refill` dissolves packs, beginning with those that lose least. Their subtrees, or parts of these, go to the pack
    that already holds their deepest ancestor and has the tightest hole. A pack that cannot be dissolved whole stays.
 
-`min_packs` is a proven lower bound on the packs of any arrangement, so the distance to it says what could be gained.
+`min_packs` is a proven lower bound on the packs of any arrangement, so the distance to it says what could be gained. It
+knows two reasons why packs cannot be full: trees that are larger than a pack, and examples of which few fit into one.
 Related: packing with shared pages, Sindelar, Sitaraman and Shenoy, "Sharing-aware algorithms for virtual machine
 colocation", SPAA 2011; best fit by a table of gaps, as in TRL's `bfd`.
 """
@@ -19,6 +20,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+_PARTS = (1, 2, 3)
+"""Items of more than a half, a third and a quarter of a pack: smaller ones leave little empty."""
 Bin = tuple[int, list[int]]
 """Tokens below the node that it belongs to, and the subtrees in it."""
 
@@ -111,17 +116,71 @@ def min_tokens(trie: Trie, max_length: int) -> int:
     child c, and each of them writes the edge to c. So `need[v]` is at least the sum over its children of `need[c]` and
     these edges.
     """
+    return _needs(trie, max_length)[trie.root]
+
+
+def min_packs(trie: Trie, max_length: int) -> int:
+    """A lower bound on the packs of any arrangement that never splits an example.
+
+    It is the larger of two bounds. By volume: `min_tokens` in full packs. By shape: three conversations of 700 tokens
+    do not fit into a pack of 2,048, even if they leave a third of it empty (`_packs_by_shape`).
+    """
+    if trie.leaves == 0:
+        return 0
+    needs = _needs(trie, max_length)
+    return max(_ceil_divide(needs[trie.root], max_length), _packs_by_shape(trie, needs, max_length))
+
+
+def _needs(trie: Trie, max_length: int) -> list[int]:
+    """For each node, a lower bound on the positions that all packs together spend below it."""
     need = [0] * len(trie.depth)
     for node in trie.inner:
         for child in trie.children[node]:
             copies = max(1, _ceil_divide(need[child], max_length - trie.depth[child])) if need[child] else 1
             need[node] += need[child] + copies * (trie.depth[child] - trie.depth[node])
-    return need[trie.root]
+    return need
 
 
-def min_packs(trie: Trie, max_length: int) -> int:
-    """A lower bound on the packs of any arrangement that never splits an example."""
-    return _ceil_divide(min_tokens(trie, max_length), max_length)
+def _packs_by_shape(trie: Trie, needs: Sequence[int], max_length: int) -> int:
+    """A lower bound on packs from subtrees of which few fit into one pack.
+
+    Take subtrees that do not contain one another. At least one pack writes the longest example of such a subtree, and
+    every other pack that holds a part of it at least the shortest one. In a pack these paths share nothing below their
+    subtrees' parents, and all stand below the trunk that every example shares. So they are items of a bin packing
+    problem, of bins with room for the rest of a pack.
+
+    An item of `size` counts `floor(size (parts + 1) / room) / parts` bins, a dual feasible function of Fekete and
+    Schepers ("New classes of fast lower bounds for bin packing problems", Math. Programming 91, 2001): the items of one
+    bin never count more than one. With 2 parts, items of more than a third count half a bin. The best subtrees are
+    found from the leaves up.
+    """
+    trunk = trie.root
+    while len(trie.children[trunk]) == 1 and trie.children[trunk][0] >= trie.leaves:
+        trunk = trie.children[trunk][0]
+    room = max_length - trie.depth[trunk]
+    depth, parent = np.array(trie.depth), np.array(trie.parent)
+    copies = np.maximum(1, -(-np.array(needs) // np.maximum(1, max_length - depth)))
+    shortest, longest = (np.array(path) - depth[parent] for path in _shortest_and_longest(trie))
+    best = 0
+    for parts in _PARTS:
+        # One token less: an item of exactly its share counts as one below it.
+        least, most = ((path * (parts + 1) - 1) // room for path in (shortest, longest))
+        own = most + (copies - 1) * least
+        below = np.bincount(parent[: trie.leaves], weights=own[: trie.leaves], minlength=len(depth))
+        counts, whole = below.astype(np.int64).tolist(), own.tolist()
+        for node in trie.inner[:-1]:
+            counts[trie.parent[node]] += max(counts[node], whole[node])
+        best = max(best, _ceil_divide(counts[trunk], parts))
+    return best
+
+
+def _shortest_and_longest(trie: Trie) -> tuple[list[int], list[int]]:
+    """The lengths of the shortest and of the longest example below each node."""
+    shortest, longest = list(trie.depth), list(trie.depth)
+    for node in trie.inner:
+        shortest[node] = min([shortest[child] for child in trie.children[node]])
+        longest[node] = max([longest[child] for child in trie.children[node]])
+    return shortest, longest
 
 
 def group(trie: Trie, max_length: int) -> list[list[int]]:

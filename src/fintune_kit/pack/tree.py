@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fintune_kit.chat.examples import IGNORE, Examples
-from fintune_kit.pack.grouping import build_trie, group, min_tokens
+from fintune_kit.pack.grouping import build_trie, group, min_packs, min_tokens
 from fintune_kit.pack.mix import compose, even_order, mixed_packs
 from fintune_kit.pack.prefixes import RangeMinimum, prefix_order, shareable_lengths, shared_with_previous
 
@@ -119,9 +119,13 @@ def arrange(
     in_pack = np.zeros(len(ranks), np.int64)
     follows = np.setdiff1d(np.arange(len(ranks)), np.concatenate([[0], ends]))
     in_pack[follows] = RangeMinimum(shared).over(ranks[follows - 1] + 1, ranks[follows])
-    least = min_tokens(trie, max_length)
     return Arrangement(
-        order[ranks], in_pack, ends, min_packs=-(-least // max_length), min_tokens=least, tree=trie.total[trie.root]
+        order[ranks],
+        in_pack,
+        ends,
+        min_packs=min_packs(trie, max_length),
+        min_tokens=min_tokens(trie, max_length),
+        tree=trie.total[trie.root],
     )
 
 
