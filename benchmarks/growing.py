@@ -30,23 +30,23 @@ _NAMES = ("Alder", "Birch", "Cedar", "Dunmore", "Elm", "Foxley", "Garnet", "Holl
 _KINDS = ("Foods", "Energy", "Logistics", "Software", "Textiles", "Insurance", "Mining", "Rail")
 
 
-def reports(count: int, *, seed: int = 0) -> Iterator[Messages]:
-    """The ten rows of each of `count` reports."""
+def reports(count: int, *, sentences: int = 18, questions: int = QUESTIONS, seed: int = 0) -> Iterator[Messages]:
+    """The rows of each of `count` reports, one a question."""
     draw = random.Random(seed)  # noqa: S311 - nothing secret is drawn
     for _ in range(count):
-        report = _report(draw, sentences=18)
-        for _ in range(QUESTIONS):
+        report = _report(draw, sentences=sentences)
+        for _ in range(questions):
             question, answer = _turn(draw)
             yield _messages([(f"{report}\n\n{question}", answer)])
 
 
-def conversations(count: int, *, seed: int = 0) -> Iterator[Messages]:
-    """The eight rows of each of `count` conversations; a row holds all turns up to its own."""
+def conversations(count: int, *, turns: int = TURNS, seed: int = 0) -> Iterator[Messages]:
+    """The rows of each of `count` conversations, one a turn; a row holds all turns up to its own."""
     draw = random.Random(seed)  # noqa: S311 - nothing secret is drawn
     for _ in range(count):
-        turns = [_turn(draw) for _ in range(TURNS)]
-        turns[0] = (f"{_report(draw, sentences=8)}\n\n{turns[0][0]}", turns[0][1])
-        yield from (_messages(turns[: number + 1]) for number in range(TURNS))
+        said = [_turn(draw) for _ in range(turns)]
+        said[0] = (f"{_report(draw, sentences=8)}\n\n{said[0][0]}", said[0][1])
+        yield from (_messages(said[: number + 1]) for number in range(turns))
 
 
 def _messages(turns: list[tuple[str, str]]) -> Messages:
