@@ -1,6 +1,7 @@
 """Tree scoring beside lm-evaluation-harness: the same real model, prompts, options and questions, taking turns.
 
     python benchmarks/evaluate.py --model DIR --data DIR --peer PEER_PYTHON [--questions 16] [--out results/...json]
+    python benchmarks/evaluate.py ... --sets fpb --questions 8 --shots 0 3 5 --out results/evaluate-shots-cpu.json
 
 `--model` is a folder with a real Qwen and its tokenizer; `--data` holds fpb.jsonl, tfns.jsonl, fiqa_sa_fingpt.jsonl and
 tfns_topic.jsonl; `--peer` is the interpreter of an environment with `lm-eval[hf]`. Both compute in float32 on the same
@@ -11,6 +12,8 @@ Two comparisons:
 
     whole answers   every option with its closing token, as this kit scores
     first tokens    options that are one token each: the case where the harness computes a prompt only once
+
+With `--shots`, the same questions are asked after so many solved examples each. Both sides read the same examples.
 """
 
 import argparse
@@ -86,6 +89,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS), help="of fpb, tfns, fiqa_sa, tfns_topic")
     parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--shots", type=int, nargs="+", default=[0], help="solved examples before each question")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/evaluate-cpu.json"))
     arguments = parser.parse_args()
@@ -119,17 +123,30 @@ def main() -> None:
 
 
 def questions_of(arguments: argparse.Namespace) -> dict[str, list[Question]]:
-    """Questions by task `<set>_<round>`, evenly spread over each set."""
+    """Questions by task `<set>_<round>`, evenly spread over each set; with shots `<set>-<shots>-shot_<round>`."""
     tasks = {name: task for name, task in tasks_of(arguments.data).items() if name in arguments.sets.split(",")}
     rounds = {TRIAL: list(next(iter(tasks.values())).questions[:2])}
     for name, task in tasks.items():
         count = max(arguments.rounds, arguments.questions // 8 if name == MANY_OPTIONS else arguments.questions)
-        chosen = [task.questions[index] for index in evenly_chosen(len(task.questions), max_chosen=count)]
+        by_shots = same_questions(task, shots=arguments.shots, count=count)
         for index in range(arguments.rounds):
-            rounds[f"{name}_{index}"] = chosen[index :: arguments.rounds]
-            if name == FIRST_TOKENS:
-                rounds[f"{name}first_{index}"] = chosen[index :: arguments.rounds]
+            for shots, chosen in by_shots.items():
+                title = f"{name}-{shots}-shot" if shots else name
+                rounds[f"{title}_{index}"] = chosen[index :: arguments.rounds]
+                if name == FIRST_TOKENS and not shots:
+                    rounds[f"{name}first_{index}"] = chosen[index :: arguments.rounds]
     return rounds
+
+
+def same_questions(task: Task, *, shots: list[int], count: int) -> dict[int, list[Question]]:
+    """The same questions for each number of shots. Those that serve as an example are asked nowhere."""
+    asked = {number: with_shots(task, shots=number, seed=0).questions for number in shots}
+    left = set.intersection(*({question.messages[-1]["content"] for question in some} for some in asked.values()))
+    found = {}
+    for number, some in asked.items():
+        kept = [question for question in some if question.messages[-1]["content"] in left]
+        found[number] = [kept[index] for index in evenly_chosen(len(kept), max_chosen=count)]
+    return found
 
 
 def tasks_of(data: Path) -> dict[str, Task]:
