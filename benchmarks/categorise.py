@@ -112,7 +112,9 @@ def main() -> None:
         parser.error("--adapter needs --base")
     sets = question_sets(count=given.questions, seed=given.seed, own=given.lines)
     held = question_sets(count=given.questions, seed=given.seed + 1, own=None, calibrating=True)["other banks"]
-    record: dict[str, Any] = {"versions": versions(), "arguments": {k: str(v) for k, v in vars(given).items()}}
+    # Folders by their names: results say nothing about the machine.
+    said = {k: v.name if isinstance(v, Path) and k != "out" else str(v) for k, v in vars(given).items()}
+    record: dict[str, Any] = {"versions": versions(), "arguments": said}
     models = {"TF-IDF + linear SVM": trained_svm(count=given.train, seed=given.seed + 2)}
     if given.base:
         models |= real_models(given.base, given.adapter)
@@ -220,8 +222,16 @@ def trained_svm(*, count: int, seed: int) -> Model:
     )
     pipeline = make_pipeline(features, LinearSVC(C=0.3))
     pipeline.fit([line_of(row) for row in rows], [row.category for row in rows])
-    order = [list(pipeline.classes_).index(name) for name in load_taxonomy().names]
-    return lambda texts: pipeline.decision_function(texts)[:, order]
+    known = [load_taxonomy().names.index(name) for name in pipeline.classes_]
+
+    def scores(texts: Sequence[str]) -> Scores:
+        found = pipeline.decision_function(texts)
+        # A category that no training line had is never the answer.
+        all_labels = np.full((len(texts), len(load_taxonomy().names)), found.min() - 1.0)
+        all_labels[:, known] = found
+        return all_labels
+
+    return scores
 
 
 def real_models(base: Path, adapter: Path | None) -> dict[str, Model]:
