@@ -95,7 +95,7 @@ def listen(log: Path) -> list[int]:
     """How many steps were done whenever the compiler runs from now on."""
     import jax
 
-    from fintune_kit.train.callbacks import read_log
+    from fintune_kit.train.record.log import read_log
 
     steps: list[int] = []
     jax.monitoring.register_event_duration_secs_listener(

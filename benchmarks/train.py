@@ -158,8 +158,9 @@ def throughput(*, seconds: list[float], examples_a_step: float, **details: Any) 
 
 def run_ours_on(quiet: world.Setup, work: Path) -> Result:
     """Our trainer on the examples of the peer's steps, for the loss curve."""
-    from fintune_kit.train.callbacks import Clock, StepLog, read_log
+    from fintune_kit.train.callbacks import Clock
     from fintune_kit.train.guards import NonFiniteGuard
+    from fintune_kit.train.record.log import StepLog, read_log
     from fintune_kit.train.stage import load_for_training
     from fintune_kit.train.step import StepMemory
     from fintune_kit.train.trainer import PackTrainer, in_training_order, training_arguments

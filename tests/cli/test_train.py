@@ -12,8 +12,8 @@ import pytest
 from fintune_kit.cli.main import main
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import load_recipe, read_recipe
-from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.launch import run_training
+from fintune_kit.train.record.log import read_log
 from fintune_kit.workspace import open_workspace, parse_duration, writing
 
 

@@ -20,7 +20,7 @@ import pytest
 from fintune_kit.kaggle.delivery import Delivery, deliver
 from fintune_kit.kaggle.kernels import build_kernels
 from fintune_kit.kaggle.manifest import Chain, read_chain
-from fintune_kit.train.callbacks import read_log
+from fintune_kit.train.record.log import read_log
 from tests.kaggle.fake_sessions import FakeKaggle, Session, make_model, make_writable
 from tests.kaggle.rows import write_easy_rows
 

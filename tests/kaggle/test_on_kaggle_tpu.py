@@ -29,7 +29,7 @@ from fintune_kit.kaggle.requirements import tpu_packages_of
 from fintune_kit.pack.stage import pack_conversations
 from fintune_kit.recipes import smoke
 from fintune_kit.train.artifacts import FILES
-from fintune_kit.train.callbacks import read_log
+from fintune_kit.train.record.log import read_log
 from tests.kaggle.conftest import pretend_installed
 from tests.kaggle.fake_sessions import FakeKaggle, Session, make_model, make_writable
 from tests.kaggle.rows import write_easy_rows

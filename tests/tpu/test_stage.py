@@ -17,8 +17,8 @@ from fintune_kit.errors import UserError
 from fintune_kit.pack.store import open_packed
 from fintune_kit.tpu.stage import learning_rates, train_on_tpu, without_validation
 from fintune_kit.train.artifacts import FILES
-from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.model import load_adapter, load_base
+from fintune_kit.train.record.log import read_log
 from fintune_kit.train.stage import train
 from fintune_kit.train.validation import mean_loss
 from fintune_kit.workspace import sha256_of

@@ -16,9 +16,10 @@ from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.blocks.packed import use_packed_blocks
-from fintune_kit.train.callbacks import Clock, StepLog, read_log
+from fintune_kit.train.callbacks import Clock
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import enable_packs
+from fintune_kit.train.record.log import StepLog, read_log
 from fintune_kit.train.step import StepMemory
 from fintune_kit.train.trainer import (
     PackTrainer,

@@ -18,7 +18,7 @@ from fintune_kit.errors import UserError
 from fintune_kit.evaluate.tables import loss_sentence, verdict
 from fintune_kit.publish.licences import base_licence, source_licences
 from fintune_kit.train.base_id import is_hub_id
-from fintune_kit.train.callbacks import read_log
+from fintune_kit.train.record.log import read_log
 from fintune_kit.workspace import MANIFEST, read_json, read_manifest, sha256_of, write_text
 
 MIB = 2**20

@@ -33,11 +33,12 @@ from fintune_kit.tpu.devices import find_devices
 from fintune_kit.tpu.model import TpuModel, load_model
 from fintune_kit.tpu.plan import on_tpu, plan_on
 from fintune_kit.tpu.step import Step, StepShape, adam, compile_step, everywhere, make_loss, make_step, spread
-from fintune_kit.train.callbacks import Clock, read_log
+from fintune_kit.train.callbacks import Clock
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.job import Job, open_job
 from fintune_kit.train.model import load_config
 from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
+from fintune_kit.train.record.log import read_log
 from fintune_kit.train.run_folder import open_run
 from fintune_kit.train.stage import step_log
 from fintune_kit.train.trainer import in_training_order, step_order

@@ -16,7 +16,7 @@ from typing import Any
 
 from fintune_kit.errors import UserError
 from fintune_kit.recipes import Recipe
-from fintune_kit.train.callbacks import read_log
+from fintune_kit.train.record.log import read_log
 from fintune_kit.workspace import Workspace
 
 POLL_SECONDS = 1.0

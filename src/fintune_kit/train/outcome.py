@@ -11,8 +11,8 @@ from typing import Any
 from fintune_kit.plan.plan import Plan
 from fintune_kit.train.artifacts import save_tokenizer
 from fintune_kit.train.base_id import base_id
-from fintune_kit.train.callbacks import read_log
 from fintune_kit.train.job import Job
+from fintune_kit.train.record.log import read_log
 from fintune_kit.train.run_folder import finish_run
 from fintune_kit.workspace import MANIFEST, read_manifest, replacing_folder, sha256_of, write_manifest
 

@@ -33,7 +33,7 @@ from fintune_kit.recipes import Recipe
 from fintune_kit.train.blocks.packed import use_packed_blocks
 from fintune_kit.train.blocks.split import split_weights
 from fintune_kit.train.blocks.weights import keep_ready
-from fintune_kit.train.callbacks import Clock, StepLog, read_log
+from fintune_kit.train.callbacks import Clock
 from fintune_kit.train.checkpoints import partial_folder
 from fintune_kit.train.estimate import FirstSteps
 from fintune_kit.train.guards import NonFiniteGuard
@@ -51,6 +51,7 @@ from fintune_kit.train.model import (
 )
 from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
 from fintune_kit.train.preflight import preflight
+from fintune_kit.train.record.log import StepLog, read_log
 from fintune_kit.train.run_folder import lower_memory, open_run, plan_of_run
 from fintune_kit.train.step import StepMemory
 from fintune_kit.train.trainer import PackTrainer, in_training_order, step_order, training_arguments
