@@ -525,14 +525,19 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def find_damage(checkpoint: Path) -> str | None:
-    """A sentence about a checkpoint that has no manifest, or lacks a file, or has a changed file; else None."""
+def find_damage(folder: Path, *, only: Iterable[str] | None = None) -> str | None:
+    """A sentence about a folder that has no manifest, or lacks a file that it lists, or has a changed one; else None.
+
+    Args:
+        folder: a checkpoint, or the folder of a finished stage.
+        only: the files to check; None checks all that the manifest lists.
+    """
     try:
-        expected = dict(read_json(checkpoint / MANIFEST)["files"])
+        expected = dict(read_json(folder / MANIFEST)["files"])
     except (OSError, ValueError, KeyError, TypeError):
-        return f"its {MANIFEST} is missing or unreadable, so it was not finished"
-    for name, digest in expected.items():
-        path = checkpoint / name
+        return f"{MANIFEST} is missing or unreadable"
+    for name in expected if only is None else only:
+        path, digest = folder / name, expected.get(name)
         if not path.is_file():
             return f"{name} is missing"
         if sha256_of(path) != digest:

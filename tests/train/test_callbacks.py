@@ -8,10 +8,10 @@ from transformers import TrainerControl, TrainerState
 from fintune_kit.train.callbacks import Clock
 
 
-def after_a_step(clock):
+def after_a_step(clock, state=None):
     """What the clock wishes at the end of a step: to save, and to stop."""
     control = TrainerControl()
-    clock.on_step_end(None, TrainerState(), control)
+    clock.on_step_end(None, state or TrainerState(), control)
     return control.should_save, control.should_training_stop
 
 
@@ -34,6 +34,11 @@ def test_without_a_signal_a_run_goes_on(clock, heard):
     with clock.catching_signals():
         assert after_a_step(clock) == (False, False)
     assert heard == []
+
+
+def test_the_last_step_is_saved_before_anything_that_may_fail(clock):
+    assert after_a_step(clock, TrainerState(global_step=6, max_steps=7)) == (False, False)
+    assert after_a_step(clock, TrainerState(global_step=7, max_steps=7)) == (True, False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

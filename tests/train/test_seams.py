@@ -15,6 +15,7 @@ OVERRIDDEN = {
     "_get_num_items_in_batch": "a step's loss would not be divided by its supervised tokens",
     "_clip_grad_norm": "gradients that are not finite would be applied",
     "_get_output_dir": "checkpoints would be written in place, and a killed run would leave half of one",
+    "_load_scaler": "a run from a card with float16 could not go on on one without",
     "_save_checkpoint": "checkpoints would not be sealed",
 }
 

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.artifacts import FILES
 from fintune_kit.train.outcome import Outcome
 from fintune_kit.train.stage import train
+from fintune_kit.train.trainer import PackTrainer
 from fintune_kit.workspace import Workspace, newest_checkpoint, sha256_of, write_manifest
 from tests.train.two_processes import STEPS, recipe, short_run
 
@@ -180,6 +182,62 @@ def test_packs_of_another_length_are_refused(world, tmp_path):
     with pytest.raises(UserError, match=r"128 positions.*expects 256"):
         train(longer, Workspace(tmp_path), packed=world / "packed", base=world / "base")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "vocab.json", "manifest.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9])])
+def test_a_finished_run_with_a_lost_or_damaged_adapter_file_claims_no_success(world, whole, tmp_path, name, damage):
+    out = shutil.copytree(whole, tmp_path / "out")
+    damage(out / "adapter" / name)
+    with pytest.raises(UserError, match=rf"has ended, but adapter/{name} (is missing|has changed).* move .* away"):
+        run(world, out)
+
+
+def test_a_finished_run_whose_log_was_changed_claims_no_success(world, whole, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "out")
+    with (out / "run" / "log.jsonl").open("ab") as stream:
+        stream.write(b"\n")
+    with pytest.raises(UserError, match=r"has ended, but run/log\.jsonl has changed since it was written"):
+        run(world, out)
+
+
+def test_an_adapter_that_was_moved_away_is_written_again_from_the_last_checkpoint(world, whole, tmp_path, monkeypatch):
+    out = shutil.copytree(whole, tmp_path / "out")
+    shutil.rmtree(out / "adapter")
+    monkeypatch.setattr(PackTrainer, "training_step", None)
+    assert run(world, out).finished, "the last step is saved, so none is taken again"
+    assert sha256_of(out / "adapter") == sha256_of(whole / "adapter")
+    assert timeless(out) == timeless(whole)
+
+
+def reseal(checkpoint: Path) -> None:
+    """Lists the files of a checkpoint in its manifest, as training would."""
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != "manifest.json")
+    manifest["files"] = {path.relative_to(checkpoint).as_posix(): sha256_of(path) for path in files}
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_run_goes_on_after_damage_to_its_log_and_from_a_card_that_scaled_its_losses(world, whole, tmp_path, caplog):
+    """The checkpoint is that of a card with float16; the log lost its middle and has a tail of NUL."""
+    run(world, tmp_path, stop_after=5)
+    checkpoint = newest_checkpoint(tmp_path / "run" / "checkpoints")
+    torch.save(torch.amp.GradScaler("cpu").state_dict(), checkpoint / "scaler.pt")
+    with pytest.raises(UserError, match=r"scaler\.pt is not listed"):
+        run(world, tmp_path)
+    reseal(checkpoint)
+    log = tmp_path / "run" / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:2]) + b'{"step": 3, "lo' + lines[3] + b"\n" + b"\0" * 50)
+    sessions = tmp_path / "run" / "sessions.jsonl"
+    sessions.write_text(sessions.read_text().replace('"dtype": "float32"', '"dtype": "float16"'))
+    assert run(world, tmp_path).finished
+    assert "going on after step 5 with dtype float32 (before: float16): " in caplog.text
+    assert "are restored from" in caplog.text
+    assert timeless(tmp_path) == timeless(whole)
+    assert sha256_of(tmp_path / "adapter" / "adapter_model.safetensors") == sha256_of(
+        whole / "adapter" / "adapter_model.safetensors"
+    )
 
 
 def holds_something(folder: Path) -> bool:

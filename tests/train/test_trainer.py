@@ -19,7 +19,7 @@ from fintune_kit.train.blocks.packed import use_packed_blocks
 from fintune_kit.train.callbacks import Clock
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import enable_packs
-from fintune_kit.train.record.log import StepLog, read_log
+from fintune_kit.train.record.log import StepLog, read_log, restore_log
 from fintune_kit.train.step import StepMemory
 from fintune_kit.train.trainer import (
     PackTrainer,
@@ -108,6 +108,7 @@ def run(
     if disturb is not None:
         disturb(trainer)
     checkpoint = newest_checkpoint(folder / "checkpoints")
+    restore_log(folder / "log.jsonl", checkpoint=checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     adapter = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     return read_log(folder / "log.jsonl"), adapter, model

@@ -39,10 +39,10 @@ from fintune_kit.train.job import Job, open_job
 from fintune_kit.train.model import load_config
 from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
 from fintune_kit.train.record.log import read_log
-from fintune_kit.train.run_folder import open_run
+from fintune_kit.train.run_folder import go_on, open_run
 from fintune_kit.train.stage import step_log
 from fintune_kit.train.trainer import in_training_order, step_order
-from fintune_kit.workspace import MANIFEST, Workspace
+from fintune_kit.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +84,9 @@ def train_on_tpu(
     job = open_job(recipe, workspace, packed=packed, base=base)
     config = load_config(job.base)
     plan = _begin(job, devices, shape=ModelShape.of(config), fresh=fresh)
-    if (job.run / MANIFEST).is_file() and (job.adapter / MANIFEST).is_file():
-        return finished_before(job.run, plan=plan)
-
+    if earlier := finished_before(job, plan=plan):
+        return earlier
+    go_on(job.run, base=job.base, plan=plan, machine=_name(plan, devices))
     model = load_model(
         weights_folder(job.base),
         config=config,
@@ -101,7 +101,12 @@ def train_on_tpu(
     if progress.steps_done < plan.optimizer_steps:
         steps, records = progress.steps_done, read_log(job.run / "log.jsonl")
         return Outcome(finished=False, steps_done=steps, plan=plan, log=records, validation_loss=None)
-    return _finish(progress, job=job, model=model, plan=plan, machine=f"{plan.processes} x {devices[0].device_kind}")
+    return _finish(progress, job=job, model=model, plan=plan, machine=_name(plan, devices))
+
+
+def _name(plan: Plan, devices: Sequence[Any]) -> str:
+    """The machine, such as `8 x TPU v5 lite`."""
+    return f"{plan.processes} x {devices[0].device_kind}"
 
 
 def _begin(job: Job, devices: Sequence[Any], *, shape: ModelShape, fresh: bool) -> Plan:
@@ -196,7 +201,7 @@ def _run_steps(progress: _Progress, *, job: Job, model: TpuModel, plan: Plan, cl
         of_first_step = {}
         if control.should_save or progress.steps_done == plan.optimizer_steps:
             control.should_save = False
-            _save(progress, job, clock=clock)
+            _save(progress, job, clock=clock, records=steps.records)
             clock.on_save(None, state, control)
         if control.should_training_stop:
             return
@@ -232,14 +237,15 @@ def _compiled_step(progress: _Progress, *, model: TpuModel, plan: Plan, recipe: 
     )
 
 
-def _save(progress: _Progress, job: Job, *, clock: Clock) -> None:
-    """Writes a checkpoint, and tells the clock how long that took."""
+def _save(progress: _Progress, job: Job, *, clock: Clock, records: Sequence[dict[str, Any]]) -> None:
+    """Writes a checkpoint with the log so far, and tells the clock how long that took."""
     began = time.monotonic()
     checkpoints.save(
         job.run / "checkpoints",
         step=progress.steps_done,
         adapter=progress.adapter,
         moments=progress.moments,
+        records=records,
         identity=job.identity,
     )
     clock.note_save(time.monotonic() - began)

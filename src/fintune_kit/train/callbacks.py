@@ -54,7 +54,10 @@ class Clock(TrainerCallback):
         self._step_started = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Asks for a checkpoint, or for the end of the run, in all processes alike."""
+        """Asks for a checkpoint, or for the end of the run, in all processes alike.
+
+        The last step is saved too: what comes after it may fail.
+        """
         now = time.monotonic()
         self._longest_step = max(self._longest_step, now - self._step_started)
         # Time for one more step, for a save, and for as much again: the measurements after the last step.
@@ -62,7 +65,8 @@ class Clock(TrainerCallback):
         out_of_time = self._deadline is not None and now + needed > self._deadline
         stop = out_of_time or self._stopped_by is not None
         stop |= self._stop_after is not None and state.global_step >= self._stop_after
-        save, stop = decide_together(stop or now - self._last_save >= self._between, stop)
+        is_last = 0 < state.max_steps <= state.global_step
+        save, stop = decide_together(stop or is_last or now - self._last_save >= self._between, stop)
         if save:
             control.should_save = True
         if stop:

@@ -17,7 +17,15 @@ from typing import Any
 
 from fintune_kit.errors import UserError, first_line
 from fintune_kit.plan.devices import GIB
-from fintune_kit.workspace import MANIFEST, checkpoints_by_step, newest_checkpoint, sha256_of, write_json
+from fintune_kit.train.record.log import NAME as LOG
+from fintune_kit.workspace import (
+    MANIFEST,
+    checkpoints_by_step,
+    newest_checkpoint,
+    read_json,
+    sha256_of,
+    write_json,
+)
 
 KEPT = 2
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -30,7 +38,7 @@ def partial_folder(checkpoints: Path) -> Path:
 
 
 def seal(written: Path, checkpoints: Path, *, step: int, identity: Mapping[str, Any]) -> Path:
-    """Finishes a checkpoint: hashes its files, flushes them to the disk, renames the folder, removes older ones.
+    """Finishes a checkpoint: hashes its files, flushes them and the log to the disk, renames it, removes older ones.
 
     Args:
         written: the complete folder inside `partial_folder(checkpoints)`.
@@ -43,7 +51,8 @@ def seal(written: Path, checkpoints: Path, *, step: int, identity: Mapping[str, 
     for name in _NEVER_READ:
         (written / name).unlink(missing_ok=True)
     files = sorted(path for path in written.rglob("*") if path.is_file() and path.name != MANIFEST)
-    for path in files:
+    log = checkpoints.with_name(LOG)
+    for path in [log, *files] if log.is_file() else files:  # the log reaches the disk before a checkpoint that is later
         _flush(path)
     hashes = {path.relative_to(written).as_posix(): sha256_of(path) for path in files}
     write_json(written / MANIFEST, {"step": step, "identity": dict(identity), "files": hashes})
@@ -51,9 +60,25 @@ def seal(written: Path, checkpoints: Path, *, step: int, identity: Mapping[str, 
     if final.exists():
         shutil.rmtree(final)
     written.rename(final)
+    _flush(checkpoints)  # the new name reaches the disk before an older checkpoint is removed
     for old in checkpoints_by_step(checkpoints)[KEPT:]:
         shutil.rmtree(old)
     return final
+
+
+def refuse_unlisted_files(checkpoint: Path) -> None:
+    """Refuses a checkpoint with a file that its manifest does not list. transformers would read it if its name fits.
+
+    Raises:
+        UserError: there is such a file; it is named.
+    """
+    listed = {*read_json(checkpoint / MANIFEST)["files"], MANIFEST}
+    found = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if not path.is_dir()}
+    if unlisted := sorted(found - listed):
+        raise UserError(
+            f"{checkpoint / unlisted[0]} is not listed in the checkpoint's {MANIFEST}; expected only files that "
+            f"training wrote: move it away and run the same command again"
+        )
 
 
 @contextmanager

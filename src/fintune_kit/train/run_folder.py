@@ -1,9 +1,12 @@
 """The folder of a run. It says which training it holds, so that only the same training is resumed.
 
-run/plan.json       recipe, packs and base, the plan for this machine, versions, the allocator; written first
-run/manifest.json   losses and counts; written after the last step
+run/plan.json        recipe, packs and base, the plan for this machine, versions, the allocator; written first
+run/sessions.jsonl   the sessions in which it was trained
+run/log.jsonl        a line for each step
+run/manifest.json    losses and counts; written after the last step
 
-Both say which run it is, and so does each checkpoint. If one of them is lost, no other run goes on from the rest.
+The plan and the manifest say which run it is, and so does each checkpoint. If one of them is lost, no other run goes on
+from the rest.
 """
 
 import hashlib
@@ -19,6 +22,11 @@ from fintune_kit.errors import UserError
 from fintune_kit.hardware import allocator_setting
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import Recipe
+from fintune_kit.train.checkpoints import refuse_unlisted_files
+from fintune_kit.train.record.log import NAME as LOG
+from fintune_kit.train.record.log import restore_log
+from fintune_kit.train.record.sessions import NAME as SESSIONS
+from fintune_kit.train.record.sessions import begin_session
 from fintune_kit.workspace import (
     MANIFEST,
     attached_folders,
@@ -88,6 +96,27 @@ def open_run(run: Path, *, identity: dict[str, Any], plan: Plan, fresh: bool) ->
     write_json(path, content | ({LOWERED: lowered} if lowered else {}))
 
 
+def go_on(run: Path, *, base: str | Path, plan: Plan, machine: str) -> None:
+    """Prepares the folder of an unfinished run for the next step, and notes the session.
+
+    Args:
+        run: the folder, from `open_run`.
+        base: hub id or folder of the base model.
+        plan: for this machine.
+        machine: its name.
+
+    Raises:
+        UserError: the newest checkpoint holds a file that is not its own, or the base is another one than before.
+    """
+    checkpoint = newest_checkpoint(run / "checkpoints")
+    if checkpoint is not None:
+        refuse_unlisted_files(checkpoint)
+    restore_log(run / LOG, checkpoint=checkpoint)
+    (run / MANIFEST).unlink(missing_ok=True)  # of an end whose adapter is lost
+    from_step = step_of(checkpoint) if checkpoint else 0
+    begin_session(run, from_step=from_step, plan=plan, machine=machine, base=base)
+
+
 def lower_memory(run: Path, *, micro_batch: int, blocks: int) -> None:
     """Notes the smaller micro-batch and the recomputed blocks with which a run fits, for the time after a restart."""
     path = run / "plan.json"
@@ -128,7 +157,7 @@ def _remove(run: Path, *, whole: bool) -> None:
 
 def _has_begun(run: Path) -> bool:
     """Whether a folder holds a run, or a part of one."""
-    return any((run / name).exists() for name in ("plan.json", MANIFEST, "log.jsonl", "checkpoints"))
+    return any((run / name).exists() for name in ("plan.json", MANIFEST, LOG, "checkpoints"))
 
 
 def _files_with_identity(run: Path) -> Iterator[Path]:
@@ -176,8 +205,9 @@ def _continue_attached(run: Path, *, identity: dict[str, Any]) -> None:
     shutil.copytree(folder / "checkpoints" / f"checkpoint-{step}", partial / "checkpoints" / f"checkpoint-{step}")
     if (folder / BEST / MANIFEST).is_file():
         shutil.copytree(folder / BEST, partial / BEST)
-    for name in ("log.jsonl", "plan.json"):
-        shutil.copyfile(folder / name, partial / name)
+    for name in ("plan.json", LOG, SESSIONS):
+        if (folder / name).is_file():  # a lost log is restored from the checkpoint
+            shutil.copyfile(folder / name, partial / name)
     for path in (partial, *partial.rglob("*")):  # an input is read-only, and its copies would be too
         path.chmod(path.stat().st_mode | 0o200)
     if run.is_dir():

@@ -1,10 +1,11 @@
 """Stage 3 from end to end: it reads packs, and writes the log, the checkpoints and the adapter of a run.
 
-packed/  ->  run/      plan.json   recipe, packs and base, and the plan for this machine
+packed/  ->  run/      plan.json        recipe, packs and base, and the plan for this machine
+                       sessions.jsonl   a line for each session
                        activations.json, in float16: how near a pack comes to the end of its range
-                       log.jsonl   a line for each step
+                       log.jsonl        a line for each step
                        checkpoints/
-                       best/       the adapter with the lowest validation loss so far
+                       best/            the adapter with the lowest validation loss so far
                        manifest.json, after the last step
          ->  adapter/  adapter_model.safetensors, adapter_config.json, the tokenizer's files, manifest.json
 """
@@ -51,8 +52,9 @@ from fintune_kit.train.model import (
 )
 from fintune_kit.train.outcome import Outcome, TrainedAdapter, finish, finished_before
 from fintune_kit.train.preflight import preflight
+from fintune_kit.train.record.log import NAME as LOG
 from fintune_kit.train.record.log import StepLog, read_log
-from fintune_kit.train.run_folder import lower_memory, open_run, plan_of_run
+from fintune_kit.train.run_folder import go_on, lower_memory, open_run, plan_of_run
 from fintune_kit.train.step import StepMemory
 from fintune_kit.train.trainer import PackTrainer, in_training_order, step_order, training_arguments
 from fintune_kit.train.validation import (
@@ -64,7 +66,7 @@ from fintune_kit.train.validation import (
     tasks_of,
     validation_schedule,
 )
-from fintune_kit.workspace import MANIFEST, Workspace, newest_checkpoint, step_of, write_json
+from fintune_kit.workspace import Workspace, newest_checkpoint, step_of, write_json
 
 log = logging.getLogger(__name__)
 
@@ -120,9 +122,9 @@ def train(
     job = open_job(recipe, workspace, packed=packed, base=base)
     machine, processes = _start(device_name)
     plan = _begin(job, machine, processes, fresh=fresh, device_name=device_name)
-    if (job.run / MANIFEST).is_file() and (job.adapter / MANIFEST).is_file():
-        return finished_before(job.run, plan=plan)
-
+    if earlier := finished_before(job, plan=plan):
+        return earlier
+    _begin_session(job, plan, machine, processes)
     device = f"cuda:{processes.local_process_index}" if machine.cards else "cpu"
     model = load_for_training(recipe, plan, base=job.base, device=device, rank=processes.process_index)
     _try_a_pack(model, job=job, plan=plan, device=device, writes=processes.is_main_process)
@@ -136,10 +138,21 @@ def train(
     together = finished and (processes.is_main_process or plan.split_weights)
     validation = _validate(model, job=job, plan=plan, device=device) if together else None
     if validation is None or not processes.is_main_process:
-        records = read_log(job.run / "log.jsonl")
+        records = read_log(job.run / LOG)
         return Outcome(finished=finished, steps_done=steps_done, plan=plan, log=records, validation_loss=None)
     trained = TrainedAdapter(write=partial(_write_peft, model), validation=validation, machine=machine.name)
     return finish(trained, job=job, plan=plan)
+
+
+def _begin_session(job: Job, plan: Plan, machine: Machine, processes: PartialState) -> None:
+    """Restores the log and notes the session, in the first process. The others wait, because they read the log.
+
+    Raises:
+        UserError: the base or a file of the newest checkpoint is not that of the run.
+    """
+    with processes.main_process_first():
+        if processes.is_main_process:
+            go_on(job.run, base=job.base, plan=plan, machine=machine.name)
 
 
 def _try_a_pack(model: PeftModel, *, job: Job, plan: Plan, device: str, writes: bool) -> None:
@@ -224,7 +237,7 @@ def _make_trainer(
         guard=guard,
         memory=StepMemory(micro_batch=plan.micro_batch, blocks=plan.recompute.blocks),
         note_memory=partial(_note_memory, job.run, writes=processes.is_main_process or plan.split_weights),
-        callbacks=[validator, steps, FirstSteps(plan, read=partial(read_log, job.run / "log.jsonl"))],
+        callbacks=[validator, steps, FirstSteps(plan, read=partial(read_log, job.run / LOG))],
     )
 
 
@@ -235,7 +248,7 @@ def _train_on(trainer: PackTrainer, *, validator: Validator, run: Path) -> int:
         trainer.train()
         return trainer.state.global_step
     done = step_of(checkpoint)
-    validator.resume([record for record in read_log(run / "log.jsonl") if record["step"] <= done])
+    validator.resume(read_log(run / LOG))  # it ends with the checkpoint's step
     if validator.stopped_early:  # the run had stopped early, and was killed before its adapter was written
         trainer.load_adapter_of(checkpoint)
         return done
@@ -326,7 +339,7 @@ def step_log(
     """
     split = job.packs.train
     return StepLog(
-        job.run / "log.jsonl",
+        job.run / LOG,
         supervised_tokens=_by_step(split.supervised_tokens, order, plan.packs_per_step),
         examples=_by_step(split.examples, order, plan.packs_per_step),
         positions=plan.packs_per_step * job.recipe.pack.max_length,

@@ -235,5 +235,10 @@ class PackTrainer(SFTTrainer):
         self.accelerator.wait_for_everyone()
         self._clock.note_save(time.monotonic() - started)
 
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Loads the scale of the loss where this plan scales it. A checkpoint from float16 has one, others do not."""
+        if self.accelerator.scaler is not None:
+            super()._load_scaler(checkpoint)
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: `publish.model_card` writes the model card after the evaluation."""
