@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -50,3 +53,27 @@ def test_training_leaves_cudnn_attention_and_short_sums_out():
     finally:
         torch.backends.cuda.enable_cudnn_sdp(True)
         matmul.allow_fp16_accumulation = False
+
+
+SAVE_A_CONFIG = """
+import sys
+from fintune_kit.recipes import named_recipe
+from fintune_kit.train.model import peft_config
+
+lora = named_recipe("p100").lora
+peft_config(lora).save_pretrained(sys.argv[1])
+print(list(set(lora.target_modules)))
+"""
+
+
+def test_an_adapter_config_has_the_same_bytes_in_every_process(tmp_path):
+    written, orders = [], []
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", SAVE_A_CONFIG, str(tmp_path / seed)]
+        orders.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+        written.append((tmp_path / seed / "adapter_config.json").read_bytes())
+    assert orders[0] != orders[1], "sets in one order could not tell the two apart"
+    assert written[0] == written[1]
+    modules = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert json.loads(written[0])["target_modules"] == modules

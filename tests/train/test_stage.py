@@ -410,8 +410,6 @@ def test_a_base_that_is_shared_out_gives_the_run_of_one_process_also_after_a_kil
     for name, matrix in expected.items():
         torch.testing.assert_close(found[name], matrix, rtol=1e-2, atol=2e-4)
     configs = [json.loads((tmp_path / name / "adapter" / "adapter_config.json").read_text()) for name in ("one", "two")]
-    for config in configs:
-        config["target_modules"].sort()  # a set, which PEFT writes in any order
     assert configs[0] == configs[1]
 
 

@@ -105,15 +105,12 @@ def add_adapter(model: PreTrainedModel, lora: LoraRecipe, *, seed: int) -> PeftM
 
 
 def peft_config(lora: LoraRecipe) -> LoraConfig:
-    """The recipe's adapter as PEFT's config."""
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        bias="none",
-        task_type="CAUSAL_LM",
+    """The recipe's adapter as PEFT's config. It is written with the same bytes by every process."""
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, bias="none", task_type="CAUSAL_LM"
     )
+    config.target_modules = sorted(lora.target_modules)  # given to LoraConfig, they become a set without an order
+    return config
 
 
 def choose_kernels(*, half_accumulation: bool) -> None:
