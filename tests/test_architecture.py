@@ -1,6 +1,7 @@
 """The house: imports point one way, between sub-folders too; a room says its purpose; functions stay short."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def rooms(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_one_way(path):
-    place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    place = _place(path)
     if place not in KNOWS_THE_ORDER:
         allowed = {place, *KNOWS.get(place, ())}
         assert rooms(path) <= allowed, f"{place} must not know {sorted(rooms(path) - allowed)}"
@@ -106,6 +107,23 @@ def test_no_two_modules_import_each_other():
 
     circles = [names[path] for path in MODULES if path in reaches(path)]
     assert not circles, circles
+
+
+def test_who_imports_a_library_that_may_fetch_code_forbids_it_first():
+    """`forbid_hub_kernels` is called by the room itself, or by a room that it imports."""
+    libraries = re.compile(r"^ *(?:from|import) (?:transformers|bitsandbytes|peft|trl)\b", re.MULTILINE)
+    texts = {path: path.read_text(encoding="utf-8") for path in MODULES}
+    doors = {
+        _place(path) for path, text in texts.items() if re.search(r"^ *forbid_hub_kernels\(\)", text, re.MULTILINE)
+    }
+    users = {_place(path) for path, text in texts.items() if libraries.search(text)}
+    assert doors == {"chat", "train", "tiny", "hardware"}
+    assert {"evaluate", "tpu", "publish"} <= users, "the pattern would not see an import"
+    assert [user for user in users if not doors & {user, *KNOWS.get(user, ())}] == []
+
+
+def _place(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def test_the_guard_sees_imports():

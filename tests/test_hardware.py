@@ -72,11 +72,16 @@ def test_without_pytorch_the_cpu_is_named_and_doctor_says_what_to_install(monkey
     assert "fintune-kit[all]" in doctor()[-1].remedy
 
 
-@pytest.mark.parametrize("room", ["fintune_kit.train", "fintune_kit.train.model"])
+@pytest.mark.parametrize(
+    "room", ["fintune_kit.train", "fintune_kit.train.model", "fintune_kit.chat", "fintune_kit.tiny"]
+)
 def test_no_library_fetches_compiled_code_from_the_hub(room, tmp_path):
     """bitsandbytes does on a CPU with bfloat16, where the package `kernels` is installed."""
     (tmp_path / "kernels.py").write_text("def get_kernel(*_a, **_k): raise SystemExit('code was fetched')")
-    code = f"import {room}, importlib.util; assert importlib.util.find_spec('kernels') is None; import kernels"
+    code = (
+        f"import {room}, importlib.util, os; assert importlib.util.find_spec('kernels') is None; "
+        f"assert os.environ['USE_HUB_KERNELS'] == '0'; import kernels"
+    )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "ModuleNotFoundError: import of kernels halted" in done.stderr

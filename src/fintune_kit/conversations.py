@@ -18,7 +18,7 @@ from typing import Any, NotRequired, TypedDict
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.errors import MissingInputError, UserError, first_line
 from fintune_kit.workspace import WRITTEN_BY
 
 SPLITS = ("train", "validation")
@@ -189,7 +189,7 @@ def batches_of_conversations(folder: Path, split: str) -> Iterator[list[Conversa
             yield [_conversation(row) for row in batch.to_pylist()]
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} could not be read ({str(error).splitlines()[0]}); expected the Parquet file that stage 1 writes: "
+            f"{path} could not be read ({first_line(error)}); expected the Parquet file that stage 1 writes: "
             f"run {WRITTEN_BY['conversations']} again"
         ) from error
 

@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
 
 Result = TypeVar("Result")
 NO_TORCH = "PyTorch is not installed"
@@ -111,8 +111,10 @@ def _find_cards() -> tuple[Card, ...]:
 def forbid_hub_kernels() -> None:
     """Keeps bitsandbytes and transformers from fetching compiled code from the Hub, and from asking for it.
 
-    They do so when they are imported and the package `kernels` is installed. Called before either is imported.
+    They do so when they are imported and the package `kernels` is installed. So each room that imports one of them
+    calls this first.
     """
+    os.environ["USE_HUB_KERNELS"] = "0"  # for transformers, in the processes too that this one starts
     sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
@@ -174,7 +176,7 @@ def check_machine(machine: Machine, *, index: int | None = None) -> None:
             assert product.item() == 64 * 64
         except RuntimeError as error:
             raise UserError(
-                f"the first operation on {card.name} failed ({str(error).splitlines()[0]}); expected a working card: "
+                f"the first operation on {card.name} failed ({first_line(error)}); expected a working card: "
                 f"restart the session, and if it persists install another PyTorch build"
             ) from error
 

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fintune_kit.hardware import forbid_hub_kernels
 from fintune_kit.qwen import CONTROL_TOKENS, SPLIT_RULE
 from fintune_kit.recipes import Recipe
 from fintune_kit.workspace import (
@@ -26,6 +27,8 @@ from fintune_kit.workspace import (
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
+
+forbid_hub_kernels()
 
 VOCABULARY = 2048
 SIZES: dict[str, Any] = {

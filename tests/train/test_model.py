@@ -55,6 +55,24 @@ def test_training_leaves_cudnn_attention_and_short_sums_out():
         matmul.allow_fp16_accumulation = False
 
 
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation"])
+def test_a_config_that_asks_for_code_from_the_hub_is_refused(make_model, tmp_path, monkeypatch, name):
+    make_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    loaded = []
+    monkeypatch.setattr(
+        "transformers.integrations.hub_kernels.load_and_register_attn_kernel", lambda *a, **_k: loaded.append(a)
+    )
+    (tmp_path / "config.json").write_text(json.dumps({**config, name: "sdpa"}))
+    load_config(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, name: "someone/kernel"}))
+    with pytest.raises(
+        UserError, match=r"asks for code from the hub \(attn_implementation 'someone/kernel'\); expected"
+    ):
+        load_base(tmp_path, dtype="float32", quantization="none", device="cpu")
+    assert loaded == []
+
+
 SAVE_A_CONFIG = """
 import sys
 from fintune_kit.recipes import named_recipe

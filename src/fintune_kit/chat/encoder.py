@@ -20,7 +20,8 @@ from fintune_kit.chat.examples import Example, Examples
 from fintune_kit.chat.pool import TextLayout, TextPool
 from fintune_kit.chat.template import read_template, slots_of, unknown_template
 from fintune_kit.conversations import Message
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
+from fintune_kit.hub import find_hub_fault
 from fintune_kit.qwen import SPLIT_RULE
 
 _ALL = 1 << 30
@@ -72,13 +73,12 @@ class ChatEncoder:
         """
         from transformers import AutoTokenizer
 
+        if fault := find_hub_fault(source, file="tokenizer_config.json"):
+            raise _no_tokenizer(source, fault)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"no tokenizer could be loaded from {str(source)!r} ({str(error).splitlines()[0]}); expected a hub id "
-                "or a folder with tokenizer.json: check --tokenizer or FINTUNE_TOKENIZER"
-            ) from error
+            raise _no_tokenizer(source, first_line(error)) from error
         return cls(tokenizer)
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Example]:
@@ -132,6 +132,13 @@ class ChatEncoder:
                 expected = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
                 if self.encode([messages])[0].tokens.tolist() != list(expected):
                     raise unknown_template(self.tokenizer, f"its tokens for {messages!r} could not be reproduced")
+
+
+def _no_tokenizer(source: str | Path, why: str) -> UserError:
+    return UserError(
+        f"no tokenizer could be loaded from {str(source)!r} ({why}); expected a hub id or a folder with "
+        f"tokenizer.json: check --tokenizer or FINTUNE_TOKENIZER"
+    )
 
 
 def _is_supervised(message: Message) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from fintune_kit.errors import UserError, first_line
+from fintune_kit.hub import find_hub_fault
 from fintune_kit.recipes import LoraRecipe
 from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.loss import enable_packs
@@ -26,22 +27,33 @@ def load_config(source: str | Path) -> Any:
     """The transformers config of a base model.
 
     Raises:
-        UserError: no model was found, or it is not a dense Qwen2 or Qwen3.
+        UserError: no model was found, it is not a dense Qwen2 or Qwen3, or it asks for code from the hub.
     """
+    if fault := find_hub_fault(source, file="config.json"):
+        raise _no_model(source, fault)
     try:
         config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"no model was found at {str(source)!r} ({first_line(error)}); expected a hub id or a folder with "
-            f"config.json: set FINTUNE_MODEL to one, or turn the internet on"
-        ) from error
+        raise _no_model(source, first_line(error)) from error
     if config.model_type not in SUPPORTED:
         layers = getattr(getattr(config, "text_config", config), "layer_types", None) or ()
         raise UserError(
             f"{str(source)!r} is a {config.model_type} model{HYBRID if 'linear_attention' in layers else ''}; expected "
             f"one of {', '.join(SUPPORTED)}: name another with FINTUNE_MODEL"
         )
+    if "/" in str(config._attn_implementation):  # transformers takes an implementation `owner/name` from the hub
+        raise UserError(
+            f"{str(source)!r} asks for code from the hub (attn_implementation {config._attn_implementation!r}); "
+            f"expected a model without code: delete this line from its config.json, or name another with FINTUNE_MODEL"
+        )
     return config
+
+
+def _no_model(source: str | Path, why: str) -> UserError:
+    return UserError(
+        f"no model was found at {str(source)!r} ({why}); expected a hub id or a folder with config.json: set "
+        f"FINTUNE_MODEL to one, or turn the internet on"
+    )
 
 
 def load_base(
