@@ -121,6 +121,18 @@ def test_two_good_wordings_of_a_long_answer_do_not_contradict():
     assert conflicting_answers(rows, all_of(rows), compare_prompts(rows, all_of(rows))) == {}
 
 
+def test_two_short_sentences_without_a_figure_are_two_wordings():
+    question = "Say it with another word: the car sped quickly."
+    for one, other, refused in (
+        ("The car accelerated rapidly.", "The car raced rapidly.", []),
+        ("It rose by 5 per cent.", "It rose by 6 per cent.", [0, 1]),
+        ("accelerated", "raced", [0, 1]),
+    ):
+        rows = conversations((question, one), (question, other))
+        found = conflicting_answers(rows, all_of(rows), compare_prompts(rows, all_of(rows)))
+        assert list(found) == refused, one
+
+
 def test_groups_join_conversations_and_similar_prompts():
     rows = [
         conversation(SENTENCE, "positive", row=1),

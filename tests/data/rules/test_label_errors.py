@@ -39,6 +39,12 @@ def test_planted_errors_are_found_with_the_other_label():
     assert f"{other!r} 0." in found[index]
 
 
+def test_where_very_few_rows_are_doubtful_none_is_refused():
+    rows, labels, flipped = made(1_000, flips=5)
+    assert len(flipped) == 5
+    assert label_errors(rows, labels, all_of(rows)) == {}
+
+
 def test_rows_that_are_refused_already_and_open_answers_are_not_judged():
     rows, labels, flipped = made(400, flips=20)
     kept = [index for index in range(400) if index not in flipped]

@@ -26,6 +26,28 @@ def test_figures_and_names_that_the_context_does_not_hold(answer: str, missing: 
     assert missing_from(CONTEXT, answer) == missing
 
 
+@pytest.mark.parametrize(
+    ("context", "answer", "missing"),
+    [
+        ("Cash used was $(49,833) in 2023, in millions.", "It was $49.8 billion in 2023.", []),
+        ("Cash used was $(49,833) in 2023, in millions.", "It was $49.7 billion in 2023.", ["49.7"]),
+        ("EBIT was $7.5 billion.", "It was $7,462 million.", ["7,462"]),
+        ("Cash was $3.9 billion, before that $3.4 billion.", "It rose by $500 million.", []),
+        ("Cash was $3.9 billion, before that $3.4 billion.", "It rose by $600 million.", ["600"]),
+        ("Profit rose in 2023 from a loss.", "The loss of 2022 became a profit.", []),
+        ("The goal is 30 per cent by 2032.", "By 2030.", ["2030"]),
+        ("It was filed on 3/5/21.", "In March 2021.", []),
+        ("Securities and HELOCs are pledged.", "Home Equity Lines of Credit are pledged.", []),
+        ("It is regulated by the CFPB.", "The Consumer Financial Protection Bureau regulates it.", []),
+        ("It is regulated by the SEC.", "The Consumer Financial Protection Bureau regulates it.",
+         ["Consumer", "Financial", "Protection", "Bureau"]),
+        ("By U.S. principles.", "By principles of the United States of America.", []),
+    ],
+)  # fmt: skip
+def test_other_spellings_of_what_the_context_holds(context: str, answer: str, missing: list[str]):
+    assert missing_from(context, answer) == missing
+
+
 def rows(supported: int, unsupported: int) -> list[Conversation]:
     context = "The report says what follows: " + "and so on it goes with many words that are of no use here, " * 3
     answers = [str(n) for n in range(supported)] + [f"9{n}" for n in range(1000, 1000 + unsupported)]

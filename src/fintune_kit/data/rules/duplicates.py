@@ -62,11 +62,15 @@ def near_duplicate(
 def conflicting_answers(conversations: Sequence[Conversation], kept: Sequence[int], prompts: Prompts) -> Findings:
     """Rows whose prompt another row answers with another label, figure or few words: neither is trusted.
 
-    An answer that the other one repeats in a sentence does not contradict it.
+    An answer that the other one repeats in a sentence does not contradict it, and neither does a sentence without a
+    figure: it may be another wording.
     """
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
     for index in kept:
-        if (key := prompts.keys[index]) and len(answer_words(conversations[index])) <= SHORT_ANSWER_WORDS:
+        words_of_answer = answer_words(conversations[index])
+        if _is_sentence(conversations[index].answer, words_of_answer):
+            continue
+        if (key := prompts.keys[index]) and len(words_of_answer) <= SHORT_ANSWER_WORDS:
             groups[conversations[index].system, key].append(index)
     findings = {}
     for indices in groups.values():
@@ -78,6 +82,11 @@ def conflicting_answers(conversations: Sequence[Conversation], kept: Sequence[in
             mine, theirs = (conversations[i].answer.strip()[:40] for i in (index, other))
             findings[index] = f"answers {mine!r} where {conversations[other].row_id} answers {theirs!r}"
     return findings
+
+
+def _is_sentence(answer: str, words: list[str]) -> bool:
+    """Whether an answer has four words or more, ends with a full stop and holds no figure."""
+    return len(words) >= 4 and answer.rstrip().endswith(".") and not any(map(str.isdigit, answer))
 
 
 def _one_holds_other(one: list[str], other: list[str]) -> bool:

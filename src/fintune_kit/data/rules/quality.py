@@ -17,9 +17,10 @@ from fintune_kit.data.corpus import Findings
 _WORD = re.compile(r"[^\W_]+")
 _REFUSAL = re.compile(
     r"\bas an? (?:ai|artificial intelligence|large language|language)\b[^.]{0,40}\b(?:model|assistant|system|i)\b"
+    r"[^.]{0,40}\b(?:cannot|can't|can not|not|don't|unable|lack|no)\b"
     r"|\bi(?:'| a)?m (?:just |only )?an? (?:ai|language model|large language model|virtual assistant)\b"
     r"|^(?:i(?:'| a)m )?(?:very )?sorry,?(?: but)? (?:i|as an)\b[^.]{0,20}"
-    r"\b(?:cannot|can't|can not|unable|am not able|won't)\b"
+    r"\b(?:cannot|can't|can not|unable to|am not able to|won't) (?!come|attend|make it|join|be there)"
     r"|^(?:unfortunately,? )?i (?:cannot|can't|can not|am unable to|am not able to|won't) "
     r"(?:provide|answer|assist|help|fulfil|fulfill|complete|comply|generate|give|offer|create|discuss|process|access)\b",
     re.IGNORECASE,
@@ -30,6 +31,9 @@ _DANGLING = re.compile(
     r"that|the|their|these|this|to|was|were|when|which|while|who|will|with|would|your))$",
     re.IGNORECASE,
 )
+_LIST_ITEM = re.compile(r"[ \t]*(?:\d{1,2}[.)]|[-*•])\s")
+_PREPOSITION = re.compile(r"\b(?:at|by|for|from|in|of|on|to|with)$")
+"""May end an item of a list: `someone to talk to`."""
 _ARTICLE_BEFORE_LAST = re.compile(r"\ban? [a-z]+$")
 LONG_ANSWER_WORDS = 12
 """Shorter answers are names, figures and titles, which end without a full stop."""
@@ -77,12 +81,12 @@ def cut_off(conversations: Sequence[Conversation], origins: Sequence[str], kept:
     suspects = []
     for index in kept:
         answer = conversations[index].answer.rstrip()
-        if _loses_list(answer) or (_is_long(answer) and _DANGLING.search(answer)):
+        if _loses_list(answer) or (_is_long(answer) and _dangles(answer)):
             if answer not in conversations[index].prompt:
                 findings[index] = f"ends with {answer[-30:]!r}"
         elif _is_long(answer):
             whole[conversations[index].task_type, origins[index]].append(bool(_ENDS.search(answer)))
-            if _ARTICLE_BEFORE_LAST.search(answer):
+            if _ARTICLE_BEFORE_LAST.search(answer) and not _ends_in_list(answer):
                 suspects.append(index)
     for index in suspects:
         others = whole[conversations[index].task_type, origins[index]]
@@ -93,6 +97,16 @@ def cut_off(conversations: Sequence[Conversation], origins: Sequence[str], kept:
 
 def _is_long(answer: str) -> bool:
     return answer.count(" ") >= LONG_ANSWER_WORDS - 1
+
+
+def _dangles(answer: str) -> bool:
+    return bool(_DANGLING.search(answer)) and not (_PREPOSITION.search(answer) and _ends_in_list(answer))
+
+
+def _ends_in_list(answer: str) -> bool:
+    """Whether the last two lines are items of a list, which end without a full stop."""
+    lines = answer.split("\n")
+    return len(lines) > 1 and all(_LIST_ITEM.match(line) for line in lines[-2:])
 
 
 def _loses_list(answer: str) -> bool:

@@ -24,6 +24,13 @@ MIN_NAMES = 2
 """A single name that is missing may be another word for one that is there."""
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*%?")
 _NAME = re.compile(r"(?<![.!?:\n] )(?<!^)(?<![\w-])[A-Z][a-z]{2,}(?:[A-Z][a-z]+)?\b")
+_SHORT_YEAR = re.compile(r"\b\d{1,2}/\d{1,2}/(\d\d)\b")
+_ABBREVIATION = re.compile(r"\b(?:[A-Z]\.){2,}|\b[A-Z]{2,}s?\b")
+_CAPITALS = re.compile(r"[A-Z][a-z]+(?:,? (?:of |and |the |for )*[A-Z][a-z]+)+")
+MIN_SCALED_DIGITS = 3
+"""With fewer digits, two figures are equal in another scale by chance."""
+MAX_TERMS = 12
+"""The largest figures of a context, of which differences are taken."""
 _ROUND = frozenset({"0", "100", "0%", "100%"})
 
 
@@ -51,17 +58,57 @@ def unsupported_answer(
 def missing_from(context: str, answer: str) -> list[str]:
     """The figures, and the names where there are several, that an answer has and its context has not.
 
-    A percentage may be computed where the context has two figures or more, and so may 0 and 100.
+    Another spelling of what is there counts as there: `$49.8 billion` for 49,833 (in millions), a difference of two
+    figures, the year before or after, 2021 for 3/5/21, and `Home Equity Lines of Credit` for HELOC. A percentage may be
+    computed where the context has two figures or more, and so may 0 and 100.
     """
     given = {_plain(figure) for figure in _FIGURE.findall(context)}
+    values = {float(figure) for figure in given}
+    years = {int(f"20{year}") for year in _SHORT_YEAR.findall(context)}
+    years |= {int(value) + step for value in values if 1900 <= value <= 2100 for step in (-1, 0, 1)}
     figures = [
         figure
         for figure in _FIGURE.findall(answer)
-        if _plain(figure) not in given and figure not in _ROUND and not (figure.endswith("%") and len(given) >= 2)
+        if _plain(figure) not in given
+        and figure not in _ROUND
+        and not (figure.endswith("%") and len(given) >= 2)
+        and not _follows(_plain(figure), values, years)
     ]
     small = context.lower()
-    names = list(dict.fromkeys(name for name in _NAME.findall(answer) if name.lower() not in small))
+    spelled_out = _spelled_out(context, answer)
+    names = list(dict.fromkeys(n for n in _NAME.findall(answer) if n.lower() not in small and n not in spelled_out))
     return figures + (names if len(names) >= MIN_NAMES else [])
+
+
+def _follows(figure: str, values: set[float], years: set[int]) -> bool:
+    """Whether a figure is one of the context's in another scale, the difference of two, or a year that these name."""
+    value, digits = float(figure), len(figure.replace(".", "").strip("0"))
+    if figure.isdigit() and 1900 <= value <= 2100:
+        return int(figure) in years
+    if digits >= MIN_SCALED_DIGITS and any(_significand(v, digits) == _significand(value, digits) for v in values):
+        return True
+    large = sorted(values)[-MAX_TERMS:]
+    differences = {round(one - other, 4) for one in large for other in large if one > other}
+    return bool({round(value / scale, 4) for scale in (1, 1_000, 0.001)} & differences)
+
+
+def _significand(value: float, digits: int) -> str:
+    """The first digits of a number, rounded: 49833 and 49.8 both give `4.98e` for three."""
+    return f"{value:.{digits - 1}e}".split("e")[0]
+
+
+def _spelled_out(context: str, answer: str) -> set[str]:
+    """The names of the answer whose first letters are an abbreviation of the context: Consumer Protection for CP."""
+    short = {found.replace(".", "").rstrip("s") for found in _ABBREVIATION.findall(context)}
+    names: set[str] = set()
+    for run in _CAPITALS.findall(answer):
+        words = run.split()
+        for kept in (words, [word for word in words if word[0].isupper()]):
+            initials = "".join(word[0].upper() for word in kept)
+            for letters in (own for own in short if own in initials):
+                start = initials.index(letters)
+                names.update(kept[start : start + len(letters)])
+    return names
 
 
 def _plain(figure: str) -> str:
