@@ -8,6 +8,7 @@ rows_to_look_at                                ten rows as they came, with the c
 files                                          how each was read, with the columns and fields that were not used
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice, zip_longest
@@ -110,12 +111,13 @@ def rows_to_look_at(
     splits = {c.row_id: split for split, rows in (("train", train), ("validation", validation)) for c in rows}
     kept = corpus.kept()
     spread = [kept[index * len(kept) // count] for index in range(min(count, len(kept)))] if len(kept) > count else kept
+    rows = corpus.rows.texts_at(spread)
     return [
         {
             "row_id": corpus.conversations[index].row_id,
             "split": splits[corpus.conversations[index].row_id],
             "task_type": corpus.conversations[index].task_type,
-            "row": {str(name): str(value)[:MAX_SHOWN] for name, value in corpus.rows[index].items()},
+            "row": {name: str(value)[:MAX_SHOWN] for name, value in json.loads(rows[index]).items()},
             "messages": [
                 {**message, "content": message["content"][:MAX_SHOWN]}
                 for message in corpus.conversations[index].messages

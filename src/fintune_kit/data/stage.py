@@ -25,6 +25,7 @@ from fintune_kit.bank.synthetic.generate import generate_statements
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Conversation, write_conversations
 from fintune_kit.data import report
+from fintune_kit.data.batches import batch_converter
 from fintune_kit.data.choose.scoring import score
 from fintune_kit.data.choose.selection import Selection, select
 from fintune_kit.data.choose.split import validation_rows
@@ -162,6 +163,7 @@ def prepare_conversations(
     settings: Settings,
     encoder: ChatEncoder | None,
     excluded: Sequence[str | Path] = (),
+    processes: int = 1,
     announce: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """As `prepare`, with every value given.
@@ -171,7 +173,7 @@ def prepare_conversations(
     """
     check_mapping(settings.mapping)
     parsed, texts = parse_sources(sources), read_excluded(excluded)
-    converter, inputs = _convert(parsed, settings, announce=announce)
+    converter, inputs = _convert(parsed, settings, processes=processes, announce=announce)
     corpus = converter.corpus
     _check_any(converter, sources)
     labels = labels_of(corpus.conversations, corpus.origins)
@@ -205,14 +207,15 @@ class Judgement:
 
 
 def _convert(
-    sources: Sequence[Source], settings: Settings, *, announce: Callable[[str], None]
+    sources: Sequence[Source], settings: Settings, *, processes: int, announce: Callable[[str], None]
 ) -> tuple[Converter, dict[str, str]]:
     """All rows of the sources, converted; and the SHA-256 of each file."""
-    converter = Converter(mapping=settings.mapping, system_prompt=settings.system_prompt)
     inputs = {}
-    for file in (file for source in sources for file in read_source(source)):
-        announce(converter.convert(file))
-        inputs[file.name] = file.sha256
+    with batch_converter(processes, mapping=settings.mapping, system_prompt=settings.system_prompt) as convert_all:
+        converter = Converter(convert_all)
+        for file in (file for source in sources for file in read_source(source)):
+            announce(converter.convert(file))
+            inputs[file.name] = file.sha256
     converter.check_layouts()
     return converter, inputs
 
@@ -255,10 +258,11 @@ def _apply_rules(
             corpus.refuse(rule, findings)
             progress.update()
 
-        refuse("missing_or_empty", _each(corpus, quality.missing_or_empty))
-        refuse("answer_equals_prompt", _each(corpus, quality.answer_equals_prompt))
+        found = corpus.row_findings
+        refuse("missing_or_empty", found.get("missing_or_empty", {}))
+        refuse("answer_equals_prompt", found.get("answer_equals_prompt", {}))
         refuse("cut_off", quality.cut_off(conversations, corpus.origins, corpus.kept()))
-        refuse("refusal", _each(corpus, quality.refusal))
+        refuse("refusal", found.get("refusal", {}))
         if encoder is not None:
             max_length = settings.max_length
             refuse(
@@ -280,12 +284,6 @@ def _apply_rules(
         findings, contaminated = contamination(conversations, corpus.kept(), excluded)
         refuse("contamination", findings)
     return Judgement(prompts, contaminated)
-
-
-def _each(corpus: Corpus, rule: Callable[[Conversation], str | None]) -> Findings:
-    """The findings of a rule that needs one conversation only."""
-    found = {index: rule(corpus.conversations[index]) for index in corpus.kept()}
-    return {index: detail for index, detail in found.items() if detail is not None}
 
 
 def _choose(corpus: Corpus, labels: Sequence[str], *, sources: Sequence[Source], settings: Settings) -> None:

@@ -66,7 +66,7 @@ def test_a_folder_is_read_in_the_order_of_its_names_and_one_bad_file_costs_itsel
     (folder / "README.md").write_text("not rows")
     (folder / ".hidden.jsonl").write_text('{"q": 3}\n')
     files = [file for source in parse_sources([str(folder)]) for file in read_source(source)]
-    assert [(file.name, len(file.rows)) for file in files] == [
+    assert [(file.name, len(list(file.rows))) for file in files] == [
         ("set/a.jsonl", 1),
         ("set/b.csv", 0),
         ("set/deep/c.jsonl", 1),
@@ -89,7 +89,9 @@ def test_a_hub_dataset_without_a_connection_is_one_sentence():
 
 
 def files_of(folder: Path) -> list[tuple[str, int]]:
-    return [(file.name, len(file.rows)) for source in parse_sources([str(folder)]) for file in read_source(source)]
+    return [
+        (file.name, len(list(file.rows))) for source in parse_sources([str(folder)]) for file in read_source(source)
+    ]
 
 
 def test_of_a_folder_only_the_rows_to_train_on_are_read(tmp_path: Path):

@@ -82,6 +82,8 @@ class ColumnLayout:
 
     def text(self, row: Mapping[str, Any], role: str, *, required: bool = False) -> str:
         """The text of the cell that plays a role; see `cells.text_of`."""
+        if not required and role not in self.roles:
+            return ""
         is_context = role in ("context", "system")
         column, value = self.roles.get(role), self.cell(row, role)
         if role == "assistant" and column is not None and column.strip().lower() == "answers":

@@ -13,6 +13,7 @@ files and splits for evaluation are left out (see `splits`). Each of them is ann
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from fintune_kit.data.read.files import FORMATS, format_of, read_rows
@@ -48,7 +49,8 @@ class SourceFile:
 
     source: Source
     name: str
-    rows: list[Row]
+    rows: Iterable[Row]
+    """Read while they are iterated over, once."""
     fault: str | None = None
     sha256: str = ""
 
@@ -121,11 +123,25 @@ def read_source(source: Source) -> Iterator[SourceFile]:
             yield SourceFile(source, name, [], fault=LEFT_OUT)
             continue
         try:
-            yield SourceFile(source, name, list(read_rows(path)), sha256=sha256_of(path))
+            yield SourceFile(source, name, _begun(read_rows(path)), sha256=sha256_of(path))
         except UnreadableFileError as error:
             yield SourceFile(source, name, [], fault=str(error), sha256=sha256_of(path))
         except OSError as error:
             yield SourceFile(source, name, [], fault=f"{path} cannot be read ({error.strerror or error})")
+
+
+def _begun(rows: Iterator[Row]) -> Iterator[Row]:
+    """The same rows, the first of them read: a file that cannot be read at all says so before any row is used."""
+    first = list(islice(rows, 1))
+    return chain(first, _until_damage(rows))
+
+
+def _until_damage(rows: Iterator[Row]) -> Iterator[Row]:
+    """One unreadable row stands for all that follows a damage."""
+    try:
+        yield from rows
+    except (UnreadableFileError, OSError) as error:
+        yield Row("after the last row that could be read", None, fault=str(error))
 
 
 LEFT_OUT = "it is for evaluation, and the source has other rows to train on: name it with --source to read it too"
@@ -142,7 +158,7 @@ def _hub_files(source: Source) -> Iterator[SourceFile]:
         if split in skipped:
             yield SourceFile(source, file, [], fault=LEFT_OUT)
         else:
-            yield SourceFile(source, file, list(hub_rows(name, splits[split])))
+            yield SourceFile(source, file, _begun(hub_rows(name, splits[split])))
 
 
 def _files_of(root: Path) -> list[Path]:

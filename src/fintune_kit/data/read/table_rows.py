@@ -147,7 +147,7 @@ def parquet_rows(path: Path, *, bounds: Bounds, is_gzip: bool = False) -> Iterat
             names = names_in_metadata(file.schema_arrow.metadata)
             for batch in _batches(file):
                 bounds.add(bytes=_unpacked_bytes(batch))
-                for values in _python_rows(batch):
+                for values in python_rows(batch):
                     number += 1
                     yield Row(f"row {number}", with_names(values, names) if names else values)
     except (pa.ArrowException, OSError) as error:
@@ -187,7 +187,7 @@ def arrow_rows(path: Path, *, bounds: Bounds) -> Iterator[Row]:
             names, number = names_in_metadata(reader.schema.metadata), 0
             for batch in reader:
                 bounds.add(bytes=_unpacked_bytes(batch), rows=batch.num_rows)
-                for values in _python_rows(batch):
+                for values in python_rows(batch):
                     number += 1
                     yield Row(f"row {number}", with_names(values, names) if names else values)
     except (pa.ArrowException, OSError) as error:
@@ -206,7 +206,8 @@ def _unpacked_bytes(batch: Any) -> int:
     return int(total)
 
 
-def _python_rows(batch: Any) -> list[dict[str, Any]]:
+def python_rows(batch: Any) -> list[dict[str, Any]]:
+    """The rows of an Arrow batch or table as dictionaries; texts that are not UTF-8 are read as Windows-1252."""
     import pyarrow as pa
 
     try:
