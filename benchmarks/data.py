@@ -44,6 +44,11 @@ FULL = "sujet_proxy_full.parquet"
 LABELS = Path(__file__).with_name("near_duplicate_labels.csv")
 RELEVANCE_LABELS = Path(__file__).with_name("relevance_labels.csv")
 VOWELS = str.maketrans("aeiouAEIOU", "eiouaEIOUA")
+SHORT_ROWS = (100_000, 200_000, 400_000, 1_000_000)
+SHORT_ROW_WORDS = (
+    *("bond", "dividend", "equity", "credit", "loan", "share", "quarter", "growth", "profit", "trade"),
+    *("debt", "revenue", "price", "report", "asset", "risk", "margin", "yield", "tax", "fund"),
+)
 Result = dict[str, Any]
 
 
@@ -51,13 +56,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data", help="the stand-in data")
     parser.add_argument("--out", type=Path, help="results, without suffix: .json and .md are written")
-    parser.add_argument("--only", action="append", choices=list(MEASURES), help="may be repeated; default: all")
+    parser.add_argument("--only", action="append", choices=list(MEASURES), help="may be repeated; others stay in --out")
     parser.add_argument("--job", nargs=2, metavar=("SOURCE", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
         print(json.dumps(run_stage(arguments.data, *arguments.job)))
         return
-    results: Result = {"machine": machine()}
+    earlier = arguments.out and arguments.only and arguments.out.with_suffix(".json")
+    results: Result = json.loads(earlier.read_text()) if earlier and earlier.is_file() else {}
+    results["machine"] = machine()
     for name in arguments.only or MEASURES:
         absent = not (arguments.data / FULL).is_file()
         results[name] = {"skipped": f"{arguments.data / FULL} is absent"} if absent else MEASURES[name](arguments.data)
@@ -90,6 +97,33 @@ def measure_stage(data: Path) -> Result:
         del table, altered, twice
         jobs = {"83,838 rows": data / FULL, "167,676 rows": Path(folder) / "twice.parquet"}
         return {name: start(data, source, Path(folder) / "out") for name, source in jobs.items()}
+
+
+def measure_short_rows(data: Path) -> Result:
+    """The whole stage on generated short rows: time and peak memory should grow in proportion to the rows."""
+    results: Result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in SHORT_ROWS:
+            source = write_short_rows(Path(folder) / f"{count}.jsonl", count)
+            found = start(data, source, Path(folder) / "out")
+            results[f"{count:,} rows"] = {
+                name: found[name] for name in ("seconds", "cpu_seconds", "peak_gb", "rows_read", "rows_kept")
+            }
+            source.unlink()
+    return results
+
+
+def write_short_rows(path: Path, count: int) -> Path:
+    """Rows of a short question and a short answer, no two alike, about 200 characters each."""
+    chance = random.Random(7)  # noqa: S311 - a sample, not a secret
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            words = chance.sample(SHORT_ROW_WORDS, 7)
+            company, price = chance.randrange(10**7), chance.randrange(10**6)
+            question = f"What does {words[0]} {number} mean for {words[1]} and {words[2]} of company {company}?"
+            answer = f"It means that {words[3]} {words[4]} {words[5]} of {price} moves with {words[6]}."
+            file.write(json.dumps({"id": number, "question": question, "answer": answer}) + "\n")
+    return path
 
 
 def start(data: Path, source: Path, out: Path) -> Result:
@@ -376,6 +410,7 @@ def measure_label_errors(data: Path) -> Result:
 
 MEASURES: dict[str, Callable[[Path], Result]] = {
     "stage": measure_stage,
+    "short_rows": measure_short_rows,
     "near_duplicates": measure_near_duplicates,
     "pairs": measure_pairs,
     "contamination": measure_contamination,

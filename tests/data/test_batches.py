@@ -1,5 +1,10 @@
 """What looks at one row only: the same results however the rows are divided, and in whatever process."""
 
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,17 +58,31 @@ def test_datasets_runs_the_function_over_processes():
     assert mapped.data.table.select(TABLE.names).to_pylist() == convert_table(table).to_pylist()
 
 
-def test_a_local_ray_gives_the_same_rows():
-    ray = pytest.importorskip("ray", reason="needs Ray (pip install 'fintune-kit[ray]')")
+ON_RAY = """
+import sys
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from fintune_kit.data.batches import TABLE, convert_table
+
+table = pq.read_table(sys.argv[1])
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+blocks = ray.data.from_arrow([table.slice(0, 25), table.slice(25)])
+found = blocks.map_batches(convert_table, batch_format="pyarrow", batch_size=7)
+pq.write_table(pa.concat_tables(ray.get(found.to_arrow_refs())).cast(TABLE).sort_by("row_id"), sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'fintune-kit[ray]'")
+def test_a_local_ray_gives_the_same_rows(tmp_path):
     table = questions(40)
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    try:
-        blocks = ray.data.from_arrow([table.slice(0, 25), table.slice(25)])
-        found = blocks.map_batches(convert_table, batch_format="pyarrow", batch_size=7).to_arrow_refs()
-        gathered = pa.concat_tables(ray.get(found)).cast(TABLE).sort_by("row_id")
-    finally:
-        ray.shutdown()
-    assert gathered.equals(convert_table(table).sort_by("row_id"))
+    pq.write_table(table, tmp_path / "rows.parquet")
+    patient = {"RAY_worker_register_timeout_seconds": "500"}  # a busy machine starts Ray's workers slowly
+    command = [sys.executable, "-c", ON_RAY, str(tmp_path / "rows.parquet"), str(tmp_path / "found.parquet")]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | patient)
+    found = pq.read_table(tmp_path / "found.parquet")
+    assert found.num_rows == 40
+    assert found.equals(convert_table(table).sort_by("row_id"))
 
 
 def test_the_rows_without_a_rule_are_a_source_of_the_stage(tmp_path):

@@ -8,7 +8,7 @@ from fintune_kit.data.rules.words import words_of
 
 def spelled(text: str) -> list[str]:
     words = words_of([text])
-    return [words.vocabulary[code] for code in words.codes]
+    return [words.word(code) for code in words.codes]
 
 
 def test_url_case_punctuation_and_entities_are_no_words():
@@ -43,7 +43,7 @@ def test_runs_of_words_end_within_their_text():
 
 def test_names_are_words_that_rarely_stand_in_small_letters():
     words = words_of(["Nokia grew", "Shares of Nokia grew", "the shares"])
-    assert [words.vocabulary[code] for code in np.flatnonzero(words.is_name)] == ["nokia"]
+    assert [words.word(code) for code in np.flatnonzero(words.is_name)] == ["nokia"]
 
 
 def test_no_text_has_no_words():

@@ -360,7 +360,7 @@ def _compare(row: NDArray[np.uint64], texts: Words, text: int, start: int, wordi
 
 def _spelled(words: Words, text: int, agree: NDArray[np.bool_]) -> str:
     codes = words.of(text)[agree].tolist()
-    shown = " ".join(words.vocabulary[code] for code in codes[:MAX_SHOWN_WORDS])
+    shown = " ".join(words.word(code) for code in codes[:MAX_SHOWN_WORDS])
     return f"{shown} ..." if len(codes) > MAX_SHOWN_WORDS else shown
 
 
@@ -384,7 +384,7 @@ def _shared_letters(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> list
     `Financial text:US gains (NYSEKNL)` holds `U.S. gains (NYSE:KNL)`. No way to divide words shows that.
     """
     by_letters: dict[str, list[int]] = {}
-    for index, letters in enumerate(letters_only(texts)):
+    for index, letters in enumerate(letters_only(texts).to_pylist()):
         by_letters.setdefault(letters, []).append(index)
     max_length = 2 * max(map(len, texts))  # a longer passage is another text, even if it holds links
     found = []
@@ -395,7 +395,7 @@ def _shared_letters(rows: Sequence[Sequence[str]], texts: Sequence[str]) -> list
                 for part in (message, message.partition(":")[2]):
                     if 0 < len(part) <= max_length:
                         rows_by_part.setdefault(part, []).append(row)
-        for holders, letters in zip(rows_by_part.values(), letters_only(list(rows_by_part)), strict=True):
+        for holders, letters in zip(rows_by_part.values(), letters_only(list(rows_by_part)).to_pylist(), strict=True):
             for text in by_letters.get(letters, []) if letters else []:
                 shown = " ".join(texts[text].split()[:MAX_SHOWN_WORDS])
                 found += [Match(row, text, shown) for row in holders]

@@ -8,6 +8,8 @@ each other where their prompts are equal and their answers are short and differ.
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+
 from fintune_kit.conversations import Conversation
 from fintune_kit.data.corpus import Findings
 from fintune_kit.data.rules.language import Languages
@@ -17,39 +19,45 @@ from fintune_kit.data.rules.prompts import Prompts
 
 def exact_duplicate(conversations: Sequence[Conversation], kept: Sequence[int]) -> Findings:
     """Rows with the same messages as an earlier row."""
+    hashes = np.fromiter((hash(_messages(conversations[index])) for index in kept), np.int64, count=len(kept))
+    _, group, sizes = np.unique(hashes, return_inverse=True, return_counts=True)
     first: dict[tuple[str, ...], str] = {}
     findings = {}
-    for index in kept:
-        conversation = conversations[index]
-        key = tuple(text for message in conversation.messages for text in (message["role"], message["content"]))
+    for at in np.flatnonzero(sizes[group] > 1).tolist():  # only rows whose hash another row has are compared
+        index, key = kept[at], _messages(conversations[kept[at]])
         if key in first:
             findings[index] = f"the same messages as {first[key]}"
         else:
-            first[key] = conversation.row_id
+            first[key] = conversations[index].row_id
     return findings
+
+
+def _messages(conversation: Conversation) -> tuple[str, ...]:
+    return tuple(text for message in conversation.messages for text in (message["role"], message["content"]))
 
 
 def near_duplicate(
     conversations: Sequence[Conversation], kept: Sequence[int], prompts: Prompts, languages: Languages
 ) -> Findings:
     """Rows that say what an earlier row says, which stays. Outside English, only equal words say the same."""
-    answers = {index: answer_words(conversations[index]) for index in kept}
     original: dict[int, int] = {}
     findings: Findings = {}
     seen: dict[tuple[str, int], list[int]] = defaultdict(list)
-    earlier = _earlier_neighbours(prompts, answers)
-    for index, words in answers.items():
-        key = prompts.keys[index]
-        same_prompt = seen[conversations[index].system, key] if key else []
-        equal = next((other for other in same_prompt if answers_agree(answers[other], words)), None)
+    is_repeated = prompts.repeated(kept)
+    earlier = _earlier_neighbours(prompts, kept)
+    for index in kept:
+        same_prompt = seen[conversations[index].system, prompts.keys[index]] if is_repeated[index] else []
+        words = answer_words(conversations[index]) if same_prompt else []
+        agrees = (other for other in same_prompt if answers_agree(answer_words(conversations[other]), words))
+        equal = next(agrees, None)
         if equal is not None:
             original[index] = equal
             findings[index] = f"the same words as {conversations[equal].row_id}"
             continue
-        for other in dict.fromkeys(original.get(other, other) for other in earlier[index]):
+        for other in dict.fromkeys(original.get(other, other) for other in earlier.get(index, ())):
             if not (languages.is_english(index) and languages.is_english(other)):
                 continue
-            changes = changes_of(conversations, prompts, answers, other, index)
+            changes = changes_of(conversations, prompts, other, index)
             if changes is not None:
                 original[index] = other
                 findings[index] = f"{conversations[other].row_id} but for {_in_words(changes)}"
@@ -66,12 +74,12 @@ def conflicting_answers(conversations: Sequence[Conversation], kept: Sequence[in
     figure: it may be another wording.
     """
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for index in kept:
+    is_repeated = prompts.repeated(kept)
+    for index in (index for index in kept if is_repeated[index]):
         words_of_answer = answer_words(conversations[index])
-        if _is_sentence(conversations[index].answer, words_of_answer):
-            continue
-        if (key := prompts.keys[index]) and len(words_of_answer) <= SHORT_ANSWER_WORDS:
-            groups[conversations[index].system, key].append(index)
+        is_short = len(words_of_answer) <= SHORT_ANSWER_WORDS
+        if is_short and not _is_sentence(conversations[index].answer, words_of_answer):
+            groups[conversations[index].system, prompts.keys[index]].append(index)
     findings = {}
     for indices in groups.values():
         words = {index: answer_words(conversations[index]) for index in indices}
@@ -95,11 +103,14 @@ def _one_holds_other(one: list[str], other: list[str]) -> bool:
     return any(long[start : start + len(short)] == short for start in range(len(long) - len(short) + 1))
 
 
-def _earlier_neighbours(prompts: Prompts, kept: dict[int, list[str]]) -> dict[int, list[int]]:
+def _earlier_neighbours(prompts: Prompts, kept: Sequence[int]) -> dict[int, list[int]]:
+    is_kept = np.zeros(len(prompts.keys), np.bool_)
+    is_kept[kept] = True
+    first, second = prompts.neighbours.first, prompts.neighbours.second
+    both = is_kept[first] & is_kept[second]
     earlier: dict[int, list[int]] = defaultdict(list)
-    for first, second in zip(prompts.neighbours.first.tolist(), prompts.neighbours.second.tolist(), strict=True):
-        if first in kept and second in kept:
-            earlier[second].append(first)
+    for one, other in zip(first[both].tolist(), second[both].tolist(), strict=True):
+        earlier[other].append(one)
     return earlier
 
 

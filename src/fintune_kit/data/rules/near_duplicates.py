@@ -12,7 +12,7 @@ They make one statement where few words differ, and where no differing word chan
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -150,32 +150,32 @@ class PromptPair:
 def changes_of(
     conversations: Sequence[Conversation],
     prompts: Prompts,
-    answers: Mapping[int, list[str]],
     one: int,
     other: int,
 ) -> list[tuple[str, str]] | None:
     """The words that differ between two prompts with one statement; None if the prompts make two statements.
 
     Args:
-        answers: for each index, the words of the answer.
         one, other: indices of two conversations.
     """
-    pair = _compare(conversations, prompts, answers, one, other)
+    pair = _compare(conversations, prompts, one, other)
     return pair.changes if pair and pair.says_the_same() else None
 
 
 def _compare(
     conversations: Sequence[Conversation],
     prompts: Prompts,
-    answers: Mapping[int, list[str]],
     one: int,
     other: int,
 ) -> PromptPair | None:
     """The pair; None where the answers disagree, the system prompts differ or too many words do."""
-    if conversations[one].system != conversations[other].system or not answers_agree(answers[one], answers[other]):
+    if conversations[one].system != conversations[other].system:
+        return None
+    answers = (answer_words(conversations[one]), answer_words(conversations[other]))
+    if not answers_agree(*answers):
         return None
     words, own = prompts.words, int(min(prompts.wording.own_words[[one, other]]))
-    if own < 2 * MIN_OWN_WORDS and answers[one] != answers[other]:
+    if own < 2 * MIN_OWN_WORDS and answers[0] != answers[1]:
         return None
     codes = [words.of(index).tolist() for index in (one, other)]
     allowed = math.ceil(max(map(len, codes)) / 8)
@@ -184,11 +184,11 @@ def _compare(
     edits = list(Levenshtein.editops(*codes))
     before = [codes[0][edit.src_pos] if edit.tag != "insert" else None for edit in edits]
     after = [codes[1][edit.dest_pos] if edit.tag != "delete" else None for edit in edits]
-    spelled = [["" if code is None else words.vocabulary[code] for code in side] for side in (before, after)]
-    names = [{words.vocabulary[c] for c in side if c is not None and words.is_name[c]} for side in (before, after)]
+    spelled = [["" if code is None else words.word(code) for code in side] for side in (before, after)]
+    names = [{words.word(c) for c in side if c is not None and words.is_name[c]} for side in (before, after)]
     return PromptPair(
         texts=(conversations[one].prompt, conversations[other].prompt),
-        answers=(answers[one], answers[other]),
+        answers=answers,
         own_words=own,
         edits=edits,
         changes=list(zip(*spelled, strict=True)),

@@ -7,7 +7,6 @@ are compared that share a whole band (Leskovec et al., Mining of Massive Dataset
 with a similarity of 0.5, 94 % at 0.4 and 29 % at 0.2.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,8 @@ PERMUTATIONS = 126
 ROWS_PER_BAND = 3
 WINDOW = 8
 """Each text of a bucket is paired with this many that follow it, so a bucket of thousands costs linear time."""
+MAX_WAITING = 4_000_000
+"""Pairs that are held before those found twice are left out."""
 _SEED = 20240405  # of the hash functions: fixed, so that neighbours do not depend on a recipe's seed
 _DIGEST_CHUNK = 8_192
 
@@ -106,7 +107,7 @@ def _pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Each pair of texts that shares a band, once."""
     rows = np.flatnonzero(has_features)
-    found = [np.zeros(0, np.int64)]
+    found, waiting, limit = [np.zeros(0, np.int64)], 0, MAX_WAITING
     for band in range(0, PERMUTATIONS, ROWS_PER_BAND):
         key = np.zeros(len(rows), np.uint64)
         for column in range(band, band + ROWS_PER_BAND):
@@ -117,13 +118,20 @@ def _pairs(
             same = np.flatnonzero(key[step:] == key[:-step])
             one, other = rows[order[same]], rows[order[same + step]]
             found.append(np.minimum(one, other) * len(digests) + np.maximum(one, other))
+            waiting += len(same)
+        if waiting > limit:  # many bands find the same pairs
+            found = [np.unique(np.concatenate(found))]
+            waiting, limit = 0, max(MAX_WAITING, len(found[0]))
     codes = np.unique(np.concatenate(found))
     return codes // max(len(digests), 1), codes % max(len(digests), 1)
 
 
-def smallest_connected(pairs: Sequence[tuple[int, int]], *, count: int) -> list[int]:
-    """For each index below `count`, the smallest index that pairs connect it with."""
-    ends = np.array(pairs, np.int64).reshape(-1, 2)
+def smallest_connected(ends: NDArray[np.int64], *, count: int) -> list[int]:
+    """For each index below `count`, the smallest index that pairs connect it with.
+
+    Args:
+        ends: the pairs, int64 [n, 2].
+    """
     graph = coo_array((np.ones(len(ends), np.bool_), (ends[:, 0], ends[:, 1])), shape=(count, count))
     _, component = connected_components(graph, directed=False)
     _, smallest = np.unique(component, return_index=True)

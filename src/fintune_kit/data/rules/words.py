@@ -33,7 +33,7 @@ class Words:
     hashes: NDArray[np.uint64]
     """As long as `codes`. A hash depends on the word alone, so hashes of two collections can be compared."""
     offsets: NDArray[np.int64]
-    vocabulary: list[str]
+    vocabulary: pa.StringArray
     is_name: NDArray[np.bool_]
     """For each word of the vocabulary: whether it is rarely written in small letters."""
 
@@ -43,6 +43,10 @@ class Words:
     def of(self, text: int) -> NDArray[np.int32]:
         """The codes of one text's words."""
         return self.codes[self.offsets[text] : self.offsets[text + 1]]
+
+    def word(self, code: int) -> str:
+        """The word of a code."""
+        return str(self.vocabulary[int(code)].as_py())
 
     def lengths(self) -> NDArray[np.int64]:
         """Words of each text."""
@@ -89,18 +93,20 @@ def words_of(texts: Sequence[str], *, joined: bool = False) -> Words:
         parts.append(words.dictionary_encode())  # so that all words of all texts are never in memory at once
         lengths.append(counts)
     encoded = pa.chunked_array(parts).unify_dictionaries().combine_chunks()
-    written = encoded.dictionary.to_pylist()
-    vocabulary: dict[str, int] = {}
-    by_written = np.array([vocabulary.setdefault(word.lower(), len(vocabulary)) for word in written], np.int32)
-    by_code = np.array([_hash(word) for word in vocabulary], np.uint64)
+    folded = pc.ascii_lower(encoded.dictionary).dictionary_encode()
+    by_written = folded.indices.to_numpy()
+    hashes = (_hash(word.as_py()) for word in folded.dictionary)
+    by_code = np.fromiter(hashes, np.uint64, count=len(folded.dictionary))
     indices = encoded.indices.to_numpy()
     codes = by_written[indices]
-    is_name = _names(written, by_written, np.bincount(indices, minlength=len(written)))
-    return Words(codes, by_code[codes], np.cumsum(np.concatenate(lengths)), list(vocabulary), is_name)
+    is_name = _names(encoded.dictionary, by_written, np.bincount(indices, minlength=len(encoded.dictionary)))
+    return Words(codes, by_code[codes], np.cumsum(np.concatenate(lengths)), folded.dictionary, is_name)
 
 
-def _names(written: list[str], by_written: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    is_small = np.array([word.islower() or word.isdigit() for word in written], bool)
+def _names(written: pa.Array, by_written: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    holds_no_capital = pc.invert(pc.match_substring_regex(written, "[A-Z]"))
+    is_small = pc.and_(holds_no_capital, pc.match_substring_regex(written, "[a-z]|^[0-9]+$"))
+    is_small = is_small.to_numpy(zero_copy_only=False)
     total = np.bincount(by_written, weights=counts)
     small = np.bincount(by_written, weights=counts * is_small)
     return small < 0.3 * total
@@ -126,15 +132,18 @@ def _in_ascii(text: str) -> str:
     return " ".join(word if word.isascii() else f"u{ord(word.lower()[0]):x}" for word in _FOREIGN.findall(text))
 
 
-def letters_only(texts: Sequence[str]) -> list[str]:
+def letters_only(texts: Sequence[str]) -> pa.ChunkedArray:
     """Each text's letters and figures, with nothing between them except decimal points.
 
     `U.S. up 5.1 %` and `us, up 5.1%` both become `usup5.1`.
     """
-    plain = pc.utf8_lower(_without_urls([_in_ascii(text) for text in texts]))
-    plain = pc.replace_substring_regex(plain, "[^a-z0-9.]+", "")
-    plain = pc.replace_substring_regex(plain, r"(^|[^0-9])\.+", r"\1")
-    return pc.replace_substring_regex(plain, r"\.+([^0-9]|$)", r"\1").to_pylist()
+    chunks = []
+    for start in range(0, len(texts), _CHUNK):
+        plain = pc.utf8_lower(_without_urls([_in_ascii(text) for text in texts[start : start + _CHUNK]]))
+        plain = pc.replace_substring_regex(plain, "[^a-z0-9.]+", "")
+        plain = pc.replace_substring_regex(plain, r"(^|[^0-9])\.+", r"\1")
+        chunks.append(pc.replace_substring_regex(plain, r"\.+([^0-9]|$)", r"\1"))
+    return pa.chunked_array(chunks, pa.string())
 
 
 def _without_urls(texts: Sequence[str]) -> pa.Array:
