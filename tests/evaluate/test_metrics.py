@@ -69,6 +69,7 @@ def test_shares_are_compared_by_signs_that_could_be_exchanged() -> None:
     low, high = found["difference_interval"]
     assert 0 < low < 0.5 < high
     assert metrics.paired_values(before, before, seed=0)["p_value"] == 1.0
+    assert metrics.paired_values([0.0], [1.0], seed=0)["p_value"] == 1.0, "one question shows nothing"
     many = metrics.paired_values([0.0] * 100, [0.1, -0.1] * 50, seed=0)
     assert many["p_value"] > 0.9, "equal gains and losses are no difference"
 

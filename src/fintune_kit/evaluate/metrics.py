@@ -121,12 +121,13 @@ def paired_values(before: Sequence[float], after: Sequence[float], *, seed: int)
     """Compares two models on the same questions by a paired permutation test of the mean difference of their values.
 
     Under the null hypothesis the two answers to a question can be exchanged, so the sign of each difference is random.
-    A small sample is tested over all signs, a larger one over `PERMUTATIONS` draws.
+    A small sample is tested over all signs, a larger one over `PERMUTATIONS` draws. One question shows nothing: both
+    signs of its difference are as far from zero.
     """
     differences = np.asarray(after, np.float64) - np.asarray(before, np.float64)
     difference = mean_with_interval(differences.tolist(), seed=seed)
     p_value = 1.0
-    if differences.any():
+    if len(differences) > 1 and differences.any():
         random = np.random.default_rng(seed)
         test = permutation_test(
             (differences,), np.mean, permutation_type="samples", n_resamples=PERMUTATIONS, rng=random
