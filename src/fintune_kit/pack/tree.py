@@ -109,11 +109,7 @@ def arrange(
         packs = mixed_packs(trie, shared.tolist(), strata=in_order, max_length=max_length, seed=seed)
     else:
         packs = group(trie, max_length)
-    if strata is None:
-        turn = np.random.default_rng(seed).permutation(len(packs))
-    else:
-        turn = even_order(compose(packs, in_order, names=list(dict.fromkeys(in_order))), seed=seed)
-    packs = [packs[index] for index in turn.tolist()]
+    packs = _in_training_order(packs, in_order, seed=seed)
     ends = np.cumsum([len(pack) for pack in packs], dtype=np.int64)
     ranks = np.array([rank for pack in packs for rank in pack], np.int64)
     in_pack = np.zeros(len(ranks), np.int64)
@@ -127,6 +123,15 @@ def arrange(
         min_tokens=min_tokens(trie, max_length),
         tree=trie.total[trie.root],
     )
+
+
+def _in_training_order(packs: list[list[int]], strata: Sequence[Hashable], *, seed: int) -> list[list[int]]:
+    """Packs in an order in which any stretch holds a mix of the strata; shuffled where there are none."""
+    if strata:
+        turn = even_order(compose(packs, strata, names=list(dict.fromkeys(strata))), seed=seed)
+    else:
+        turn = np.random.default_rng(seed).permutation(len(packs))
+    return [packs[index] for index in turn.tolist()]
 
 
 def write_columns(
