@@ -41,6 +41,10 @@ def test_figures_and_names_that_the_context_does_not_hold(answer: str, missing: 
         ("It is regulated by the CFPB.", "The Consumer Financial Protection Bureau regulates it.", []),
         ("It is regulated by the SEC.", "The Consumer Financial Protection Bureau regulates it.",
          ["Consumer", "Financial", "Protection", "Bureau"]),
+        ("It held $3.8 billion of one and $3.3 billion of the other.", "$7.1 billion", []),
+        ("The allowance was $1.48 billion and $907 million.", "It rose by $573 million.", []),
+        ("It names records and costs.", "There are two: 1) records and (2) costs.", []),
+        ("Sales were EUR 5.339.3 mn.", "They were 5.339.3, later 5.2.1.", ["5.2.1"]),
         ("By U.S. principles.", "By principles of the United States of America.", []),
     ],
 )  # fmt: skip

@@ -24,13 +24,15 @@ MIN_NAMES = 2
 """A single name that is missing may be another word for one that is there."""
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*%?")
 _NAME = re.compile(r"(?<![.!?:\n] )(?<!^)(?<![\w-])[A-Z][a-z]{2,}(?:[A-Z][a-z]+)?\b")
+_ENUMERATION = re.compile(r"(?<!\S)\(?\d\)\s")
+"""`1) records` and `(2) costs`, as a text counts its points."""
 _SHORT_YEAR = re.compile(r"\b\d{1,2}/\d{1,2}/(\d\d)\b")
 _ABBREVIATION = re.compile(r"\b(?:[A-Z]\.){2,}|\b[A-Z]{2,}s?\b")
 _CAPITALS = re.compile(r"[A-Z][a-z]+(?:,? (?:of |and |the |for )*[A-Z][a-z]+)+")
 MIN_SCALED_DIGITS = 3
 """With fewer digits, two figures are equal in another scale by chance."""
 MAX_TERMS = 12
-"""The largest figures of a context, of which differences are taken."""
+"""The largest figures of a context, of which sums and differences are taken."""
 _ROUND = frozenset({"0", "100", "0%", "100%"})
 
 
@@ -58,17 +60,17 @@ def unsupported_answer(
 def missing_from(context: str, answer: str) -> list[str]:
     """The figures, and the names where there are several, that an answer has and its context has not.
 
-    Another spelling of what is there counts as there: `$49.8 billion` for 49,833 (in millions), a difference of two
-    figures, the year before or after, 2021 for 3/5/21, and `Home Equity Lines of Credit` for HELOC. A percentage may be
-    computed where the context has two figures or more, and so may 0 and 100.
+    Another spelling of what is there counts as there: `$49.8 billion` for 49,833 (in millions), the year before or
+    after, 2021 for 3/5/21, and `Home Equity Lines of Credit` for HELOC. So does a sum or a difference of two figures.
+    A percentage may be computed where the context has two figures or more, and so may 0 and 100.
     """
     given = {_plain(figure) for figure in _FIGURE.findall(context)}
-    values = {float(figure) for figure in given}
+    values = {float(figure) for figure in given if figure.count(".") < 2}
     years = {int(f"20{year}") for year in _SHORT_YEAR.findall(context)}
     years |= {int(value) + step for value in values if 1900 <= value <= 2100 for step in (-1, 0, 1)}
     figures = [
         figure
-        for figure in _FIGURE.findall(answer)
+        for figure in _FIGURE.findall(_ENUMERATION.sub("", answer))
         if _plain(figure) not in given
         and figure not in _ROUND
         and not (figure.endswith("%") and len(given) >= 2)
@@ -81,15 +83,18 @@ def missing_from(context: str, answer: str) -> list[str]:
 
 
 def _follows(figure: str, values: set[float], years: set[int]) -> bool:
-    """Whether a figure is one of the context's in another scale, the difference of two, or a year that these name."""
+    """Whether a figure is one of the context's in another scale, a sum or difference of two, or a year that they name."""
+    if figure.count(".") > 1:  # 5.339.3 is no number, but it is found where the context has it
+        return False
     value, digits = float(figure), len(figure.replace(".", "").strip("0"))
     if figure.isdigit() and 1900 <= value <= 2100:
         return int(figure) in years
     if digits >= MIN_SCALED_DIGITS and any(_significand(v, digits) == _significand(value, digits) for v in values):
         return True
-    large = sorted(values)[-MAX_TERMS:]
-    differences = {round(one - other, 4) for one in large for other in large if one > other}
-    return bool({round(value / scale, 4) for scale in (1, 1_000, 0.001)} & differences)
+    terms = sorted(values)[-MAX_TERMS:]
+    terms += [1_000 * term for term in terms if not term.is_integer()]  # 1.48 billion beside 907 million
+    computed = {round(one + sign * other, 4) for one in terms for other in terms if one > other for sign in (1, -1)}
+    return bool({round(value / scale, 4) for scale in (1, 1_000, 0.001)} & computed)
 
 
 def _significand(value: float, digits: int) -> str:
