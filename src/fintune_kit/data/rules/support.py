@@ -83,7 +83,7 @@ def missing_from(context: str, answer: str) -> list[str]:
 
 
 def _follows(figure: str, values: set[float], years: set[int]) -> bool:
-    """Whether a figure is one of the context's in another scale, a sum or difference of two, or a year that they name."""
+    """Whether a figure is one of the context's in another scale, a sum or difference of two, or a named year."""
     if figure.count(".") > 1:  # 5.339.3 is no number, but it is found where the context has it
         return False
     value, digits = float(figure), len(figure.replace(".", "").strip("0"))
