@@ -1,4 +1,5 @@
 import random
+import signal
 from importlib import resources
 
 import numpy as np
@@ -401,3 +402,43 @@ def test_show_colours_supervised_text(encoder):
     assert str(shown).endswith("<|im_start|>assistant\n[[Hi there<|im_end|>]]\n")
     assert "1 &lt; 2 &amp; 3" in shown._repr_html_()
     assert 'underline">Hi there&lt;|im_end|&gt;</span>' in shown._repr_html_()
+
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}" + (
+    "{% endfor %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("hostile", "why"),
+    [
+        (ENDLESS, r"it fails \(it has not ended after 0\.2 seconds\)"),
+        ("{{ 1 / 0 }}", r"it fails \(division by zero\)"),
+        ("{% for %}", r"it fails \("),
+        ("{{ messages.__class__.__mro__ }}", r"it fails \(access to attribute '__class__' .* is unsafe"),
+        ("{{ raise_exception('no\nsystem') }}", r"it fails \(no\)"),
+        ("{{ messages[9].content }}", r"it fails \("),
+        ("Hello", "it leaves out or rewrites a message of role system"),
+    ],
+)
+def test_a_template_that_fails_or_does_not_end_is_one_sentence(monkeypatch, hostile, why):
+    monkeypatch.setattr("fintune_kit.chat.template.MAX_SECONDS", 0.2)
+    tokenizer = fresh_tokenizer()
+    tokenizer.chat_template = hostile
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(UserError, match=f"the chat template of .* cannot be used: {why}"):
+        ChatEncoder(tokenizer)
+    assert (signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)) == (before, (0.0, 0.0))
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"model": {"type": "Nothing"}}', '{"tokenizer_class": 7}', "\0"])
+def test_a_damaged_tokenizer_is_one_sentence_or_none(tmp_path, file, content):
+    fresh_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / file).write_text(content)
+    refused = False
+    try:
+        ChatEncoder.load(tmp_path)
+    except UserError:
+        refused = True
+    assert refused or file == "tokenizer_config.json"  # without some settings it is still sound

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from fintune_kit.errors import UserError
 from fintune_kit.plan.shapes import SHAPES, ModelShape, find_shape
 from fintune_kit.recipes import p100
 
@@ -18,6 +19,16 @@ PUBLISHED = {
     "Qwen3-14B": (14.8, 13.2),
 }
 """Billions of parameters by the model cards: all, and without embeddings."""
+
+
+SIZES = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "vocab_size": 300,
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -66,6 +77,20 @@ def test_a_folder_is_read_from_its_config(tmp_path):
     assert find_shape(tmp_path) == SHAPES["Qwen2.5-3B"]
     (tmp_path / "config.json").write_text(json.dumps(config | {"head_dim": 64}))
     assert find_shape(tmp_path).head_dim == 64
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[1]", "{}", "null", '"text"', SIZES | {"num_attention_heads": 0}, SIZES | {"hidden_size": "many"},
+     SIZES | {"vocab_size": -1}, SIZES | {"num_hidden_layers": 0}, "[" * 100_000],
+    ids=lambda content: str(content)[-40:],
+)  # fmt: skip
+def test_a_config_without_the_sizes_of_a_model_is_one_sentence(tmp_path, content):
+    (tmp_path / "config.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(
+        UserError, match=r"config\.json does not hold the sizes of a model \(.+\); expected the config of"
+    ):
+        find_shape(tmp_path)
 
 
 def test_the_table_agrees_with_the_published_configs(shared_data):

@@ -6,10 +6,11 @@ import pytest
 from huggingface_hub import ModelCard
 
 from fintune_kit.errors import MissingInputError, UserError
+from fintune_kit.evaluate.records import one_line
 from fintune_kit.evaluate.stage import evaluate
 from fintune_kit.evaluate.tables import verdict
 from fintune_kit.publish.licences import base_licence, source_licences
-from fintune_kit.publish.model_card import metadata, write_model_card
+from fintune_kit.publish.model_card import _score_values, metadata, write_model_card
 from fintune_kit.workspace import MANIFEST, Workspace
 from tests.evaluate.world import World
 
@@ -94,3 +95,14 @@ def test_licences_are_said_as_far_as_they_are_known() -> None:
     named, unknown = source_licences(["sujet-ai/Sujet-Finance-Instruct-177k", "/home/me/secret/rows.csv"])
     assert "CC BY-NC" in named.words
     assert (unknown.source, unknown.allows_commerce) == ("rows.csv", False)
+
+
+def test_a_title_from_the_data_makes_no_link_no_cell_and_no_line() -> None:
+    title = "ask | 1.000 [win](http://x) <img src=y> `a`\n\n# Best\x1b[2J"
+    record = {"title": one_line(title), "metric": "accuracy", "n": 1, "of_total": 1, "floors": None, "paired": None,
+              "base": None, "adapter": None, "published": []}  # fmt: skip
+    record["contamination"] = {"seen": None, "clean": None, "n": 1}
+    loss = {"base": 1.0, "adapter": None, "supervised_tokens": 0}
+    (row,) = _score_values({"tasks": [record], "loss": loss})["rows"]
+    assert row[0] == r"ask \| 1.000 \[win\](http://x) \<img src=y\> \`a\` # Best \[2J"
+    assert record["title"] == "ask | 1.000 [win](http://x) <img src=y> `a` # Best [2J"

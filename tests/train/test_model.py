@@ -73,6 +73,23 @@ def test_a_config_that_asks_for_code_from_the_hub_is_refused(make_model, tmp_pat
     assert loaded == []
 
 
+@pytest.mark.parametrize("damage", ["cut", "other sizes", "no weights"])
+def test_a_base_that_cannot_be_loaded_is_one_sentence(make_model, tmp_path, damage):
+    make_model().save_pretrained(tmp_path)
+    weights, path = tmp_path / "model.safetensors", tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif damage == "other sizes":
+        path.write_text(json.dumps(config | {"intermediate_size": 2 * config["intermediate_size"]}))
+    else:
+        weights.unlink()
+    with pytest.raises(
+        UserError, match=f"the weights of .*{tmp_path.name}.* could not be loaded|no model was found at"
+    ):
+        load_base(tmp_path, dtype="float32", quantization="none", device="cpu")
+
+
 SAVE_A_CONFIG = """
 import sys
 from fintune_kit.recipes import named_recipe

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fintune_kit.chat.examples import Example, Examples
 from fintune_kit.chat.pool import TextLayout, TextPool
-from fintune_kit.chat.template import read_template, slots_of, unknown_template
+from fintune_kit.chat.template import read_template, rendered, slots_of, unknown_template
 from fintune_kit.conversations import Message
 from fintune_kit.errors import UserError, first_line
 from fintune_kit.hub import find_hub_fault
@@ -44,6 +44,8 @@ class ChatEncoder:
             UserError: the template is unknown, or the pad token is the end token. With the latter the model would never
                 learn to stop.
         """
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            raise unknown_template(tokenizer, "the folder holds no tokenizer.json")
         self.tokenizer = tokenizer
         self.template = read_template(tokenizer)
         self.end_id: int = self.template.tail[0]
@@ -77,8 +79,8 @@ class ChatEncoder:
             raise _no_tokenizer(source, fault)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise _no_tokenizer(source, first_line(error)) from error
+        except Exception as error:  # the Rust library raises plain exceptions, transformers many others
+            raise _no_tokenizer(source, first_line(error)[:300]) from error
         return cls(tokenizer)
 
     def encode(self, conversations: Sequence[Sequence[Message]]) -> list[Example]:
@@ -129,7 +131,7 @@ class ChatEncoder:
                 if system is not None:
                     roles, texts = ["system", *roles], [system, *texts]
                 messages = [Message(role=role, content=text) for role, text in zip(roles, texts, strict=True)]
-                expected = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+                expected = rendered(self.tokenizer, messages, tokenize=True)
                 if self.encode([messages])[0].tokens.tolist() != list(expected):
                     raise unknown_template(self.tokenizer, f"its tokens for {messages!r} could not be reproduced")
 

@@ -7,14 +7,20 @@ template of the ChatML kind. It renders two conversations: one with a system mes
     lead          header   content          lead                       header       content     tail
 """
 
+import contextlib
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from fintune_kit.conversations import Message
-from fintune_kit.errors import UserError
+from fintune_kit.errors import UserError, first_line
 
+MAX_SECONDS = 10
+"""Of one rendering, which takes a millisecond. A template is a program, and some do not end."""
 _TRIMS: tuple[Callable[[str], str], ...] = (
     lambda text: text,
     lambda text: text.lstrip("\n"),
@@ -104,7 +110,39 @@ def _split_lead(tokenizer: Any, text: str, *, closes: bool) -> tuple[tuple[int, 
 
 
 def _render(tokenizer: Any, messages: Sequence[Message]) -> str:
-    return tokenizer.apply_chat_template(list(messages), tokenize=False)
+    return rendered(tokenizer, messages, tokenize=False)
+
+
+def rendered(tokenizer: Any, messages: Sequence[Message], *, tokenize: bool) -> Any:
+    """The text that the tokenizer's template makes of a conversation, or its token ids.
+
+    Raises:
+        UserError: the template fails or does not end.
+    """
+    try:
+        with _time_limit():
+            return tokenizer.apply_chat_template(list(messages), tokenize=tokenize, return_dict=False)
+    except Exception as error:  # a template is a program, so it can raise anything
+        raise unknown_template(tokenizer, f"it fails ({first_line(error)[:200]})") from error
+
+
+@contextlib.contextmanager
+def _time_limit() -> Iterator[None]:
+    """Raises `TimeoutError` in a block that takes longer than `MAX_SECONDS`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python gives signals to the main thread only
+        return
+
+    def _stop(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"it has not ended after {MAX_SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:

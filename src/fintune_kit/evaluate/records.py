@@ -35,7 +35,7 @@ def task_record(task: Task, answers: Answers, *, seen: Sequence[bool] | None, se
     """
     record: dict[str, Any] = {
         "name": task.name,
-        "title": task.title,
+        "title": one_line(task.title),
         "metric": task.metric,
         "source": task.source,
         "n": len(task.questions),
@@ -52,6 +52,11 @@ def task_record(task: Task, answers: Answers, *, seen: Sequence[bool] | None, se
     if task.statement and "adapter" in answers:
         record["totals"] = totals(task, answers["base"], answers["adapter"])
     return record
+
+
+def one_line(title: str) -> str:
+    """A title that moves no cursor and starts no line. Those of validation tasks come from the user's data."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in title).split())[:80]
 
 
 def add_holm(records: Sequence[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from fintune_kit.errors import UserError, first_line
 from fintune_kit.recipes import LoraRecipe
 
 
@@ -118,9 +119,27 @@ def find_shape(base: str | Path) -> ModelShape | None:
 
     Returns:
         None if the base is neither. Then transformers can ask the Hub (`train.model.load_config`).
+
+    Raises:
+        UserError: the `config.json` does not hold the sizes of a model.
     """
     config = Path(base) / "config.json"
     if config.is_file():
-        return ModelShape.of(SimpleNamespace(**json.loads(config.read_text(encoding="utf-8"))))
+        return _shape_in(config)
     owner, _, name = str(base).rpartition("/")
     return SHAPES.get(_ENDINGS.sub("", name)) if owner == "Qwen" else None
+
+
+def _shape_in(path: Path) -> ModelShape:
+    try:
+        shape = ModelShape.of(SimpleNamespace(**json.loads(path.read_text(encoding="utf-8"))))
+        wrong = [name for name, size in vars(shape).items() if not isinstance(size, int) or size < 0]
+        wrong += [name for name, size in vars(shape).items() if size == 0 and name != "tied"]
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
+        wrong = [first_line(error)[:200]]
+    if wrong:
+        raise UserError(
+            f"{path} does not hold the sizes of a model ({', '.join(wrong)}); expected the config of a dense Qwen2 or "
+            f"Qwen3: name another base with FINTUNE_MODEL"
+        )
+    return shape

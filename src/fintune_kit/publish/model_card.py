@@ -6,6 +6,7 @@ The adapter's manifest does not list the card: the card quotes the scores, and t
 SHA-256.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from importlib import resources
@@ -155,7 +156,8 @@ def _adapter_values(made: Record, adapter: Path) -> dict[str, Any]:
 
 
 def _score_values(scores: Record | None) -> dict[str, Any]:
-    tasks = scores["tasks"] if scores else []
+    # Names of tasks and labels come from the user's data.
+    tasks = [{**record, "title": _as_text(record["title"])} for record in scores["tasks"]] if scores else []
     return {
         "scores": scores,
         "loss": f"{loss_sentence(scores['loss']).capitalize()}." if scores else "",
@@ -215,12 +217,17 @@ def _notes(record: Record) -> list[str]:
     return notes
 
 
+def _as_text(words: str) -> str:
+    """Words that a cell of a Markdown table shows as they are: no link, no HTML, no further cell."""
+    return re.sub(r"([\\`\[\]<>|])", r"\\\1", " ".join(words.split()))
+
+
 def _totals(sums: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[list[str]]:
     rows = []
     for currency in sums["true"]:
         for name in sorted({label for who in sums.values() for label in who.get(currency, {})}):
             cells = [f"{Decimal(who.get(currency, {}).get(name, 0)):,.2f}" for who in sums.values()]
-            rows.append([currency or "none named", name, *cells])
+            rows.append([currency or "none named", _as_text(name), *cells])
     return rows
 
 

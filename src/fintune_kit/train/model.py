@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
@@ -33,8 +34,8 @@ def load_config(source: str | Path) -> Any:
         raise _no_model(source, fault)
     try:
         config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _no_model(source, first_line(error)) from error
+    except Exception as error:  # a config that someone else wrote can make transformers raise anything
+        raise _no_model(source, first_line(error)[:300]) from error
     if config.model_type not in SUPPORTED:
         layers = getattr(getattr(config, "text_config", config), "layer_types", None) or ()
         raise UserError(
@@ -95,10 +96,12 @@ def load_base(
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except OSError as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"the weights of {str(source)!r} could not be loaded ({first_line(error)}); expected safetensors there: "
-            f"check the name, or turn the internet on"
+            f"the weights of {str(source)!r} could not be loaded ({first_line(error)[:300]}); expected whole "
+            f"safetensors of the sizes in config.json there: check the name, copy them again, or turn the internet on"
         ) from error
     model.requires_grad_(False)
     if compute is torch.float16:
