@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fintune_kit.pack.grouping import build_trie, group
-from fintune_kit.pack.mix import MAX_FAMILY, compose, even_order, find_families, mixed_packs, spread
+from fintune_kit.pack.mix import (
+    MAX_FAMILY,
+    OPEN_PACKS,
+    _FirstFit,
+    compose,
+    even_order,
+    find_families,
+    mixed_packs,
+    spread,
+)
 from tests.pack.test_grouping import tokens_of, tries
 
 SYSTEM, LENGTH = 20, 30
@@ -113,3 +122,17 @@ def test_a_family_that_fits_into_no_pack_is_cut_where_its_parts_share_least():
     shared = [0, 17, 36, 36]
     packs = mixed_packs(build_trie([40] * 4, shared), shared, strata=["a"] * 4, max_length=64, seed=0)
     assert sorted(packs) == [[0], [1, 2, 3]]
+
+
+def test_a_family_without_shared_tokens_is_cut_in_its_middle():
+    packs = _FirstFit([10] * 6, [0] * 6, max_length=40)
+    packs.add(range(6))
+    assert packs.all() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_the_pack_that_was_begun_first_is_closed_first():
+    count = OPEN_PACKS + 3
+    packs = _FirstFit([7, 9] + [10] * count, [0] * (count + 2), max_length=10)
+    for index in range(count):
+        packs.add([index])
+    assert packs.all() == [[index] for index in range(count)]

@@ -9,12 +9,14 @@ import pytest
 from fintune_kit.data.rules.contamination import (
     MAX_HITS,
     Match,
+    _contexts,
     contamination,
     find_shared,
     known_benchmarks,
     read_excluded,
     shown_by,
 )
+from fintune_kit.data.rules.words import words_of
 from fintune_kit.errors import MissingInputError, UserError
 from tests.data.rows import all_of, conversations
 
@@ -218,3 +220,10 @@ def test_a_part_of_a_text_is_found_where_it_is_long_enough():
         len(find_shared([["Ken Griffin plans to open a Palm Beach office and takes over a store", "x"]], [whole])) == 1
     )
     assert find_shared([["Ken Griffin plans to open a new office in the north of the city", "x"]], [whole]) == []
+
+
+def test_the_words_around_a_gram_are_those_of_its_own_text():
+    text = "one two three four five"
+    alone, between = _contexts(words_of([text])), _contexts(words_of(["six seven", text, "eight nine"]))
+    assert between[2:7].tolist() == alone.tolist()
+    assert len(set(alone.tolist())) == len(alone), "equal contexts could not be told apart"

@@ -77,6 +77,14 @@ def test_weak_terms_count_for_less_in_a_long_text():
     assert long < short / 3
 
 
+@pytest.mark.parametrize(
+    ("plural", "term"),
+    [("two annuities", "annuity"), ("the companies", "company"), ("its shares", "share"), ("the Dow", "dow")],
+)
+def test_a_plural_counts_as_its_word(plural: str, term: str):
+    assert finance_weight(plural, "")[1] == [term]
+
+
 def test_precision_and_recall_on_our_own_rows():
     with SAMPLE.open(newline="") as file:
         rows = list(csv.DictReader(file))[1::2]

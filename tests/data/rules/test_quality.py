@@ -57,6 +57,11 @@ def test_an_answer_that_stops_before_its_end(ending: str):
     assert cut_off(*WHOLE, ("What?", ending)) == {20: f"ends with {ending[-30:]!r}"}
 
 
+@pytest.mark.parametrize(("words", "is_cut_off"), [(11, False), (12, True), (13, True)])
+def test_only_a_long_answer_is_cut_off_at_a_word(words: int, is_cut_off: bool):
+    assert bool(cut_off(*WHOLE, ("What?", "pay " * (words - 1) + "the"))) == is_cut_off
+
+
 @pytest.mark.parametrize(
     ("question", "answer"),
     [

@@ -52,6 +52,11 @@ def test_other_spellings_of_what_the_context_holds(context: str, answer: str, mi
     assert missing_from(context, answer) == missing
 
 
+def test_a_percentage_may_be_computed_from_two_figures():
+    assert missing_from("It was $33 million.", "It rose by 12.5%.") == ["12.5%"]
+    assert missing_from("It was $33 million, after 20.", "It rose by 12.5%.") == []
+
+
 def rows(supported: int, unsupported: int) -> list[Conversation]:
     context = "The report says what follows: " + "and so on it goes with many words that are of no use here, " * 3
     answers = [str(n) for n in range(supported)] + [f"9{n}" for n in range(1000, 1000 + unsupported)]
