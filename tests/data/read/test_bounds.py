@@ -77,7 +77,7 @@ def test_a_small_file_that_unpacks_to_much_is_refused_before_it_fills_the_memory
         UserError, match=r"unpacks to [1-9][0-9,]+ bytes or more; allowed are 1,000,000: .* set FINTUNE_R"
     ):
         read.extend(read_rows(path))
-    assert len(read) < 15
+    assert len(read) < (1 if name == "c.parquet" else 15), "gzip is unpacked before the first row"
     monkeypatch.setenv("FINTUNE_READ_LIMIT", "100")
     assert len(list(read_rows(path))) == 200
 
