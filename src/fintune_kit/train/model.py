@@ -57,6 +57,13 @@ def _no_model(source: str | Path, why: str) -> UserError:
     )
 
 
+def _no_weights(source: str | Path, why: str) -> UserError:
+    return UserError(
+        f"the weights of {str(source)!r} could not be loaded ({why}); expected whole safetensors of the sizes in "
+        f"config.json there: check the name, copy them again, or turn the internet on"
+    )
+
+
 def load_base(
     source: str | Path,
     *,
@@ -99,10 +106,7 @@ def load_base(
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"the weights of {str(source)!r} could not be loaded ({first_line(error)[:300]}); expected whole "
-            f"safetensors of the sizes in config.json there: check the name, copy them again, or turn the internet on"
-        ) from error
+        raise _no_weights(source, first_line(error)[:300]) from error
     model.requires_grad_(False)
     if compute is torch.float16:
         _keep_residual_stream_in_float32(model)
