@@ -79,7 +79,12 @@ def test_weak_terms_count_for_less_in_a_long_text():
 
 @pytest.mark.parametrize(
     ("plural", "term"),
-    [("two annuities", "annuity"), ("the companies", "company"), ("its shares", "share"), ("two basis points", "basis point")],
+    [
+        ("two annuities", "annuity"),
+        ("the companies", "company"),
+        ("its shares", "share"),
+        ("two basis points", "basis point"),
+    ],
 )
 def test_a_plural_counts_as_its_word(plural: str, term: str):
     assert finance_weight(plural, "")[1] == [term]
