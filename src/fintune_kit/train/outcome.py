@@ -45,7 +45,9 @@ class Outcome:
         if not self.finished:
             return f"stopped after {of_all}, saved; run the same command again to go on"
         first, last = (_written(self.log[index]["loss"]) for index in (0, -1))
-        return f"{of_all}: training loss {first} -> {last}, validation loss {self.validation_loss:.3f}"
+        losses = f"{of_all}: training loss {first} -> {last}"
+        # A process beside the first one measures none. An error there would end the first one while it writes.
+        return losses if self.validation_loss is None else f"{losses}, validation loss {self.validation_loss:.3f}"
 
 
 def _written(loss: float | None) -> str:
