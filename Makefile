@@ -10,12 +10,13 @@ TPU_ENVIRONMENT := JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_
 	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/$(VENV_TPU)/compiled JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS=0.3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types unit unit-training unit-rooms notebooks on-kaggle install-tpu test-tpu install-readers test-readers clean
+.PHONY: help install demo test lint types unit unit-training unit-rooms notebooks on-kaggle install-tpu test-tpu install-readers test-readers test-faults clean
 
 help:
 	@echo "make demo    install into .venv and run the notebooks 01 to 04 on a CPU (recipe smoke)"
 	@echo "make test    lint, types, unit tests, notebooks"
 	@echo "make test-readers    open artifacts in transformers 4.57, an older peft and llama.cpp, in .venv-readers"
+	@echo "make test-faults    kill, fill and damage real runs, and compare what they leave with an undisturbed one"
 	@echo "make test-tpu    install JAX and Tunix into .venv-tpu, compare them with PyTorch on CPU devices"
 
 install: $(VENV)/.installed
@@ -52,7 +53,7 @@ unit-training: install
 
 unit-rooms: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore tests/train --ignore tests/tpu --ignore tests/kaggle \
-		--ignore tests/readers --ignore-glob 'tests/test_*.py'
+		--ignore tests/readers --ignore tests/faults --ignore-glob 'tests/test_*.py'
 
 notebooks: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 --ignore=notebooks/03_train_tpu_v5e8.ipynb notebooks
@@ -87,6 +88,10 @@ $(VENV_READERS)/.installed: tests/readers/transformers-4.txt tests/readers/llama
 # Artifacts made here, opened in the oldest readers that people use: the same tokens, losses and greedy answers.
 test-readers: install install-readers
 	$(BIN)/python -m pytest tests/readers
+
+# Kills at moments that a seed chooses, full and read-only disks, damage between two sessions: on real runs.
+test-faults: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults
 
 clean:
 	rm -rf $(VENV) $(VENV_TPU) $(VENV_READERS) runs dist build
