@@ -16,6 +16,7 @@ from fintune_kit.recipes import smoke
 from fintune_kit.tiny import build_tokenizer
 from fintune_kit.train.attention import TREE_ATTENTION
 from fintune_kit.train.blocks.packed import use_packed_blocks
+from fintune_kit.train.blocks.recompute import blocks_of
 from fintune_kit.train.callbacks import Clock
 from fintune_kit.train.guards import NonFiniteGuard
 from fintune_kit.train.loss import enable_packs
@@ -245,9 +246,14 @@ def assert_same_run(found, other, expected, adapter):
 def test_out_of_memory_halves_the_micro_batch_then_recomputes_blocks(make_model, rows, tokenizer, tmp_path):
     """Two packs at once fail in the second micro-batch, then one pack at once fails; then one block is recomputed."""
     expected, adapter, _ = run(make_model, rows, tokenizer, tmp_path / "a")
-    noted = []
-    disturb = lose_memory_at(2, 5)
+    noted, trainers = [], []
+
+    def disturb(trainer):
+        trainers.append(trainer)
+        lose_memory_at(2, 5)(trainer)
+
     found, other, _ = run(make_model, rows, tokenizer, tmp_path / "b", disturb=disturb, noted=noted)
+    assert [block.keeps_its_input_only for block in blocks_of(trainers[0].model)] == [True, False]
     assert noted == [StepMemory(micro_batch=1, blocks=0), StepMemory(micro_batch=1, blocks=1)]
     assert_same_run(found, other, expected, adapter)
 
