@@ -251,6 +251,22 @@ def test_a_planted_fault_is_caught(reader, pack, monkeypatch, fault):
     assert not found.holds, found.describe()
 
 
+@pytest.mark.parametrize("kind", ["lora_A", "lora_B"])
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_gradients_that_cannot_be_compared_are_never_held_equal(reader, pack, monkeypatch, kind, value):
+    model = reader()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    taken = self_check._taken_gradient
+
+    def spoiled(parameter):
+        gradient = taken(parameter)
+        return torch.full_like(gradient, value) if kind in names[id(parameter)] else gradient
+
+    monkeypatch.setattr(self_check, "_taken_gradient", spoiled)
+    found = compare(model, pack, dtype="float32", device="cpu")
+    assert not found.holds, found.describe()
+
+
 def test_where_our_blocks_are_wrong_pefts_own_layers_take_over(reader, pack, monkeypatch, caplog):
     model = reader()
     monkeypatch.setattr("torch.backends.cuda.enable_flash_sdp", lambda _on: None)

@@ -158,16 +158,26 @@ def _compare_scaled(model: Any, pack: Pack, *, adapter: list[Any], scale: float,
     of_pack = [_taken_gradient(parameter) for parameter in adapter]
     alone = sum(run(lambda path=path: _of_example(model, pack, path, device=device)) for path in paths)  # type: ignore[misc]
     of_examples = [_taken_gradient(parameter) for parameter in adapter]
-    # A and B matrices apart: B is small, and so are the gradients of A.
-    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    kinds = [[i for i, name in enumerate(names) if ("lora_A" in name) == first] for first in (True, False)]
-    gradient = max(_relative_difference([of_pack[i] for i in k], [of_examples[i] for i in k]) for k in kinds)
+    gradient = _furthest_apart(model, of_pack, of_examples)
     return Agreement(loss=abs(ours - alone) / abs(alone), gradient=gradient, dtype=dtype)
 
 
-def _relative_difference(found: list[Tensor], expected: list[Tensor]) -> float:
-    difference = sum(float((a - b).double().square().sum()) for a, b in zip(found, expected, strict=True))
-    return math.sqrt(difference / sum(float(gradient.double().square().sum()) for gradient in expected))
+def _furthest_apart(model: Any, found: list[Tensor], expected: list[Tensor]) -> float:
+    """The relative difference of the gradients of A, or that of B if it is larger: B is small, and so are the gradients
+    of A, which would not show among those of B.
+
+    Returns:
+        Infinity where a value is not finite, and where gradients are expected to be zero: that compares nothing.
+    """
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    differences = []
+    for is_first in (True, False):
+        indices = [index for index, name in enumerate(names) if ("lora_A" in name) == is_first]
+        off = sum(float((found[i] - expected[i]).double().square().sum()) for i in indices)
+        size = sum(float(expected[i].double().square().sum()) for i in indices)
+        if indices:
+            differences.append(math.sqrt(off / size) if size else math.inf)
+    return max(differences) if all(map(math.isfinite, differences)) else math.inf
 
 
 def draw_zero_matrices(adapter: list[Any]) -> list[Any]:
