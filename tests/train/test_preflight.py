@@ -2,6 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import PartialState
+from bitsandbytes.optim.optimizer import Optimizer8bit
 
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import Card, Machine, find_machine
@@ -47,6 +49,27 @@ def test_a_process_that_trains_touches_its_own_card_only(monkeypatch, index, tou
 @pytest.mark.parametrize("quantization", ["nf4", "none"])
 def test_every_kind_of_layer_and_optimizer_is_tried_as_it_is(quantization, optimizer):
     check_step(CPU, replace(p100().train, quantization=quantization, optimizer=optimizer), dtype="float32")
+
+
+def test_the_card_that_a_process_trains_on_is_not_forgotten(monkeypatch):
+    processes = PartialState(cpu=True)
+    monkeypatch.setattr(processes, "device", torch.device("meta"))
+    check_step(CPU, p100().train, dtype="float32")
+    assert processes.device == torch.device("meta")
+    assert PartialState().device == torch.device("meta")
+
+
+def test_the_state_of_the_optimizer_is_large_enough_to_be_paged(monkeypatch):
+    sizes, make_state = [], Optimizer8bit.get_state_buffer
+
+    def recorded(self, parameter, **options):
+        sizes.append(parameter.numel())
+        return make_state(self, parameter, **options)
+
+    monkeypatch.setattr(Optimizer8bit, "get_state_buffer", recorded)
+    check_step(CPU, p100().train, dtype="float32")
+    assert sizes, "no state was made"
+    assert min(sizes) >= 100_000
 
 
 def test_a_bitsandbytes_without_its_binary_is_named_with_the_remedy(monkeypatch):

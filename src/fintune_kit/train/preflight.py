@@ -7,6 +7,7 @@ no kernels for the card, bitsandbytes has no binary for this CUDA, or something 
 import importlib.metadata
 
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from fintune_kit.errors import UserError, first_line
@@ -15,8 +16,9 @@ from fintune_kit.plan.devices import GIB
 from fintune_kit.plan.plan import Plan
 from fintune_kit.recipes import TrainRecipe
 
-SIZE = 128
-"""Inputs and outputs of the test layer: two blocks of NF4."""
+SIZE = 512
+"""Inputs and outputs of the test layer. bitsandbytes pages the state of matrices with 100,000 values and more, and this
+one has 262,144."""
 
 
 def preflight(machine: Machine, recipe: TrainRecipe, plan: Plan, *, index: int | None = None) -> list[Finding]:
@@ -113,7 +115,14 @@ def _optimizer(recipe: TrainRecipe, adapter: nn.Parameter) -> torch.optim.Optimi
     from transformers import TrainingArguments
     from transformers.trainer import Trainer
 
-    arguments = TrainingArguments(output_dir="unused", optim=recipe.optimizer, report_to="none", use_cpu=True)
+    PartialState(cpu=adapter.device.type == "cpu")  # made here only where no process has said yet what it trains on
+    arguments = TrainingArguments(
+        output_dir="unused",
+        optim=recipe.optimizer,
+        report_to="none",
+        # Otherwise transformers forgets which card and which processes this training has.
+        accelerator_config={"use_configured_state": True},
+    )
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
     made: torch.optim.Optimizer = kind([adapter], **{**options, "lr": recipe.learning_rate})
     return made
