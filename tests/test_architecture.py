@@ -29,6 +29,7 @@ FLOORS_OF_DATA = ("read", "convert", "rules", "choose")
 KNOWS_THE_ORDER = ("cli", "__main__")
 """With the notebooks, all that may import every room."""
 MAX_FILES = 20
+"""On one floor, with its `__init__.py`."""
 MAX_FUNCTION_LINES = 40
 """Without the docstring."""
 CORE = (
@@ -157,7 +158,7 @@ def _lines(node: ast.stmt) -> int:
 
 def test_a_floor_has_few_files():
     floors = {path.parent for path in MODULES}
-    counts = {str(floor.relative_to(PACKAGE)): len(list(floor.glob("*.py"))) - 1 for floor in floors}
+    counts = {str(floor.relative_to(PACKAGE)): len(list(floor.glob("*.py"))) for floor in floors}
     assert max(counts.values()) <= MAX_FILES, counts
 
 

@@ -8,8 +8,8 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from fintune_kit.errors import UserError
+from fintune_kit.kaggle.calls.client import Kaggle
 from fintune_kit.kaggle.chain import PushOptions, push_chain
-from fintune_kit.kaggle.client import Kaggle
 from fintune_kit.kaggle.delivery import deliver
 from fintune_kit.kaggle.waiting import MAX_REFUSALS, MAX_RUNNING_MINUTES, MAX_SILENCES, POLL_SECONDS
 from tests.kaggle.fake_server import Session

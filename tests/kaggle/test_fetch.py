@@ -6,8 +6,8 @@ import json
 import pytest
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.client import Kaggle
-from fintune_kit.kaggle.door import UnreachableError
+from fintune_kit.kaggle.calls.client import Kaggle
+from fintune_kit.kaggle.calls.door import UnreachableError
 from fintune_kit.kaggle.fetch import fetch_chain, fetch_kernel
 from fintune_kit.kaggle.history import History
 from tests.kaggle.fake_server import Session

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.client import Kaggle
-from fintune_kit.kaggle.door import UnreachableError
+from fintune_kit.kaggle.calls.client import Kaggle
+from fintune_kit.kaggle.calls.door import UnreachableError
 from fintune_kit.kaggle.overview import describe_chain, find_running, follow_log
 from fintune_kit.kaggle.waiting import MAX_SILENCES, POLL_SECONDS
 from tests.kaggle.fake_server import Session

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.kaggle.client import Kaggle
+from fintune_kit.kaggle.calls.client import Kaggle
 from fintune_kit.kaggle.packs import public_sources, write_packs_dataset
 from fintune_kit.workspace import sha256_of, write_manifest
 

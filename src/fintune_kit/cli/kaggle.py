@@ -89,8 +89,8 @@ def push(
         until_done: If a kernel is stopped by a limit, push it again until it is done; implies --wait.
         fresh: Run from the start, even a kernel that is done or has a checkpoint.
     """
+    from fintune_kit.kaggle.calls.client import Kaggle
     from fintune_kit.kaggle.chain import PushOptions, push_chain
-    from fintune_kit.kaggle.client import Kaggle
 
     if all_ == bool(notebook):
         raise UserError("push takes either the notebooks to push or --all, as in `fintune-kit kaggle push 01_data`")
@@ -116,7 +116,7 @@ def status(*notebook: str, follow: bool = False, manifest: Manifest = Path(FILE)
         notebook: A notebook, as 01_data. Default: all.
         follow: Show the log of the running session until it ends.
     """
-    from fintune_kit.kaggle.client import Kaggle
+    from fintune_kit.kaggle.calls.client import Kaggle
     from fintune_kit.kaggle.overview import describe_chain, find_running, follow_log
 
     chain, client = read_chain(manifest, owner=owner), Kaggle()
@@ -138,7 +138,7 @@ def fetch(
         notebook: A notebook, as 01_data. Default: all that have an output.
         out: The folder to write.
     """
-    from fintune_kit.kaggle.client import Kaggle
+    from fintune_kit.kaggle.calls.client import Kaggle
     from fintune_kit.kaggle.fetch import fetch_chain
 
     kernels = _all_or(notebook, read_chain(manifest, owner=owner))
@@ -163,7 +163,7 @@ def publish_packs(
         licence: Kaggle's name of a licence. With `other`, the description names the licence of each source.
         sources_are_public: Confirm that each source is public and that its licence allows this.
     """
-    from fintune_kit.kaggle.client import Kaggle
+    from fintune_kit.kaggle.calls.client import Kaggle
     from fintune_kit.kaggle.packs import public_sources, write_packs_dataset
     from fintune_kit.kaggle.waiting import wait_for_dataset
     from fintune_kit.publish.licences import source_licences

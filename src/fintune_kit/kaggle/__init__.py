@@ -5,8 +5,8 @@ its own. This room turns `kaggle-metadata.json` into kernels and talks to Kaggle
 it imports no package that computes: pushing needs only this package and Kaggle's client.
 
     build     manifest -> delivery, requirements, cells -> kernels, checked by rules and accelerators
-    talk      client: every call goes through the door; replies, documents and download check the answers
     push      chain: look (history, decide) -> push -> wait (waiting) -> judge the end (judge) -> again, or the next
     others    overview: status    fetch: download the outputs    packs: a public dataset
+    calls/    talks to Kaggle, and checks its answers; documents checks the JSON files that sessions wrote
     session/  the code that runs on Kaggle's machine, before and after the notebook
 """

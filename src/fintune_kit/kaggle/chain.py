@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.client import Kaggle, Status
+from fintune_kit.kaggle.calls.client import Kaggle, Status
+from fintune_kit.kaggle.calls.door import UnreachableError
+from fintune_kit.kaggle.calls.replies import PushReply, find_push_fault, has_no_free_session
 from fintune_kit.kaggle.decide import Decision, Input, decide, find_input
 from fintune_kit.kaggle.delivery import Delivery
-from fintune_kit.kaggle.door import UnreachableError
 from fintune_kit.kaggle.history import Version
 from fintune_kit.kaggle.judge import require_progress
 from fintune_kit.kaggle.kernels import WHEEL_FOLDER, build_kernels
 from fintune_kit.kaggle.manifest import Chain, Kernel
-from fintune_kit.kaggle.replies import PushReply, find_push_fault, has_no_free_session
 from fintune_kit.kaggle.waiting import (
     MINUTES_BETWEEN_LINES,
     POLL_SECONDS,

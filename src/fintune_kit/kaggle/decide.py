@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.client import Kaggle, Status
+from fintune_kit.kaggle.calls.client import Kaggle, Status
 from fintune_kit.kaggle.history import History, Version, made_from_another
 from fintune_kit.kaggle.manifest import Kernel
 

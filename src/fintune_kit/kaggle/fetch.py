@@ -17,12 +17,12 @@ from typing import Any
 
 from fintune_kit.errors import UserError
 from fintune_kit.kaggle.accelerators import check_card
-from fintune_kit.kaggle.client import Kaggle, OutputFile
+from fintune_kit.kaggle.calls.client import Kaggle, OutputFile
+from fintune_kit.kaggle.calls.replies import read_log
 from fintune_kit.kaggle.decide import is_running
 from fintune_kit.kaggle.documents import MANIFEST_FIELDS, RECORD, RECORD_FIELDS, read_document
 from fintune_kit.kaggle.history import History, Version
 from fintune_kit.kaggle.manifest import Kernel
-from fintune_kit.kaggle.replies import read_log
 from fintune_kit.workspace import MANIFEST, RECIPE, WRITTEN_BY, read_json, sha256_of, write_json, write_text
 
 _CHECKPOINTS = "checkpoints/"

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fintune_kit.kaggle.client import Kaggle, OutputFile
+from fintune_kit.kaggle.calls.client import Kaggle, OutputFile
 from fintune_kit.kaggle.documents import read_document
 from fintune_kit.kaggle.manifest import Kernel
 from fintune_kit.workspace import MANIFEST

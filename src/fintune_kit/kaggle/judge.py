@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.client import Kaggle, Status
+from fintune_kit.kaggle.calls.client import Kaggle, Status
+from fintune_kit.kaggle.calls.replies import failing_cell, is_time_limit, last_error, read_log
 from fintune_kit.kaggle.history import Version, run_identity
-from fintune_kit.kaggle.replies import failing_cell, is_time_limit, last_error, read_log
 from fintune_kit.workspace import write_text
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.client import Kaggle, KernelInfo, Status
+from fintune_kit.kaggle.calls.client import Kaggle, KernelInfo, Status
+from fintune_kit.kaggle.calls.door import UnreachableError
+from fintune_kit.kaggle.calls.replies import last_error, ran_for, read_log
 from fintune_kit.kaggle.decide import is_running
-from fintune_kit.kaggle.door import UnreachableError
 from fintune_kit.kaggle.history import History, Version
 from fintune_kit.kaggle.manifest import Kernel
-from fintune_kit.kaggle.replies import last_error, ran_for, read_log
 from fintune_kit.kaggle.waiting import MAX_SILENCES, POLL_SECONDS
 
 Hours = tuple[float, float]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.client import Kaggle, OutputFile, Status
-from fintune_kit.kaggle.door import AbsentError, UnreachableError
+from fintune_kit.kaggle.calls.client import Kaggle, OutputFile, Status
+from fintune_kit.kaggle.calls.door import AbsentError, UnreachableError
+from fintune_kit.kaggle.calls.replies import ENDED
 from fintune_kit.kaggle.history import Version
 from fintune_kit.kaggle.manifest import Kernel
-from fintune_kit.kaggle.replies import ENDED
 
 POLL_SECONDS = 60.0
 MAX_SILENCES = 30

@@ -5,7 +5,7 @@ import json
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from fintune_kit.kaggle.replies import (
+from fintune_kit.kaggle.calls.replies import (
     LogLine,
     PushReply,
     failing_cell,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fintune_kit.kaggle.door import TIMEOUT, sentences
+from fintune_kit.kaggle.calls.door import TIMEOUT, sentences
 
 _CHUNK = 1 << 20
 _SUFFIX = ".partial"

@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.kaggle.client import Kaggle
+from fintune_kit.kaggle.calls.client import Kaggle
+from fintune_kit.kaggle.calls.door import AbsentError, UnreachableError
+from fintune_kit.kaggle.calls.replies import find_push_fault
 from fintune_kit.kaggle.delivery import deliver
-from fintune_kit.kaggle.door import AbsentError, UnreachableError
 from fintune_kit.kaggle.kernels import build_kernels
-from fintune_kit.kaggle.replies import find_push_fault
 from tests.kaggle.fake_server import Session
 
 REF = "alice/kit-01-data"
@@ -244,7 +244,7 @@ def test_an_error_of_the_server_is_a_sentence_with_its_own_reason(loopback, answ
 
 def test_a_call_that_hangs_ends(loopback, monkeypatch):
     kaggle = Kaggle()
-    monkeypatch.setattr("fintune_kit.kaggle.door.TIMEOUT", (5.0, 0.1))
+    monkeypatch.setattr("fintune_kit.kaggle.calls.door.TIMEOUT", (5.0, 0.1))
     loopback.hanging = 1
     with pytest.raises(UnreachableError, match="could not be reached about the quota"):
         kaggle.quota()
@@ -301,7 +301,7 @@ def test_a_dataset_is_made_once_and_then_gets_versions(loopback, tmp_path, chain
 
 
 def test_the_client_is_not_imported_before_a_command_needs_it():
-    rooms = "fintune_kit.cli.main, fintune_kit.kaggle.chain, fintune_kit.kaggle.client"
+    rooms = "fintune_kit.cli.main, fintune_kit.kaggle.chain, fintune_kit.kaggle.calls.client"
     code = f"import sys, {rooms}; print('kaggle' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fintune_kit.errors import UserError
-from fintune_kit.kaggle.replies import remedy_for
+from fintune_kit.kaggle.calls.replies import remedy_for
 
 TIMEOUT = (20.0, 120.0)
 """Seconds to connect, and seconds without a byte."""

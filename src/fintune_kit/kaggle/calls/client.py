@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fintune_kit.errors import MissingInputError, UserError
-from fintune_kit.kaggle.door import AbsentError, UnreachableError, at_the_door
-from fintune_kit.kaggle.download import download
-from fintune_kit.kaggle.replies import LogLine, PushReply, State, remedy_for, state_of
+from fintune_kit.kaggle.calls.door import AbsentError, UnreachableError, at_the_door
+from fintune_kit.kaggle.calls.download import download
+from fintune_kit.kaggle.calls.replies import LogLine, PushReply, State, remedy_for, state_of
 
 _MAX_PAGES = 1000
 
