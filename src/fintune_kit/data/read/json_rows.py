@@ -4,7 +4,6 @@ import io
 import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from fintune_kit.data.read.lines import (
     Unzipped,
     encoding_note,
     overlong_row,
+    repeated_names,
     whole_text,
 )
 
@@ -59,8 +59,8 @@ def _is_turn(value: Any) -> bool:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = {sys.intern(name): value for name, value in pairs}  # the decoder makes names anew for each row
     if len(values) < len(pairs):
-        repeated = sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the name {repeated[0]!r} stands twice in one object")
+        repeated = min(repeated_names(name for name, _ in pairs))
+        raise ValueError(f"the name {repeated!r} stands twice in one object")
     return values
 
 

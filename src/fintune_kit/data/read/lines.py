@@ -8,6 +8,8 @@ import codecs
 import io
 import re
 import zlib
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -171,3 +173,8 @@ def overlong_row(location: str, length: int) -> Row:
 def encoding_note(not_utf8: bool) -> str | None:
     """The note of a row that was not UTF-8."""
     return "not UTF-8, read as Windows-1252" if not_utf8 else None
+
+
+def repeated_names(names: Iterable[str]) -> list[str]:
+    """The names that stand more than once in a header or an object, in the order in which they first appear."""
+    return [name for name, count in Counter(names).items() if count > 1]

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fintune_kit.data.read.lines import (
     Unzipped,
     encoding_note,
     overlong_row,
+    repeated_names,
 )
 
 _EXCEL_MARK = re.compile(r"""["']?sep=(?P<delimiter>.)["']?""", re.IGNORECASE)
@@ -96,7 +97,7 @@ def _csv_records(path: Path, lines: Lines, delimiter: str | None) -> Iterator[Ro
     delimiter = delimiter or max(",;\t|", key=header_line.count)
     (header,) = csv.reader([header_line], delimiter=delimiter)
     header = [name.strip() for name in header]
-    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+    if repeated := repeated_names(header):
         raise UnreadableFileError(
             f"{path} names the column {repeated[0]!r} twice in line {lines.number}; expected each name once: rename one"
         )
@@ -139,7 +140,7 @@ def parquet_rows(path: Path, *, bounds: Bounds, is_gzip: bool = False) -> Iterat
     try:
         content = pa.BufferReader(Unzipped(path, bounds=bounds).readall()) if is_gzip else path
         with pq.ParquetFile(content) as file:
-            if repeated := [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]:
+            if repeated := repeated_names(file.schema_arrow.names):
                 raise UnreadableFileError(
                     f"{path} names the column {repeated[0]!r} twice; expected each name once: rename one"
                 )
