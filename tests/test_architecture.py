@@ -162,13 +162,27 @@ def test_a_floor_has_few_files():
     assert max(counts.values()) <= MAX_FILES, counts
 
 
-def test_the_core_can_be_read_in_an_hour():
+def core_lines() -> dict[str, int]:
+    """The lines of each file of the core."""
     files = [file for place in CORE for file in sorted((PACKAGE / place).rglob("*.py"))] + [
         PACKAGE / place for place in CORE if place.endswith(".py")
     ]
     assert len(files) > len(CORE), "chat/ holds more than one file"
-    lines = {str(file.relative_to(PACKAGE)): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
-    assert sum(lines.values()) <= MAX_CORE_LINES, lines
+    return {file.relative_to(PACKAGE).as_posix(): len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+
+
+def test_the_core_can_be_read_in_an_hour():
+    assert sum(core_lines().values()) <= MAX_CORE_LINES, core_lines()
+
+
+def test_the_readme_lists_the_core_and_its_length():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    _, _, reading_path = readme.partition("## Read the core in an hour")
+    said = re.search(r"([\d,]+) lines, in this order", reading_path)
+    assert said, "the README does not say how long the core is"
+    lines = {name: count for name, count in core_lines().items() if not name.endswith("__init__.py")}
+    assert [name for name in lines if f"`{name}`" not in reading_path] == []
+    assert int(said[1].replace(",", "")) == pytest.approx(sum(lines.values()), rel=0.02), lines
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
