@@ -352,7 +352,7 @@ def write_text(path: Path, text: str) -> None:
 def writing(target: Path) -> Iterator[None]:
     """Holds the lock of a stage's folder: it has one writer at a time.
 
-    .packed.lock    beside packed/; says who writes it. The system lets go of it when that process dies.
+    .packed.lock    beside packed/; says who writes it. The system releases it when that process ends.
 
     Raises:
         UserError: another process holds it, or the folder has no name of its own.
@@ -447,7 +447,7 @@ def _restore_interrupted_swap(target: Path) -> None:
 def write_manifest(
     folder: Path, *, stage: str, inputs: Mapping[str, str], counts: Mapping[str, Any], **details: Any
 ) -> None:
-    """Finishes a stage's folder: what made it, from what, how much, and the SHA-256 of each file in it.
+    """Finishes a stage's folder with its manifest: stage, inputs, counts, and the SHA-256 of each file.
 
     Holds no time and no path of this machine, so that the same inputs give the same bytes.
     """
@@ -526,7 +526,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def find_damage(folder: Path, *, only: Iterable[str] | None = None) -> str | None:
-    """A sentence about a folder that has no manifest, or lacks a file that it lists, or has a changed one; else None.
+    """A sentence about a folder's damage: a missing manifest, or a listed file that is missing or changed; else None.
 
     Args:
         folder: a checkpoint, or the folder of a finished stage.

@@ -70,8 +70,8 @@ def read_labels(path: Path) -> MerchantLabels:
 
     Raises:
         MissingInputError: the file is missing.
-        UserError: it has no columns `merchant` and `category`, a category means none of the taxonomy's, or a merchant
-            has two; the lines are named, never quoted.
+        UserError: the column `merchant` or `category` is missing, a category is not in the taxonomy, or a merchant has
+            two categories. The error names the lines, and never quotes them.
     """
     if not path.is_file():
         raise MissingInputError(

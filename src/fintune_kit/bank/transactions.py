@@ -161,7 +161,7 @@ def totals_by_category(
 def spending_by_month(rows: Iterable[Transaction]) -> dict[str, dict[str, dict[str, Decimal]]]:
     """Money spent per currency, category and month: money out less money back.
 
-    Income, transfers and savings are no spending and are left out.
+    Income, transfers and savings are not spending, so they are left out.
 
     Returns:
         {"USD": {"Food & Dining": {"2024-03": Decimal("212.40")}}}; transactions without a category are under "" .

@@ -62,7 +62,7 @@ def read_template(tokenizer: Any) -> Template:
     """Cuts a tokenizer's chat template into slots by rendering it around placeholders.
 
     Raises:
-        UserError: the tokenizer has no template, or not a ChatML one, where a control token closes each content.
+        UserError: the tokenizer has no template, or one that is not ChatML, where a control token ends each content.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise unknown_template(tokenizer, "it has no chat template")

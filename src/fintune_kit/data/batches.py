@@ -1,7 +1,7 @@
-"""All that needs one row only, as one function on a batch of rows: mapping, repair, and the rules that compare nothing.
+"""All work on single rows, as one function on a batch of rows: mapping, repair, and the rules that compare no rows.
 
-Stage 1 calls `convert_and_judge` batch after batch, in several processes where it is told to. `convert_table` is the
-same as a function from table to table, so `datasets` can run it over processes and Ray Data over machines.
+Stage 1 calls `convert_and_judge` for one batch after another, in several processes if it is told to. `convert_table`
+does the same from table to table. So `datasets` can run it in several processes, and Ray Data on several machines.
 """
 
 from collections import deque
@@ -88,7 +88,7 @@ def convert_table(
         "What is EBIT?"  "I cannot answer"  ->  [{user, What ...}, {assistant, ...}]  "table#91"  "refusal"
         "What is EBIT?"  null               ->  null                                  "table#03"  "missing_or_empty"
 
-    It sees no other row, so any division of a dataset into batches gives the same rows, in any process:
+    Each row is treated alone, so any division of a dataset into batches gives the same rows, in any process:
 
         dataset.with_format("arrow").map(convert_table, batched=True, num_proc=8, remove_columns=dataset.column_names)
         ray_dataset.map_batches(convert_table, batch_format="pyarrow")

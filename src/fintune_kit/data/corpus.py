@@ -1,4 +1,4 @@
-"""All rows of a run, at indices that never change: the conversations, and which of them were refused and why.
+"""All rows of a run. Their indices never change. Some of them are refused, each with a rule and a detail.
 
     index            0         1                                     2
     conversations    c0        c1                                    c2
@@ -83,7 +83,7 @@ class Corpus:
     rows: PackedRows = field(default_factory=PackedRows)
     """The rows as they were read."""
     row_findings: dict[str, Findings] = field(default_factory=dict)
-    """By rule that looks at one row only: what it found, whether or not another rule comes before it."""
+    """The findings of each rule that looks at one row only. A row that an earlier rule refuses may stand here too."""
     refused: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Index to rule and detail, in the order of the rules."""
     unconverted: list[Refusal] = field(default_factory=list)
@@ -130,7 +130,7 @@ def row_json(row: Mapping[str, Any]) -> str:
     try:
         try:
             text = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
-        except ValueError:  # JSON has no NaN: it is written as null
+        except ValueError:  # NaN is not JSON: it is written as null
             plain = json.loads(json.dumps(row, default=str), parse_constant=lambda _: None)
             text = json.dumps(plain, ensure_ascii=False)
     except (RecursionError, TypeError) as error:

@@ -132,7 +132,7 @@ class Chain:
             packs: a dataset (`owner/slug`) that replaces the kernels which write conversations and packs.
 
         Raises:
-            UserError: there is no such notebook, or `after` or `packs` replaces none.
+            UserError: a notebook is not in the manifest, or `after` or `packs` would replace nothing.
         """
         wanted = {self.kernel(name).name for name in names}
         kernels = tuple(k for k in self.kernels if (k.name in wanted if wanted else not k.optional))

@@ -144,15 +144,15 @@ def _needs(trie: Trie, max_length: int) -> list[int]:
 def _packs_by_shape(trie: Trie, needs: Sequence[int], max_length: int) -> int:
     """A lower bound on packs from subtrees of which few fit into one pack.
 
-    Take subtrees that do not contain one another. At least one pack writes the longest example of such a subtree, and
-    every other pack that holds a part of it at least the shortest one. In a pack these paths share nothing below their
-    subtrees' parents, and all stand below the trunk that every example shares. So they are items of a bin packing
-    problem, of bins with room for the rest of a pack.
+    Take subtrees that do not contain one another. At least one pack writes the longest example of such a subtree. Every
+    other pack that holds a part of it writes at least the shortest one. In a pack these paths share nothing below their
+    subtrees' parents, and all stand below the trunk that every example shares. So they are the items of a bin packing
+    problem. A bin has the room of a pack without the trunk.
 
-    An item of `size` counts `floor(size (parts + 1) / room) / parts` bins, a dual feasible function of Fekete and
-    Schepers ("New classes of fast lower bounds for bin packing problems", Math. Programming 91, 2001): the items of one
-    bin never count more than one. With 2 parts, items of more than a third count half a bin. The best subtrees are
-    found from the leaves up.
+    An item of `size` counts as `floor(size (parts + 1) / room) / parts` bins. This is a dual feasible function (Fekete
+    and Schepers, "New classes of fast lower bounds for bin packing problems", Math. Programming 91, 2001): together,
+    the items of one bin never count as more than one. With 2 parts, an item of more than a third of the room counts as
+    half a bin. The best subtrees are found from the leaves up.
     """
     trunk = trie.root
     while len(trie.children[trunk]) == 1 and trie.children[trunk][0] >= trie.leaves:

@@ -3,9 +3,9 @@
     ZELLE TO +1 312 555 0100 CONF# A7K2P9Q  03/17  12.50
              PHONE            REF           kept   kept
 
-Dates, times and amounts are set aside first. Of what is left, a run of five or more digits, or a token that mixes
-letters and digits as no word does, is an identifier whether or not its kind is known: a line loses a store number
-sooner than it keeps a card. IBANs and cards are told by their check digits (python-stdnum).
+Dates, times and amounts are set aside first. In the rest, a run of five or more digits is an identifier, and so is a
+token that mixes letters and digits unlike a word. Its kind need not be known: it is better to lose a store number than
+to keep a card. IBANs and cards are recognised by their check digits (python-stdnum).
 """
 
 import re
@@ -196,7 +196,7 @@ def find_identifiers(text: str, *, keep: Iterable[str] = ()) -> tuple[list[Span]
 
     Args:
         text: the line.
-        keep: words of merchants that are no identifier, whatever they look like.
+        keep: words of merchants. They are not identifiers, even if they look like one.
 
     Returns:
         The spans, and the blanked line: of the same length, so that names are looked for in it at valid positions.
@@ -418,4 +418,4 @@ _FINDERS: tuple[tuple[str | None, Finder], ...] = (
     ("REF", _mixed_tokens),
     ("REF", _digit_groups),
 )
-"""In the order of trust: what is claimed first is not looked at again. None keeps what it finds."""
+"""In the order of trust: a later finder does not see the spans of an earlier one. The spans of None are kept."""

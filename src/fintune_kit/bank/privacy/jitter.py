@@ -1,4 +1,4 @@
-"""Moves amounts and dates a little, so that they no longer find the statement, and keeps their order.
+"""Moves amounts and dates a little, so that nobody can find the statement by them. Their order stays.
 
     amounts   -120.00  -45.00  -45.00  +2,600.00      dates   3 Mar   3 Mar   9 Mar
               -117.82  -46.31  -46.31  +2,655.40              5 Mar   5 Mar   10 Mar

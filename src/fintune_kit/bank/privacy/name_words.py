@@ -83,7 +83,7 @@ class Vocabulary:
     transfer: Phrases
     personal: Phrases
     cue_words: frozenset[str]
-    """Words of cues, which are no part of a name themselves."""
+    """Words of cues. They are not part of a name."""
     bank_words: frozenset[str]
     """Words that banks write around merchants: those of cues, of card payments and those that end a name."""
     merchants: Phrases

@@ -206,7 +206,7 @@ def _name_at(
     if not tokens or tokens[0].start != rest.end():
         return
     taken: list[_Word] = []
-    core: list[_Word] = []  # without titles, initials and particles: what capitals are compared on
+    core: list[_Word] = []  # without titles, initials and particles: their capitals are compared
     for token in tokens:
         between = line[taken[-1].end : token.start] if taken else ""
         if taken and (_BREAKS.search(between) or len(taken) >= _LONGEST):

@@ -2,7 +2,7 @@
 
     Ntry  -429.56  BOOK
       TxDtls  329.56  Cdtr Drukkerij Vos      two payments of one entry: two transactions,
-      TxDtls  100.00  Cdtr Bloemen Lente      and a third for what they do not add up to
+      TxDtls  100.00  Cdtr Bloemen Lente      and a third for the missing rest
 
 The counterparty is the creditor of money out and the debtor of money in, and never the account itself. The tree is read
 by `defusedxml`, which refuses entity bombs.

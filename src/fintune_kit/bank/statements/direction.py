@@ -1,12 +1,12 @@
-"""Which way the money of each transaction went: decided once for a file, never row by row.
+"""Whether the money of each transaction went in or out. This is decided once for a file, never row by row.
 
     marks beside the amounts     1,499.00 | 50.90 Cr       only exceptions are marked: the rest went out
     a column of directions       14.51 Debit               whatever the sign
     two columns                  debit 4.20 | credit -     with a sign of their own or without
     the signs as written         -4.20                     unless they are a card's: purchases +, payments -
-    the running balance          100.00 -> 95.80           where nothing else says it
+    the running balance          100.00 -> 95.80           if nothing else tells the direction
 
-A decision that a person may want to turn is said in a note, without any value of the file.
+A note tells the user of a decision that may be wrong. It holds no value of the file.
 """
 
 from collections.abc import Sequence

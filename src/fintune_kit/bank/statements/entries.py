@@ -54,10 +54,10 @@ def add_entries(
     """Adds the transactions of some entries to a statement; sets aside those without a readable date or amount.
 
     Args:
-        statement: what the file has given so far.
+        statement: the transactions of the file so far; these are added.
         entries: in the order of the file.
         path: for errors.
-        reading: what the user says about the file.
+        reading: the user's own information about the file.
         iso_dates: the format writes the year first.
         trusted: the format says how signs and decimals are written; banks that write a decimal comma are understood.
 

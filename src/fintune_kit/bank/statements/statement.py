@@ -92,7 +92,7 @@ class Statement:
 
 
 def explain(report: Mapping[str, Any]) -> list[str]:
-    """A statement's report in sentences for the terminal: what was read as what, and what was set aside and why."""
+    """A statement's report in sentences for the terminal: the roles of columns, and the lines that were set aside."""
     unit = "lines" if "lines_in_file" in report else "entries"
     said = [
         f"{report['transactions']:,} transactions ({report['money_out']:,} out, {report['money_in']:,} in) from "

@@ -1,4 +1,4 @@
-"""Dates and amounts as banks write them. A column is read as a whole: one value may be ambiguous, a column rarely is.
+"""Dates and amounts as banks write them. A column is read as a whole: one value is often ambiguous, a column rarely.
 
     03/04/2024  14/04/2024                  the day comes first: no month has the number 14
     24-01-05    24-01-17                    the year comes first: a statement does not run from 2005 to 2017
@@ -65,7 +65,7 @@ class WrittenAmount(NamedTuple):
     currency: str
     """ISO code, where a sign or a code stood beside it."""
     spaced: bool
-    """Whether blanks or apostrophes grouped its thousands: what is left then is the decimal mark."""
+    """Whether blanks or apostrophes grouped its thousands. Then any other mark is the decimal mark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +143,7 @@ def decimal_mark(
 
     Args:
         numbers: the amounts.
-        style: what the file's delimiter, dates and currency say, for amounts that leave it open.
+        style: the file's delimiter, dates and currency. They decide if the amounts leave it open.
         others: amounts of other columns (a balance), looked at where the amounts themselves leave it open.
 
     Raises:

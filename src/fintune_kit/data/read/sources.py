@@ -1,8 +1,8 @@
 """The sources that the user names, found and read: a file, a folder of files, a hub dataset, or `sample`.
 
     data.csv            all of it, pooled with the other sources
-    data.csv=5000       5,000 of the chosen conversations come from it (all that it has, where it has fewer)
-    data.csv*0.3        a weight: what the counts leave is shared in proportion to the weights (unmarked: 1)
+    data.csv=5000       5,000 of the chosen conversations come from it (or all, if it has fewer)
+    data.csv*0.3        a weight: the rows that the counts leave are shared by weight (unmarked: 1)
     owner/name          a dataset on the hub
     owner/name:config@revision    one of its configs, at a revision
 

@@ -3,13 +3,13 @@
 Stage 1 refuses such conversations, and the evaluation flags the questions that training has shown. Both use one method,
 `find_shared`. A conversation holds a text if it says the same in nearly the same words. Wording does not count: runs of
 words that stand in many contexts ("... announces timing of second quarter ...") or in very many conversations (the
-question of a template). Of the other words of the text there must agree
+question of a template). Of the other words of the text, these must agree:
 
     six sevenths, and at least eight             (a word or two differ)
     six sevenths, and at least four, with two thirds of the whole text
     eight in a row, and half of all              (a part of the text)
 
-A text of fewer than eight words, or of nearly nothing but wording, must be a whole line of the conversation, or a whole
+A text of fewer than eight words, or of little more than wording, must be a whole line of the conversation, or a whole
 message letter by letter. URLs, case, punctuation and encoding damage make no difference (see `words`).
 
 Rows are read in chunks, and only what they share with a text stays in memory. A run of words in more than 50 rows is

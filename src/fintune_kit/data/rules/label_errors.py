@@ -1,7 +1,7 @@
 """Label errors: rows of a closed question whose label is very unlikely to be right, by confident learning.
 
 Northcutt et al. 2021 (arXiv 1911.00068, from `cleanlab`): a regression on TF-IDF features predicts each row's label
-from the other rows. A row is doubtful if the regression is as sure of another label as it is for rows that have that
+from the other rows. A row is doubtful if the regression is as sure of another label as it usually is for rows with that
 label. A question that is asked about several things ("... going up?", "... in the past?") is judged for each of them.
 """
 

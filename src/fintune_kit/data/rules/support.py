@@ -84,7 +84,7 @@ def missing_from(context: str, answer: str) -> list[str]:
 
 def _follows(figure: str, values: set[float], years: set[int]) -> bool:
     """Whether a figure is one of the context's in another scale, a sum or difference of two, or a named year."""
-    if figure.count(".") > 1:  # 5.339.3 is no number, but it is found where the context has it
+    if figure.count(".") > 1:  # 5.339.3 is not a number, but the context may hold it
         return False
     value, digits = float(figure), len(figure.replace(".", "").strip("0"))
     if figure.isdigit() and 1900 <= value <= 2100:

@@ -119,7 +119,7 @@ def _reason_of(response: Any) -> str:
 
 @contextlib.contextmanager
 def _timeouts(timeout: tuple[float, float]) -> Iterator[None]:
-    """Sets the timeout of each request that has none. The client has no setting for it, so `requests` is changed."""
+    """Sets the timeout of each request that has none. The client cannot set one, so `requests` is changed."""
     from requests.adapters import HTTPAdapter
 
     send = HTTPAdapter.send

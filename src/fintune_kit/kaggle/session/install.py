@@ -72,7 +72,7 @@ def _torch_for_this_card() -> str | None:
 
 
 def torch_for(cards: Sequence[tuple[tuple[int, int], str]], architectures: list[str], *, version: str) -> str | None:
-    """The torch for a card for which the image's torch has no kernels; None keeps the image's torch.
+    """The torch to install if the image's torch has no kernels for a card; None keeps the image's torch.
 
     Raises:
         UserError: no known release has kernels for the card.
