@@ -98,7 +98,7 @@ def regression(texts: int) -> Pipeline:
 
 
 def _share_no_options(task: Task) -> bool:
-    """Whether most questions have options that no other question of the task has, and training shows no labels."""
+    """Whether most questions have options of their own, and training shows no labels."""
     if any(labels for _, labels in task.labelled.values()):
         return False
     counts = Counter(frozenset(question.options) for question in task.questions)

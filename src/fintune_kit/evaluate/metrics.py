@@ -22,7 +22,7 @@ RESAMPLES = 2000
 PERMUTATIONS = 9999
 BINS = 10
 UNREADABLE = ""
-"""In place of an answer that is not a label. It is wrong, and has no F1 of its own."""
+"""It stands for an answer that is not a label. Such an answer is wrong, and its F1 is not counted."""
 Floats = NDArray[np.float64]
 
 

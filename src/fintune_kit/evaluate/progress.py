@@ -1,4 +1,4 @@
-"""Keeps the answers of finished tasks for the case that an evaluation is killed: one JSON file per model and task.
+"""Keeps the answers of finished tasks, so that a killed evaluation can continue: one JSON file per model and task.
 
     evaluation.progress/
         adapter-validation_sentiment_analysis.json    {"of": <SHA-256 of model, task and settings>, "answers": [...]}

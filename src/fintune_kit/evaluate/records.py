@@ -55,7 +55,7 @@ def task_record(task: Task, answers: Answers, *, seen: Sequence[bool] | None, se
 
 
 def one_line(title: str) -> str:
-    """A title that moves no cursor and starts no line. Those of validation tasks come from the user's data."""
+    """A title in one line, without control characters: titles of validation tasks come from the user's data."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in title).split())[:80]
 
 

@@ -1,9 +1,9 @@
-"""The likelihood of answer options, in few packed forward passes. The head runs only on positions before an option.
+"""The likelihood of answer options, in few packed forward passes. The head runs only where an option is predicted.
 
     questions -> prompts + option tries -> packs -> hidden states -> log p(target | parent) -> sum along each option
 
 The score of an option is the log-probability of the whole answer with its closing token. So options are disjoint
-events, and `Stock` has no advantage over `Stock Movement` because it is shorter. The scores are the same as for each
+events, and `Stock` does not win over `Stock Movement` only because it is shorter. The scores are the same as for each
 option alone. Logits exist for one chunk of positions at a time.
 """
 

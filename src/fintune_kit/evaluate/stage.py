@@ -168,7 +168,7 @@ def _find_inputs(
     transactions: Path | None,
     out: Path | None,
 ) -> Inputs:
-    """Fills what is not given from the workspace, where the adapter is one of stage 3 on the recipe's base."""
+    """Takes missing inputs from the workspace, if the adapter is one of stage 3 on the recipe's base."""
     is_ours = base is None and (adapter is None or (adapter / MANIFEST).is_file() or not adapter.is_dir())
     if is_ours:
         adapter = adapter or workspace.existing("adapter")
@@ -240,7 +240,7 @@ def _ask(
 def _write(
     inputs: Inputs, recipe: Recipe, scores: dict[str, Any], tasks: Sequence[Task], answers: Answers, seen: Seen
 ) -> None:
-    """Writes the folder of the evaluation, then removes the answers that were kept for the case of a kill."""
+    """Writes the folder of the evaluation, then removes the answers that `progress` kept."""
     with replacing_folder(inputs.out) as folder:
         write_json(folder / "scores.json", scores)
         write_answers(folder / "answers.parquet", tasks, answers, seen=seen)

@@ -98,8 +98,7 @@ def largest_choice(scores: Record, *, among: Sequence[str] = ()) -> Record | Non
 def pooled_accuracy(scores: Record) -> dict[str, Any]:
     """Accuracy over all validation choices together: `n`, `majority`, `tfidf`, `base`, `adapter`, `verdict`.
 
-    The p-value is that of McNemar's test over all questions. If there are no such questions, `n` is 0 and the shares
-    are None.
+    The p-value is that of McNemar's test over all questions. Without such questions, `n` is 0 and the shares are None.
     """
     validation = [record for record in choices(scores) if str(record["name"]).startswith(PREFIX)]
     records = [record for record in validation if "majority" in _floors(record)]

@@ -30,7 +30,7 @@ def layout_of(
 
     Args:
         dense: whether 4-bit weights are unpacked once.
-        split: whether the cards share the 4-bit weights out among them (`train.blocks.split`).
+        split: whether each card holds only a part of the 4-bit weights (`train.blocks.split`).
     """
     recipe, shape = workload.recipe, workload.shape
     length = recipe.pack.max_length
@@ -65,7 +65,7 @@ def layout_of(
 
 
 def _gathered_gb(workload: Workload, device: Device, *, micro_batch: int, blocks: int) -> float:
-    """What a card is sent of split weights in the whole run: forward, backward, and where a block is computed again."""
+    """GB of split weights that a card receives in the whole run: forward, backward, and for each recomputed block."""
     rounds = workload.packs / (micro_batch * device.cards)
     passes = 2 + blocks / workload.shape.layers
     of_others = workload.shape.linear_parameters * NF4_BYTES * (1 - 1 / device.cards)

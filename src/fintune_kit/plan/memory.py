@@ -85,7 +85,7 @@ def memory_by_part(
         head_share: the share of all positions that the head scores. Their gradient is held in float32.
         on_card: whether there is a CUDA context.
         processes: of the run, one per card.
-        split_weights: whether the processes share the 4-bit weights out, and gather one at a time.
+        split_weights: whether each process holds a part of the 4-bit weights, and gathers one weight at a time.
     """
     width, residual = precision.width, precision.residual
     tokens = micro_batch * max_length

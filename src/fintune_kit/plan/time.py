@@ -102,15 +102,15 @@ def bytes_through_memory(shape: ModelShape, *, lora: LoraRecipe, precision: Prec
 
 STOCK_BYTES = 2.0
 STOCK_KERNELS = 1.63
-"""What a block of transformers and PEFT moves and starts, as a multiple of ours: `benchmarks/step_cost.py` counts both
-(elementwise passes and narrow products 6.62 GB beside 3.30, without checkpoints 335 kernels beside 205)."""
+"""Bytes and kernels of a block of transformers and PEFT, as multiples of ours. `benchmarks/step_cost.py` counts both:
+6.62 GB beside 3.30 (elementwise passes and narrow products), and 335 kernels beside 205 (without checkpoints)."""
 
 
 def cost_of_stock(shape: ModelShape, *, positions: int) -> Cost:
     """The cost for a stock trainer with its defaults: every block recomputed, dense attention, the head everywhere.
 
-    Derived from what `benchmarks/step_cost.py` counts, and not from a run: a checkpoint repeats the forward pass, so a
-    third more of bytes and kernels. Assumed: the third, and that the rates of a card are those of our kernels.
+    It follows from the counts of `benchmarks/step_cost.py`, not from a run. Two things are assumed: a checkpoint
+    repeats the forward pass, so bytes and kernels grow by a third, and the rates of a card are those of our kernels.
     """
     plain = Precision(dtype="float16", quantized=True)
     lora = LoraRecipe()

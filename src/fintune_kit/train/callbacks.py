@@ -56,11 +56,11 @@ class Clock(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Asks for a checkpoint, or for the end of the run, in all processes alike.
 
-        The last step is saved too: what comes after it may fail.
+        The last step is saved too, because the work after it may fail.
         """
         now = time.monotonic()
         self._longest_step = max(self._longest_step, now - self._step_started)
-        # Time for one more step, for a save, and for as much again: the measurements after the last step.
+        # Time for one more step, for a save, and once more for the measurements after the last step.
         needed = self._longest_step + 2 * self._save_seconds
         out_of_time = self._deadline is not None and now + needed > self._deadline
         stop = out_of_time or self._stopped_by is not None

@@ -135,11 +135,11 @@ def peft_config(lora: LoraRecipe) -> LoraConfig:
 def choose_kernels(*, half_accumulation: bool) -> None:
     """Which of PyTorch's kernels a card may use for products and attention.
 
-    cuDNN's attention is off: it plans anew for each shape, of which packs have about 190, at 0.4 s and more each. Sums
-    of products stay in float32 from end to end, because `down_proj` of a Qwen comes near float16's largest value.
+    cuDNN's attention is off: it makes a plan for each shape, which takes 0.4 s or more, and packs have about 190
+    shapes. Sums of products are kept in float32, because `down_proj` of a Qwen comes near float16's largest value.
 
     Args:
-        half_accumulation: add up float16 products in float16 all the same (`TrainRecipe.half_accumulation`).
+        half_accumulation: add up float16 products in float16 nevertheless (`TrainRecipe.half_accumulation`).
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = half_accumulation

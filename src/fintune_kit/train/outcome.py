@@ -46,7 +46,7 @@ class Outcome:
             return f"stopped after {of_all}, saved; run the same command again to go on"
         first, last = (_written(self.log[index]["loss"]) for index in (0, -1))
         losses = f"{of_all}: training loss {first} -> {last}"
-        # A process beside the first one measures none. An error there would end the first one while it writes.
+        # Only the first process measures it. An error in another one would end the first one while it writes.
         return losses if self.validation_loss is None else f"{losses}, validation loss {self.validation_loss:.3f}"
 
 

@@ -5,8 +5,8 @@ run/sessions.jsonl   the sessions in which it was trained
 run/log.jsonl        a line for each step
 run/manifest.json    losses and counts; written after the last step
 
-The plan and the manifest say which run it is, and so does each checkpoint. If one of them is lost, no other run goes on
-from the rest.
+The plan, the manifest and each checkpoint say which run it is. If one of them is lost, the others still prevent that
+another run continues here.
 """
 
 import hashlib
@@ -112,7 +112,7 @@ def go_on(run: Path, *, base: str | Path, plan: Plan, machine: str) -> None:
     if checkpoint is not None:
         refuse_unlisted_files(checkpoint)
     restore_log(run / LOG, checkpoint=checkpoint)
-    (run / MANIFEST).unlink(missing_ok=True)  # of an end whose adapter is lost
+    (run / MANIFEST).unlink(missing_ok=True)  # the run had ended, but its adapter is lost
     from_step = step_of(checkpoint) if checkpoint else 0
     begin_session(run, from_step=from_step, plan=plan, machine=machine, base=base)
 
@@ -139,7 +139,7 @@ def plan_of_run(run: Path, plan: Plan) -> Plan:
 
 
 def _remove(run: Path, *, whole: bool) -> None:
-    """Removes what an earlier `--fresh` left, and, if `whole`, the run itself.
+    """Removes the rest of an earlier `--fresh` and, if `whole`, the run itself.
 
     It is renamed first. A process that is killed while it deletes leaves no half of a run.
     """
@@ -182,7 +182,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _differing(path: Path, identity: dict[str, Any]) -> list[str]:
     found = read_json(path)
-    found = found.get("identity", found)  # the plan holds it on its first floor
+    found = found.get("identity", found)  # plan.json holds it at its top level
     return [key for key in identity if found.get(key) != json.loads(json.dumps(identity[key]))]
 
 

@@ -178,10 +178,10 @@ class StepRunner:
         self._note(memory)
 
     def _give_up(self, packs: int) -> NoReturn:
-        """Ends the run where memory ran out while other processes wait for this one's part of a weight.
+        """Ends the run, because memory ran out while other processes wait for this one's part of a weight.
 
         Raises:
-            UserError: always. What a step needs is lowered first, and written down for the next start.
+            UserError: always. Before that, the next start is told to use less memory in a step.
         """
         self._need_less_memory(packs)
         raise UserError(

@@ -3,8 +3,8 @@
     general_knowledge     more than 120 questions of our own, in `general.jsonl`
     general_arithmetic    200 questions, made from a fixed seed: sums, products, percentages, interest, averages
 
-They are not a benchmark. But an adapter that answers clearly fewer of them than its base has lost knowledge, and not
-only style. An evaluation asks a small, even sample of both. `--task general` asks all.
+They are not a benchmark. But if an adapter answers clearly fewer of them than its base, it has lost knowledge, and not
+only changed its style. An evaluation asks a small, even sample of both. `--task general` asks all.
 """
 
 import json

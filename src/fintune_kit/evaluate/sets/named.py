@@ -55,7 +55,7 @@ def load_tasks(
         max_generated: the largest number of free-text questions in a task, and of batches of transactions.
 
     Raises:
-        UserError: there is no such task, file or folder, or a row cannot be used. The error names the row.
+        UserError: a task, file or folder does not exist, or a row cannot be used. The error names the row.
     """
     tasks: list[Task] = []
     for name in names:

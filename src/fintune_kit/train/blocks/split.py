@@ -3,9 +3,9 @@
     at rest       process 0 [ part 0 ]      process 1 [ part 1 ]          of each weight and its scales, as bytes
     to multiply   both      [ part 0 | part 1 ]  gathered, unpacked, used, dropped; once forward, once backward
 
-This is what FSDP does with parameters, for parameters that never change: nothing is sent back for them. Our blocks read
-their weights themselves (`linear.Linear.weight`), so no hook has to do it for them. Adapter, embeddings and norms are
-whole in every process. All processes must multiply with the same weights in the same order, or they wait for ever.
+FSDP does the same with parameters. Here they never change, so nothing is sent back for them. Our blocks read their
+weights themselves (`linear.Linear.weight`), so they need no hook. Adapter, embeddings and norms are whole in every
+process. All processes must multiply with the same weights in the same order, or they wait for ever.
 """
 
 from typing import Any
@@ -92,7 +92,7 @@ def is_split(model: nn.Module) -> bool:
 
 
 def _forward_of(layer: Any) -> Any:
-    """For where PEFT's own layers run."""
+    """The forward pass of a layer, for the case that PEFT's own layers run."""
 
     def forward(x: Tensor) -> Tensor:
         product: Tensor = _Product.apply(x, layer.split_weight)

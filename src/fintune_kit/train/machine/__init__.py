@@ -1,1 +1,1 @@
-"""The card that training runs on: made to behave as a smaller one, and made to prove that packs are exact on it."""
+"""The card that training runs on: it can behave like a smaller card, and it is tested for exact packs."""

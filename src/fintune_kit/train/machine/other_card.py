@@ -16,7 +16,7 @@ from fintune_kit.plan.devices import GIB, Device
 from fintune_kit.plan.engines import find_device
 
 TENSOR_CORES_WITH_BFLOAT16 = (8, 0)
-"""The compute capability from which PyTorch has flash attention, and people have Triton kernels that are fast."""
+"""From this compute capability on, PyTorch has flash attention, and kernels in Triton are fast."""
 
 
 def other_card(name: str, machine: Machine) -> Device:
@@ -24,7 +24,7 @@ def other_card(name: str, machine: Machine) -> Device:
 
     Args:
         name: `t4`, `p100`, ... as the planner knows it.
-        machine: what is really there.
+        machine: the real one.
 
     Raises:
         UserError: the name is unknown, or this machine cannot stand in for that device.
@@ -54,7 +54,7 @@ def as_device(machine: Machine, device: Device) -> Machine:
 
 
 def behave_as(device: Device, *, index: int = 0, allow_triton: bool = False) -> None:
-    """Restricts this process to what another device has: memory, attention kernels, no Triton. It is not taken back.
+    """Restricts this process to what another device has: memory, attention kernels, no Triton. It cannot be undone.
 
     Args:
         device: from `other_card`.

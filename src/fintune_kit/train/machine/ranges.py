@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 FLOAT16_MAX = 65_504.0
 NEAR = FLOAT16_MAX / 2
-"""Blocks that reach this are clamped: activations may double in the course of a training."""
+"""Blocks that reach this are clamped: activations may double during training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def _run(model: Any, pack: Pack, *, device: str) -> None:
 
 
 def _near_anywhere(found: list[Largest]) -> list[int]:
-    """The blocks that come near in any process: all of them must compute the same, as often."""
+    """The blocks that come near in any process, because all processes must compute the same."""
     near = torch.tensor([block.is_near for block in found], dtype=torch.int32)
     if dist.is_available() and dist.is_initialized():
         near = near.to(device_for_messages())

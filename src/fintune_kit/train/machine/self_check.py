@@ -33,10 +33,9 @@ log = logging.getLogger(__name__)
 Pack = Mapping[str, NDArray[np.integer]]
 """The columns of one pack, `[length]` each."""
 EXAMPLES = 6
-"""That are compared. Each costs a forward and a backward pass of its own."""
+"""Examples that are compared. Each costs a forward and a backward pass of its own."""
 TOLERANCES = {"float32": (1e-4, 1e-3), "float16": (5e-3, 0.05), "bfloat16": (2e-2, 0.2)}
-"""Relative, of the loss and of the gradient, by dtype: several times what two correct ways differ by."""
-
+"""Relative, of the loss and of the gradient, by dtype: several times the difference of two correct computations."""
 SCALES = (2.0**6, 1.0, 2.0**-6)
 """Factors on a loss in float16, where small gradients vanish without one. The first without an overflow counts."""
 
@@ -106,7 +105,7 @@ def pack_with_answers(rows: Any) -> Pack:
 
 
 def in_all_processes(holds: bool) -> bool:
-    """Whether something holds in every process: one that ran other layers than the rest could leave them waiting."""
+    """Whether something holds in every process. If one alone ran other layers, the rest could wait for it for ever."""
     if not (dist.is_available() and dist.is_initialized()):
         return holds
     agreed = torch.tensor(int(holds), device=device_for_messages())

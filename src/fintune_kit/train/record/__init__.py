@@ -1,1 +1,1 @@
-"""What a run writes down about itself: a line for each step, and a line for each session."""
+"""The records of a run: a line for each step, and a line for each session."""

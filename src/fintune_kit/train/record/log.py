@@ -4,7 +4,7 @@
                      {"step": 40, "loss": 1.12, ..., "validation_loss": 1.2, "validation_by_task": {"qa": 1.9, ...}}
 
 Each step appends one line. Each checkpoint holds all lines up to its step, in `trainer_state.json` and under its seal.
-When a run goes on from a checkpoint, its log is cut to that step. Damaged or missing lines come from the checkpoint.
+When a run continues from a checkpoint, its log is cut to that step. Damaged or missing lines come from the checkpoint.
 
 A resumed run repeats the steps since its checkpoint with the same data, noise and learning rates. On a CPU they are the
 same bit for bit. On a card some sums have another order each time, and losses agree to about 1e-3.
@@ -56,9 +56,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def restore_log(path: Path, *, checkpoint: Path | None) -> None:
-    """Gives the log exactly the steps of a checkpoint, from which a run goes on.
+    """Gives the log exactly the steps of the checkpoint from which a run continues.
 
-    The checkpoint's own records count first, since it is sealed. What it lacks comes from the log.
+    The checkpoint's own records count first, since it is sealed. Steps that it lacks come from the log.
 
     Args:
         path: the log's file.
@@ -180,5 +180,5 @@ def _peak_of_card() -> float | None:
 
 
 def _finite(value: Any) -> float | None:
-    """The number, or None if it is not finite: JSON has no NaN. Such a step is marked `skipped`."""
+    """The number, or None if it is not finite, because NaN is not JSON. Such a step is marked `skipped`."""
     return float(value) if math.isfinite(float(value)) else None

@@ -5,9 +5,9 @@
                            "versions": {"python": "3.12.4", "torch": "2.10.0", ...},
                            "base": {"config.json": "5a...", "model.safetensors": "c0..."}}
 
-A run may go on on another machine. Its steps are then rounded in another way, so a line on stderr says what changed.
+A run may continue on another machine. Its steps are then rounded in another way, so a line on stderr says what changed.
 The base must stay the same. For a folder, the SHA-256 of its config and of all its weights is compared; for a hub id,
-the revision, because the hub's cache is believed.
+the revision, because the hub's cache is trusted.
 """
 
 import json
@@ -70,9 +70,9 @@ def read_sessions(path: Path) -> list[Session]:
 
 
 def base_contents(base: str | Path) -> dict[str, str]:
-    """What a base model consists of: a SHA-256 for each file of a folder, or the revision of a hub id.
+    """The contents of a base model: a SHA-256 for each file of a folder, or the revision of a hub id.
 
-    It is empty for a hub id whose revision transformers does not say.
+    Empty if transformers does not tell the revision of a hub id.
     """
     folder = Path(base)
     if folder.is_dir():
@@ -102,7 +102,7 @@ def _refuse_another_base(session: Session, earlier: Sequence[Session], *, base: 
 
 
 def _changes(before: Session, now: Session) -> Iterator[str]:
-    """What differs between two sessions, such as `dtype bfloat16 (before: float16)`."""
+    """The differences between two sessions, such as `dtype bfloat16 (before: float16)`."""
     for name in ("machine", "device", "processes", "dtype"):
         if before.get(name) != now[name]:
             yield f"{name} {now[name]} (before: {before.get(name)})"
