@@ -223,7 +223,7 @@ def _other_url(text: str, chance: random.Random, _: Sequence[str]) -> str:
 
 
 def _without_punctuation(text: str) -> str:
-    """Without points, commas and colons, but for those of figures and links."""
+    """Without points, commas and colons, except those of figures and links."""
     pieces = re.split(r"((?:https?://|www\.)\S+)", text)
     return "".join(
         p if p.startswith(("http", "www.")) else re.sub(r"(?<!\d)[,.;:!?]|[,.;:!?](?!\d)", "", p) for p in pieces

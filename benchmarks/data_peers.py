@@ -1,4 +1,4 @@
-"""What TRL, axolotl and LLaMA-Factory make of the same faulty rows, each by its own converter, beside ours.
+"""The same faulty rows in TRL, axolotl and LLaMA-Factory, each with its own converter, beside ours.
 
     pip install --no-deps --target PEERS axolotl==0.19.0 llamafactory==0.9.5
     pip install --target PEERS colorama            (and whatever else an import then names)

@@ -155,7 +155,7 @@ def tasks_of(data: Path) -> dict[str, Task]:
 
 
 def write_tasks(folder: Path, rounds: dict[str, list[Question]], tokenizer: object) -> None:
-    """A task file and its rows for the harness; options close with `<|im_end|>`, but for the first tokens alone."""
+    """A task file and its rows for the harness; options close with `<|im_end|>`, but not for first tokens alone."""
     for task, questions in rounds.items():
         end = "" if "first_" in task else "<|im_end|>"
         lines = []

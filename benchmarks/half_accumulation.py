@@ -1,4 +1,4 @@
-"""What adding up float16 products in float16 costs in exactness, beside float32, for the products of Qwen2.5-3B.
+"""The loss of exactness if float16 products are added up in float16, not float32, for the products of Qwen2.5-3B.
 
     python benchmarks/half_accumulation.py
 

@@ -4,7 +4,7 @@
 
 Every measurement is a process of its own, so that peak memory is its own; imports and loading the tokenizer are not
 timed, for either side. TRL runs its own preparation (`SFTTrainer._prepare_dataset`, with its training template and
-assistant mask) on a stand-in for the trainer. What the rows are, and what is not equal: `benchmarks/NOTES.md`.
+assistant mask) on a stand-in for the trainer. `benchmarks/NOTES.md` describes the rows, and the differences.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What it gains to write shared answers once: positions, packs and seconds beside TRL's bfd and beside shared prompts.
+"""The gain of writing shared answers once: positions, packs and seconds beside TRL's bfd and beside shared prompts.
 
     python benchmarks/pack_answers.py --data ../shared/data --out results/pack-answers
 

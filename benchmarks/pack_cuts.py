@@ -1,4 +1,4 @@
-"""What packs lose where trees are larger than a pack, or where few of them fit into one.
+"""The loss of packs where trees are larger than a pack, or where few of them fit into one.
 
     python benchmarks/pack_cuts.py --data ../shared/data --out results/pack-cuts
 

@@ -1,4 +1,4 @@
-"""What one block of a model costs in a training step: kernel launches, bytes through memory, operations, host time.
+"""The costs of one block of a model in a training step: kernel launches, bytes through memory, operations, host time.
 
 Twice: as transformers and PEFT define it, and as training runs it (`train/blocks`). Attention is the same in both.
 
@@ -58,7 +58,7 @@ class Cost:
     bytes_by_operator: Counter[str] = field(default_factory=Counter)
 
     def minus(self, other: "Cost") -> "Cost":
-        """What this one has more."""
+        """The additional costs of this one."""
         return Cost(
             launches=self.launches - other.launches,
             flops=self.flops - other.flops,
@@ -117,7 +117,7 @@ def bytes_of(tensor: Tensor) -> int:
 
 
 def kind_of(name: str, tensors: list[Tensor]) -> str:
-    """What an operator is for."""
+    """The purpose of an operator."""
     if "attention" in name:
         return "attention"
     if "dequantize" in name:
@@ -298,7 +298,7 @@ def measure(folder: Path, *, dtype: str, packed: bool) -> Found:
 
 
 def as_table(name: str, before: Found, after: Found, *, layers: int) -> str:
-    """What was counted, of one block and of the whole model."""
+    """The counts of one block and of the whole model."""
     lines = [
         f"# What a pack of {LENGTH:,} costs in one block of {name}, forward and backward",
         "",

@@ -1,4 +1,4 @@
-"""What the TPU benchmarks share: the compiler for a v5e-8 without one, and a recipe's step in shapes."""
+"""Shared by the TPU benchmarks: the compiler for a v5e-8 without one, and a recipe's step in shapes."""
 
 import os
 from pathlib import Path

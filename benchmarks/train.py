@@ -6,7 +6,7 @@
 On a CPU: a random Qwen2 of 42 M parameters, whose head is a tenth of the arithmetic, float32. With `--device`: the real
 config with random weights, NF4, on a card that behaves as this one (`train.machine.other_card`). Every run is a process
 of its own, the two sides in turn, so that a busy machine is busy for both. The results so far are written after each
-run. What is and is not equal: `benchmarks/NOTES.md`.
+run. `benchmarks/NOTES.md` says which things are equal.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def measure(setup: world.Setup, data: Path | None, work: Path, *, rounds: int, s
 
 
 def results_of(setup: world.Setup, runs: dict[str, list[Result]], *, curves: dict[str, Result]) -> Result:
-    """What is written down of all runs so far."""
+    """The record of all runs so far."""
     return {
         "machine": world.describe_machine(),
         "setup": setup.says,

@@ -1,4 +1,4 @@
-"""What both sides of `train.py` read: the model, the examples, and how each side arranges the same ones."""
+"""Shared by both sides of `train.py`: the model, the examples, and the two ways to arrange them."""
 
 import json
 import os
@@ -173,7 +173,7 @@ def make_base(setup: Setup, config_folder: Path | None, folder: Path) -> None:
 
 
 def restrict(setup: Setup, *, allow_triton: bool) -> None:
-    """On a card: what the card that is played has. Stock TRL may use Triton, which helps it."""
+    """On a card: only the abilities of the card that it stands for. Stock TRL may use Triton, which helps it."""
     if setup.device is None:
         return
     from fintune_kit.plan.engines import find_device

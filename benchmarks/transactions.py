@@ -34,7 +34,7 @@ FIRST_SIGHT = {
     "blind": {"numbers": 0.997, "names": 0.894, "merchants": 0.983},
     "world": {"numbers": 0.911, "names": 0.770, "merchants": 0.755},
 }
-"""What each set gave the first time it was run, before anything was changed because of it (NOTES.md)."""
+"""The result of the first run of each set, before anything was changed because of it (NOTES.md)."""
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def generation() -> dict[str, float]:
     return {
         "rows": ROWS,
         "seconds": round(seconds, 2),
-        "cpu_seconds": round(work, 2),  # one thread: what the run takes on a machine of its own
+        "cpu_seconds": round(work, 2),  # one thread: the time of the run on a machine of its own
         "rows_a_minute": round(ROWS / seconds * 60),
         "rows_a_cpu_minute": round(ROWS / work * 60),
         "unseen_share": round(counts["split"]["unseen"] / ROWS, 3),

@@ -1,4 +1,4 @@
-"""What all tests share: a temporary home, no network, and the real data where a developer has it."""
+"""Shared by all tests: a temporary home, no network, and the real data where a developer has it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the smoke recipe gives, frozen: its conversations, its packs and its first losses.
+"""The results of the smoke recipe, frozen: its conversations, its packs and its first losses.
 
 A change of the code that is meant to change nothing leaves these values alone. A change that is meant to change them
 says so in its commit, with the new values, which this module prints when it is run: `python -m tests.test_golden`.

@@ -1,4 +1,4 @@
-"""What becomes of a hub id on a machine that reaches no hub."""
+"""A hub id on a machine that reaches no hub."""
 
 import pytest
 

@@ -45,7 +45,7 @@ def test_sentence_cell_look(path):
 
 
 def imported_names(path):
-    """What a notebook imports from our package, as (module, name)."""
+    """The imports of a notebook from our package, as (module, name)."""
     _, code = load(path)
     trees = [ast.parse("".join(cell["source"])) for cell in code]
     nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]

@@ -70,7 +70,7 @@ def dequantization(setting: Setting, *, rows: int, columns: int) -> float | None
 
 
 def launch(setting: Setting) -> float:
-    """What the host takes to start a kernel that does next to nothing."""
+    """The host's time to start a kernel that does next to nothing."""
     import torch
 
     value = torch.zeros(1, device=setting.device)

@@ -1,4 +1,4 @@
-"""Our optimizer step on a card, without the trainer around it: what is timed, profiled and measured for memory.
+"""Our optimizer step on a card, without the trainer around it: its time, its profile and its memory.
 
 Model, step and optimizer are those of a real run (`train.step`, `train.blocks`). TRL and `datasets` are not needed.
 """

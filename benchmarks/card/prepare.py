@@ -27,7 +27,7 @@ WHEELS = (
     "docstring-parser==0.18.0",
     "tomlkit==0.15.2",
 )
-"""What a machine with torch, transformers 5.17, peft, accelerate and pyarrow lacks. transformers 5.17 is too old."""
+"""The packages that a machine with torch, transformers 5.17, peft, accelerate and pyarrow lacks; 5.17 is too old."""
 LIMIT_MIB = 64
 
 

@@ -1,4 +1,4 @@
-"""What all steps on a card share: where things lie, the packs, a model of random weights, and how a result is written.
+"""Shared by all steps on a card: the places of files, the packs, a model of random weights, and the form of a result.
 
     bundle/   wheels/  packed.tar.xz  examples.parquet  configs/  tokenizer/  eval/     from `prepare`
     work/     site/ (unpacked wheels)  packed/  base/                                   made by the first step

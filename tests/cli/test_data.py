@@ -1,4 +1,4 @@
-"""What `fintune-kit data` prints."""
+"""The output of `fintune-kit data`."""
 
 import pytest
 

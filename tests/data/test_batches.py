@@ -1,4 +1,4 @@
-"""What looks at one row only: the same results however the rows are divided, and in whatever process."""
+"""Work on single rows gives the same results for every division into batches, and in every process."""
 
 import os
 import subprocess

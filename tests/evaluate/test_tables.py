@@ -23,7 +23,7 @@ def answers(right: list[bool]) -> list[Answer]:
 
 
 def record(base: list[bool], adapter: list[bool] | None, *, name: str = "validation_x", ups: int | None = None) -> dict:
-    """All targets are `up` but for the last ones, so a constant answer is right `ups` times."""
+    """All targets except the last ones are `up`, so a constant answer is right `ups` times."""
     n = len(base)
     targets = ["up"] * (n if ups is None else ups)
     targets += ["down"] * (n - len(targets))

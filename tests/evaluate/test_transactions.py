@@ -42,7 +42,7 @@ def batch(*rows: dict) -> dict:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What stage 1 leaves, by hand."""
+    """The files of stage 1, written by hand."""
     return write(tmp_path / "transactions", ROWS, [batch(*ROWS[:3]), batch(*ROWS[3:])])
 
 

@@ -13,7 +13,7 @@ def prompt(*tokens: int) -> np.ndarray:
 
 
 def paths(pack: TreePack) -> list[list[int]]:
-    """Of each position, the tokens that it attends to, itself last: what the mask says, written out."""
+    """For each position, the tokens that it attends to, itself last: the mask, written out."""
     seen = []
     for query in range(len(pack)):
         keys = [key for key in range(query + 1) if query < pack.subtree_end[key]]

@@ -109,7 +109,7 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def contents(workspace: Path) -> dict[str, Any]:
-    """What a workspace holds: the SHA-256 of each file, without what a clock said. Of `run/`, it is the log."""
+    """The contents of a workspace: the SHA-256 of each file, without times of a clock. Of `run/`, only the log."""
     found: dict[str, Any] = {"run/log.jsonl": log_of(workspace)}
     for path in sorted(path for path in workspace.rglob("*") if path.is_file()):
         name = path.relative_to(workspace).as_posix()

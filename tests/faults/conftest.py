@@ -16,7 +16,7 @@ class Undisturbed:
     before: Path
     """The workspace before the stage."""
     after: dict[str, Any]
-    """What it holds after the stage, as `contents` says it."""
+    """Its contents after the stage, from `contents`."""
     moments: int
     """Operations on the disk."""
     workspace: Path

@@ -33,7 +33,7 @@ def test_a_disk_that_cannot_be_written_costs_one_sentence_and_no_file(stage, fau
     whole = undisturbed[stage]
     on_disk = copy(whole.before, disk / f"{stage}-{fault}")
     workspace = tmp_path / "w"
-    workspace.symlink_to(on_disk)  # what the command says goes beside the link, to another disk
+    workspace.symlink_to(on_disk)  # the command's output goes beside the link, to another disk
     before = contents(workspace)
     if fault == "full":
         with (disk / "filler").open("wb") as filler:

@@ -81,7 +81,7 @@ TPU_AND_EVALUATION = [
 
 
 def pretend_installed(folder: Path, name: str, version: str, **files: str) -> Path:
-    """What pip leaves of a package beside its code, in a folder that is on the path."""
+    """The files that pip leaves beside a package's code, in a folder that is on the path."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -98,11 +98,11 @@ class FakePip:
     dry_runs: list[Sequence[str]] = field(default_factory=list)
     constraints: str = ""
     changes: dict[str, str] = field(default_factory=dict)
-    """What a dry run says that it would change."""
+    """The changes that a dry run announces."""
     code: int = 0
     said: str = ""
     removes: Path | None = None
-    """What an uninstallation takes away."""
+    """The folder that an uninstallation removes."""
 
     @property
     def command(self) -> Sequence[str]:

@@ -31,7 +31,7 @@ class Session:
 
 @dataclass
 class World:
-    """What the fake server knows, and what it was told."""
+    """The state of the fake server, and the requests that it got."""
 
     coming: list[Session] = field(default_factory=list)
     """Sessions of the pushes to come."""
@@ -67,7 +67,7 @@ class World:
     uploads: list[bytes] = field(default_factory=list)
 
     def bodies(self, method: str) -> list[dict[str, Any]]:
-        """What a method was called with."""
+        """The bodies of the calls of a method."""
         return [body for called, body in self.calls if called == method]
 
     def latest(self, body: dict[str, Any]) -> Session | None:

@@ -23,10 +23,10 @@ from fintune_kit.workspace import sha256_of
 
 @dataclass
 class Session:
-    """What one run left behind."""
+    """The results of one run."""
 
     output: Path
-    """What Kaggle saves of `working/`."""
+    """The files of `working/` that Kaggle saves."""
     notebook: Any
     """As executed."""
     inputs_before: dict[str, str]

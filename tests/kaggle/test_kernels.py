@@ -1,4 +1,4 @@
-"""Build folders: what is in them, and that nothing is written where something is wrong."""
+"""Build folders: their files. Nothing is written if something is wrong."""
 
 import ast
 import json
@@ -90,7 +90,7 @@ def test_nothing_is_written_where_one_kernel_is_wrong(build, checkout, tmp_path)
 
 
 def session_in(built):
-    """What the first cell of a built kernel tells the session."""
+    """The settings that the first cell of a built kernel passes to the session."""
     notebook = json.loads((built.folder / f"{built.kernel.name}.ipynb").read_text())
     statements = ast.parse(notebook["cells"][0]["source"]).body
     (value,) = [s.value for s in statements if isinstance(s, ast.Assign) and ast.unparse(s.targets[0]) == "SESSION"]

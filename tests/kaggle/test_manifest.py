@@ -95,7 +95,7 @@ def test_an_optional_kernel_runs_only_where_it_is_named(checkout, manifest):
 
 
 def evaluation(kernels):
-    """What the last of them reads, and with which recipe."""
+    """The inputs of the last of them, and its recipe."""
     assert kernels[-1].name == "04_evaluate"
     return kernels[-1].after, dict(kernels[-1].environment)
 

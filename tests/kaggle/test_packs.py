@@ -1,4 +1,4 @@
-"""A public dataset of packs: what may be published, and what is uploaded."""
+"""A public dataset of packs: the sources that may be published, and the files that are uploaded."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What leaves the house opens in the readers that people use, with the same tokens, losses and greedy answers.
+"""Artifacts open in the readers that people use, with the same tokens, losses and greedy answers.
 
 The readers have environments of their own (`make test-readers` makes them): transformers 4.57 with peft 0.15, and
 llama.cpp. The artifacts are made with the real tokenizer, because a small one has none of its settings.

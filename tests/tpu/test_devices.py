@@ -1,4 +1,4 @@
-"""What a session says that is not the one that was asked for. Needs no JAX, but where it says so."""
+"""A session without the requested TPU says so. Tests that need JAX say so."""
 
 import importlib.metadata
 import os

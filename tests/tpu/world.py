@@ -68,7 +68,7 @@ def make_world(root: Path, *, train: int = 360, validation: int = 40) -> Path:
 
 
 def recipe(*, dropout: float = 0.0, effective_batch: int = 16) -> Recipe:
-    """What PyTorch and JAX can both carry out: no quantization, AdamW in float32. 21 steps, half as many of 32."""
+    """A recipe for both PyTorch and JAX: no quantization, AdamW in float32. 21 steps, half as many of 32."""
     base = smoke()
     return replace(
         base,

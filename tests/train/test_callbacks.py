@@ -9,7 +9,7 @@ from fintune_kit.train.callbacks import Clock
 
 
 def after_a_step(clock, state=None):
-    """What the clock wishes at the end of a step: to save, and to stop."""
+    """The wishes of the clock at the end of a step: to save, and to stop."""
     control = TrainerControl()
     clock.on_step_end(None, state or TrainerState(), control)
     return control.should_save, control.should_training_stop

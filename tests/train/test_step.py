@@ -17,7 +17,7 @@ from fintune_kit.train.step import StepMemory, StepRunner, noise_seed
 
 
 class OneProcess:
-    """What a step needs of accelerate, in one process on a CPU."""
+    """The parts of accelerate that a step needs, in one process on a CPU."""
 
     device, num_processes, process_index = torch.device("cpu"), 1, 0
 

@@ -1,4 +1,4 @@
-"""What each of two processes of `test_stage` runs: its training, without dropout, for some steps.
+"""Run by each of two processes of `test_stage`: a training without dropout, for some steps.
 
 python -m tests.train.two_processes WORLD OUT                 as planned
 python -m tests.train.two_processes WORLD OUT memory          the second one runs out of memory once, in step 3

@@ -1,4 +1,4 @@
-"""What in a bank line is an identifier, and what only looks like one."""
+"""The identifiers of a bank line, and texts that only look like one."""
 
 import pytest
 

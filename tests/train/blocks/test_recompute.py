@@ -106,7 +106,7 @@ def no_garbage_freed():
 
 
 def kept_bytes(*, blocks: bool, length: int) -> float:
-    """What one more block keeps of one position after the forward pass, by PyTorch's own count."""
+    """Bytes that one more block keeps for one position after the forward pass, by PyTorch's own count."""
     live = []
     for layers in (1, 2):
         model = make(recompute=Recompute(blocks=layers if blocks else 0), layers=layers)

@@ -1,4 +1,4 @@
-"""4-bit weights that are shared out among processes: what each holds, and what all of them put together."""
+"""4-bit weights that are shared out among processes: the part of each process, and all parts together."""
 
 import pytest
 import torch

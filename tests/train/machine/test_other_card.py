@@ -1,4 +1,4 @@
-"""A large card that is made to behave as a smaller one. No card is needed: what PyTorch is told is written down."""
+"""A large card that is made to behave as a smaller one. No card is needed: the calls to PyTorch are recorded."""
 
 from types import SimpleNamespace
 
