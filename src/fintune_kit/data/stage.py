@@ -48,6 +48,7 @@ from fintune_kit.tiny import tokenizer_of
 from fintune_kit.workspace import Workspace, replacing_folder, write_json, write_manifest
 
 REJECTED = pa.schema([(name, pa.string()) for name in ("row_id", "source", "row", "rule", "detail")])
+REFUSALS_AT_ONCE = 65_536
 BATCH_SHARE = 0.1
 """Of a recipe's transactions, this share is asked for several at a time, with a JSON answer."""
 
@@ -177,16 +178,17 @@ def prepare_conversations(
     corpus = converter.corpus
     _check_any(converter, sources)
     labels = labels_of(corpus.conversations, corpus.origins)
-    judgement = _apply_rules(corpus, labels, settings=settings, encoder=encoder, excluded=texts)
+    prompts, contaminated = _apply_rules(corpus, labels, settings=settings, encoder=encoder, excluded=texts)
     _check_any(converter, sources)
     _choose(corpus, labels, sources=parsed, settings=settings)
-    splits = _split(corpus, judgement.prompts, settings=settings)
+    splits = _split(corpus, prompts, settings=settings)
+    del prompts  # of a million rows these are hundreds of megabytes
     refusals = list(corpus.refusals())
     assert converter.rows == sum(map(len, splits)) + len(refusals), "a row vanished"
     summary = {
         **_summary(corpus, labels, splits, refusals, rows=converter.rows, encoder=encoder),
         **converter.account(),
-        "contamination": {"excluded": judgement.contamination, "known_by_name": _known_by_name(corpus)},
+        "contamination": {"excluded": contaminated, "known_by_name": _known_by_name(corpus)},
         "settings": {
             **asdict(settings),
             "mapping": dict(settings.mapping or {}),
@@ -195,15 +197,6 @@ def prepare_conversations(
     }
     _write(Path(out), *splits, refusals, summary=summary, inputs=inputs)
     return summary
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The findings of the rules that the choice, the split and the report use."""
-
-    prompts: Prompts
-    contamination: dict[str, Any]
-    """By excluded file."""
 
 
 def _convert(
@@ -248,8 +241,12 @@ def _check_any(converter: Converter, sources: Sequence[str]) -> None:
 
 def _apply_rules(
     corpus: Corpus, labels: Sequence[str], *, settings: Settings, encoder: ChatEncoder | None, excluded: ExcludedTexts
-) -> Judgement:
-    """Marks the rows that break a rule, one rule after another."""
+) -> tuple[Prompts, dict[str, Any]]:
+    """Marks the rows that break a rule, one rule after another.
+
+    Returns:
+        The prompts, which the split uses; and by excluded file, what was found of it.
+    """
     conversations = corpus.conversations
     with tqdm(desc="rules", total=12, unit=" rules", leave=False, disable=None) as progress:
 
@@ -283,7 +280,7 @@ def _apply_rules(
             refuse("not_finance", off_topic)
         findings, contaminated = contamination(conversations, corpus.kept(), excluded)
         refuse("contamination", findings)
-    return Judgement(prompts, contaminated)
+    return prompts, contaminated
 
 
 def _choose(corpus: Corpus, labels: Sequence[str], *, sources: Sequence[Source], settings: Settings) -> None:
@@ -383,8 +380,16 @@ def _write(
     with replacing_folder(out) as folder:
         for name, conversations in (("train", train), ("validation", validation)):
             write_conversations(folder / f"{name}.parquet", conversations)
-        columns = {name: [getattr(refusal, name) for refusal in refusals] for name in REJECTED.names}
-        pq.write_table(pa.table(columns, schema=REJECTED), folder / "rejected.parquet", compression="zstd")
+        _write_refusals(folder / "rejected.parquet", refusals)
         write_json(folder / "report.json", summary)
         counts = {name: summary[name] for name in ("rows_read", "rows_kept", "rows_refused", "train", "validation")}
         write_manifest(folder, stage="conversations", inputs=inputs, counts=counts, settings=summary["settings"])
+
+
+def _write_refusals(path: Path, refusals: Sequence[Refusal]) -> None:
+    """Writes the refused rows, some at a time, so that they are not all in memory twice."""
+    with pq.ParquetWriter(path, REJECTED, compression="zstd") as file:
+        for start in range(0, max(1, len(refusals)), REFUSALS_AT_ONCE):
+            own = refusals[start : start + REFUSALS_AT_ONCE]
+            columns = {name: [getattr(refusal, name) for refusal in own] for name in REJECTED.names}
+            file.write_table(pa.table(columns, schema=REJECTED))
