@@ -280,6 +280,25 @@ def test_ten_refused_rows_are_of_ten_rules_where_there_are_ten(sample: Path):
     assert len({row["row_id"] for row in shown}) == 10
 
 
+@pytest.mark.parametrize("part", [1, 7, 1000])
+def test_refused_rows_are_the_same_however_many_are_written_at_once(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+):
+    monkeypatch.setattr("fintune_kit.data.stage.MAX_REFUSALS_AT_ONCE", part)
+    convert(["sample"], tmp_path / "out", examples=400, validation_share=0.2)
+    file = pq.ParquetFile(tmp_path / "out" / "rejected.parquet")
+    assert file.num_row_groups == -(-163 // part), "the rows were not written in parts"
+    assert file.read().to_pylist() == rows_of(sample, "rejected")
+
+
+def test_where_no_row_is_refused_the_file_of_refused_rows_has_its_columns(tmp_path: Path):
+    report = convert([written(tmp_path / "rows.jsonl", finance_rows(5))], tmp_path / "out")
+    assert report["rows_refused"] == 0
+    table = pq.read_table(tmp_path / "out" / "rejected.parquet")
+    assert (table.num_rows, table.column_names) == (0, ["row_id", "source", "row", "rule", "detail"])
+    assert ten_refused(tmp_path / "out") == []
+
+
 def test_a_missing_source_is_a_missing_input(tmp_path: Path):
     with pytest.raises(MissingInputError, match="was not found"):
         convert([tmp_path / "no.parquet"], tmp_path / "out")

@@ -48,7 +48,8 @@ from fintune_kit.tiny import tokenizer_of
 from fintune_kit.workspace import Workspace, replacing_folder, write_json, write_manifest
 
 REJECTED = pa.schema([(name, pa.string()) for name in ("row_id", "source", "row", "rule", "detail")])
-REFUSALS_AT_ONCE = 65_536
+MAX_REFUSALS_AT_ONCE = 65_536
+"""Refused rows that become a table of `rejected.parquet` together."""
 BATCH_SHARE = 0.1
 """Of a recipe's transactions, this share is asked for several at a time, with a JSON answer."""
 
@@ -182,7 +183,7 @@ def prepare_conversations(
     _check_any(converter, sources)
     _choose(corpus, labels, sources=parsed, settings=settings)
     splits = _split(corpus, prompts, settings=settings)
-    del prompts  # of a million rows these are hundreds of megabytes
+    del prompts  # a million of them take hundreds of megabytes
     refusals = list(corpus.refusals())
     assert converter.rows == sum(map(len, splits)) + len(refusals), "a row vanished"
     summary = {
@@ -245,7 +246,7 @@ def _apply_rules(
     """Marks the rows that break a rule, one rule after another.
 
     Returns:
-        The prompts, which the split uses; and by excluded file, what was found of it.
+        The prompts, for the split; and for each excluded file the counts of its texts, for the report.
     """
     conversations = corpus.conversations
     with tqdm(desc="rules", total=12, unit=" rules", leave=False, disable=None) as progress:
@@ -387,9 +388,9 @@ def _write(
 
 
 def _write_refusals(path: Path, refusals: Sequence[Refusal]) -> None:
-    """Writes the refused rows, some at a time, so that they are not all in memory twice."""
+    """Writes the refused rows one part after another, because a table of all of them is a second copy in memory."""
     with pq.ParquetWriter(path, REJECTED, compression="zstd") as file:
-        for start in range(0, max(1, len(refusals)), REFUSALS_AT_ONCE):
-            own = refusals[start : start + REFUSALS_AT_ONCE]
-            columns = {name: [getattr(refusal, name) for refusal in own] for name in REJECTED.names}
+        for start in range(0, len(refusals), MAX_REFUSALS_AT_ONCE):
+            part = refusals[start : start + MAX_REFUSALS_AT_ONCE]
+            columns = {name: [getattr(refusal, name) for refusal in part] for name in REJECTED.names}
             file.write_table(pa.table(columns, schema=REJECTED))
