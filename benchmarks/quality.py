@@ -6,7 +6,7 @@
 `run` takes conversations of at most `--max-tokens` tokens, as many as fill `--positions` positions in the layout:
 `mixed` (prefix trees, each pack a mix), `dense` (prefix trees, as few packs as possible) or `ordinary` (no shared
 prefixes, each pack a mix). It trains with the library's own stage 3 and asks the questions of the sets. `--layout none`
-asks the base alone. `report` puts all runs into a table and a figure.
+asks the base alone. `report` prints all runs as a table.
 
 Both arms of a comparison get the same positions, so the same time; trees hold more examples in them.
 """
@@ -56,14 +56,14 @@ def main() -> None:
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--questions", type=int, default=300, help="of each set, at most")
     run.add_argument("--keep", type=Path, help="a new folder for the packs and the adapter (default: they are deleted)")
-    report = verbs.add_parser("report", help="all runs as a table and a figure")
+    report = verbs.add_parser("report", help="all runs as a table")
     report.add_argument("runs", type=Path)
     given = parser.parse_args()
     if given.verb == "run":
         given.out.mkdir(parents=True, exist_ok=True)
         print(line_of(measure(given)))
     else:
-        write_report(given.runs)
+        print_report(given.runs)
 
 
 def measure(given: argparse.Namespace) -> Result:
@@ -229,25 +229,23 @@ def line_of(result: Result) -> str:
     return f"{result['name']}: {scores}, validation loss {result.get('validation_loss')}"
 
 
-def write_report(folder: Path) -> None:
-    """`<folder>.md`: a table of all runs; `<folder>.png`: validation loss over positions."""
+def print_report(folder: Path) -> None:
+    """A table of all runs."""
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    text = "\n".join(table_of(runs))
-    folder.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    print("\n".join(table_of(runs)))
 
 
 def table_of(runs: list[Result]) -> list[str]:
-    names = list(runs[0]["scores"])
+    sizes = {name: score["n"] for run in runs for name, score in run["scores"].items()}
     lines = [
         "| run | layout | examples a step | learning rate | steps | examples | positions | validation loss | "
-        + " | ".join(f"{name} ({runs[0]['scores'][name]['n']})" for name in names)
+        + " | ".join(f"{name} ({n})" for name, n in sizes.items())
         + " |",
-        "|---" * (8 + len(names)) + "|",
+        "|---" * (8 + len(sizes)) + "|",
     ]
     for run in runs:
-        scores = [run["scores"][name] for name in names]
-        shown = [f"{100 * s['accuracy']:.1f}" for s in scores]
+        scores = [run["scores"].get(name) for name in sizes]
+        shown = [f"{100 * score['accuracy']:.1f}" if score else "not asked" for score in scores]
         counts = run.get("counts", {})
         lines.append(
             f"| {run['name']} | {run['layout']} | {run['examples_per_step']} | {run['learning_rate']:g} "
