@@ -156,6 +156,7 @@ def _command(workspace: Path, verb: list[str], count: int, number: int, moment: 
         del os.environ[name]
     os.environ |= {"FINTUNE_RECIPE": "smoke", "FINTUNE_WORKSPACE": str(workspace), "HF_HUB_OFFLINE": "1"}
     os.chdir(workspace)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
 
     from fintune_kit.cli.main import main
     from fintune_kit.train import stage
