@@ -94,8 +94,13 @@ def find_machine() -> Machine:
         cards=cards,
         dtype=dtype,
         dtype_reason=reason if has_torch else f"{NO_TORCH}, so no card can be seen",
-        cpu_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cpu_cores=count_cores(),
     )
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _find_cards() -> tuple[Card, ...]:

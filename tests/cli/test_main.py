@@ -121,6 +121,8 @@ def test_the_package_itself_imports_nothing():
         (["train", "--steps", "1", "--steps", "2"], "Parameter --steps specified multiple times"),
         (["train", "--steps", "-5"], 'Invalid value "-5" for --steps. Must be >= 1'),
         (["train", "--processes", "-3"], 'Invalid value "-3" for --processes. Must be >= 1'),
+        (["data", "--processes", "0"], 'Invalid value "0" for --processes. Must be >= 1'),
+        (["data", "--processes", "two"], 'Invalid value for --processes: unable to convert "two" into int'),
         (["train", "--report-to", "x"], 'Invalid value "x" for --report-to. Choose from: "none", "tensorboard"'),
         (["data", "--out", ""], 'Invalid value "." for --out. Expected a folder of its own, as in runs/mine (see'),
         (["pack", "--out", "."], 'Invalid value "." for --out. Expected a folder of its own'),

@@ -1,6 +1,7 @@
 """Work on single rows gives the same results for every division into batches, and in every process."""
 
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -125,6 +126,45 @@ def test_the_bytes_are_the_same_in_one_process_and_in_two(tmp_path, monkeypatch)
     assert len(names) == 5
     for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("processes", [0, -1])
+def test_less_than_one_process_is_a_mistake(tmp_path, processes):
+    with pytest.raises(UserError, match=f"processes is {processes}; expected 1 or more"):
+        run(["sample"], tmp_path / "out", processes=processes)
+
+
+def ends(batch, **_):
+    os._exit(1)
+
+
+def test_a_process_that_is_ended_from_outside_is_one_sentence_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "convert_and_judge", ends)
+    with pytest.raises(UserError, match=r"one of 2 processes that convert rows was ended, .*: memory may have run out"):
+        run(["sample"], tmp_path / "out", processes=2)
+    assert not (tmp_path / "out").exists()
+
+
+IS_KILLED = """
+import os, signal
+from fintune_kit.data.batches import batch_converter
+from fintune_kit.data.convert.batches import Batch
+from fintune_kit.data.read.lines import Row
+
+row = Row("row 1", {"question": "What is EBIT?", "answer": "Earnings before interest and taxes."})
+batch = Batch(file="a", source="a", rows=[row], row_ids=["a#1"])
+with batch_converter(2, mapping=None, system_prompt=None) as convert_all:
+    (converted,) = convert_all([batch])
+    print(len(converted.corpus.conversations), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_processes_end_when_their_parent_is_killed():
+    """They hold the same output, so its end is read only after all of them have ended."""
+    parent = [sys.executable, "-c", IS_KILLED]
+    done = subprocess.run(parent, stdout=subprocess.PIPE, text=True, check=False, timeout=200)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "1\n")
 
 
 def test_the_size_of_a_batch_changes_nothing(tmp_path, monkeypatch):

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fintune_kit.cli.flags import Folder
+from fintune_kit.cli.flags import Count, Folder
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags
 from fintune_kit.errors import UserError
+from fintune_kit.hardware import count_cores
 from fintune_kit.recipes import Change
 
 
@@ -16,6 +17,7 @@ def data(
     examples: int | None = None,
     hold_out: tuple[str, ...] = (),
     map: tuple[str, ...] = (),  # noqa: A002 - the flag's name
+    processes: Count = 1,
     recipe: RecipeFlags = UNCHANGED,
 ) -> None:
     """Turn rows of any dataset into conversations/.
@@ -29,10 +31,12 @@ def data(
         map: ROLE=COLUMN, for columns that are not recognised; may be repeated. The roles are user and assistant, with
             context and system; or messages; or text and label. Each of these may be combined with task_type,
             conversation_id and origin.
+        processes: The number of processes that convert rows. The result is the same.
     """
     from fintune_kit.data.stage import prepare
 
     mapping = parse_mapping(map)
+    check_processes(processes)
     also = [
         Change(name="data.sources", value=source or None, origin="--source"),
         Change(name="data.examples", value=examples, origin="--examples"),
@@ -40,10 +44,17 @@ def data(
     if source and "data.transactions" not in recipe.load().asked:  # only the user's rows
         also.append(Change(name="data.transactions", value=0, origin="--source"))
     chosen, workspace = recipe.open(stage="conversations", also=also)
-    report = prepare(chosen, workspace, out=out, excluded=hold_out, mapping=mapping)
+    report = prepare(chosen, workspace, out=out, excluded=hold_out, mapping=mapping, processes=processes)
     print_funnel(report["funnel"])
     folder = out or workspace.folder("conversations")
     print(f"{folder}: {report['train']:,} conversations for training, {report['validation']:,} for validation")
+
+
+def check_processes(processes: int) -> None:
+    """Raises UserError for more processes than cores. They would only wait for each other, and each takes memory."""
+    cores = count_cores()
+    if processes > cores:
+        raise UserError(f"--processes {processes} was given; expected at most {cores}, the cores here: give fewer")
 
 
 def print_funnel(funnel: Sequence[Mapping[str, Any]]) -> None:

@@ -4,14 +4,18 @@ Stage 1 calls `convert_and_judge` for one batch after another, in several proces
 does the same from table to table. So `datasets` can run it in several processes, and Ray Data on several machines.
 """
 
+import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +28,7 @@ from fintune_kit.data.read.class_labels import names_in_metadata, with_names
 from fintune_kit.data.read.lines import Row
 from fintune_kit.data.read.table_rows import python_rows
 from fintune_kit.data.rules import quality
+from fintune_kit.errors import UserError
 
 ROW_RULES: dict[str, Callable[[Conversation], str | None]] = {
     "missing_or_empty": quality.missing_or_empty,
@@ -54,13 +59,41 @@ def convert_and_judge(
 def batch_converter(
     processes: int, *, mapping: Mapping[str, str] | None, system_prompt: str | None
 ) -> Iterator[Callable[[Iterable[Batch]], Iterator[Converted]]]:
-    """A function that converts batches in so many processes, and gives the results in the order of the batches."""
+    """A function that converts batches in so many processes, and gives the results in the order of the batches.
+
+    Raises:
+        UserError: `processes` is below 1, or one of the processes was ended from outside.
+    """
+    if processes < 1:
+        raise UserError(f"processes is {processes}; expected 1 or more: leave it out to take one")
     convert = partial(convert_and_judge, mapping=mapping, system_prompt=system_prompt)
     if processes == 1:
         yield partial(map, convert)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:  # a fork would copy held locks
-        yield partial(_in_order, pool, convert, ahead=2 * processes)
+    spawn = get_context("spawn")  # a fork would copy held locks
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_obey_parent) as pool:
+        try:
+            yield partial(_in_order, pool, convert, ahead=2 * processes)
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"one of {processes} processes that convert rows was ended, expected all to finish: memory may have "
+                f"run out, so take fewer processes"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _obey_parent() -> None:
+    """Lets a process of the pool end when its parent is killed, and leaves Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None, "this is not a process of a pool"
+    parent.join()
+    os._exit(1)
 
 
 def _in_order(

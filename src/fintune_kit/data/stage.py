@@ -89,6 +89,7 @@ def prepare(
     finance_only: bool | None = None,
     label_errors: bool = True,
     selection: Selection = "best",
+    processes: int = 1,
     announce: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Stage 1 of a recipe: rows of its sources become `conversations/`. Returns the report that it writes.
@@ -105,11 +106,12 @@ def prepare(
         label_errors: refuses rows of closed questions whose label is probably wrong.
         selection: how rows are chosen where more pass than are wanted: `random` draws them, `balanced` draws them in
             shares of task types and labels, `best` takes the best of each share.
+        processes: that convert rows. Their number changes no byte of the result.
         announce: is told how each file was read.
 
     Raises:
-        UserError: a source or an excluded file cannot be found or read, no layout or several fit its columns, or no row
-            passes. Nothing is written then.
+        UserError: a source or an excluded file cannot be found or read, no layout or several fit its columns, no row
+            passes, or `processes` is below 1. Nothing is written then.
     """
     report = prepare_conversations(
         sources=tuple(sources) if sources else recipe_sources(recipe, workspace),
@@ -127,6 +129,7 @@ def prepare(
         ),
         encoder=ChatEncoder.load(tokenizer_of(recipe, workspace)),
         excluded=excluded,
+        processes=processes,
         announce=announce,
     )
     if out is None:
