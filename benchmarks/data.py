@@ -29,6 +29,9 @@ import pyarrow.parquet as pq
 
 from fintune_kit.chat.encoder import ChatEncoder
 from fintune_kit.conversations import Conversation
+from fintune_kit.data.batches import batch_converter
+from fintune_kit.data.convert.rows import Converter
+from fintune_kit.data.read.sources import parse_sources, read_source
 from fintune_kit.data.rules.contamination import find_shared
 from fintune_kit.data.rules.duplicates import near_duplicate
 from fintune_kit.data.rules.finance import RELEVANT, finance_weight
@@ -58,9 +61,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="results, without suffix: .json and .md are written")
     parser.add_argument("--only", action="append", choices=list(MEASURES), help="may be repeated; others stay in --out")
     parser.add_argument("--job", nargs=2, metavar=("SOURCE", "OUT"), help=argparse.SUPPRESS)
+    parser.add_argument("--convert", nargs=2, metavar=("SOURCE", "PROCESSES"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
         print(json.dumps(run_stage(arguments.data, *arguments.job)))
+        return
+    if arguments.convert:
+        print(json.dumps(run_conversion(arguments.convert[0], processes=int(arguments.convert[1]))))
         return
     earlier = arguments.out and arguments.only and arguments.out.with_suffix(".json")
     results: Result = json.loads(earlier.read_text()) if earlier and earlier.is_file() else {}
@@ -126,9 +133,37 @@ def write_short_rows(path: Path, count: int) -> Path:
     return path
 
 
+def measure_processes(data: Path) -> Result:
+    """The conversion of the full stand-in in one process and in two. The rest of the stage has one in any case."""
+    return {f"processes {count}": run_apart("--convert", str(data / FULL), str(count)) for count in (1, 2)}
+
+
+def run_conversion(source: str, *, processes: int) -> Result:
+    began, began_cpu = time.perf_counter(), time.process_time()
+    with batch_converter(processes, mapping=None, system_prompt=None) as convert_all:
+        converter = Converter(convert_all)
+        for file in read_source(parse_sources([source])[0]):
+            converter.convert(file)
+    own_cpu = time.process_time() - began_cpu
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(own_cpu, 1),
+        "cpu_seconds_of_workers": round(workers.ru_utime + workers.ru_stime, 1),
+        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "peak_gb_of_a_worker": round(workers.ru_maxrss / 1e6, 2),
+        "conversations": len(converter.corpus.conversations),
+        "load_at_end": round(os.getloadavg()[0], 1),
+    }
+
+
 def start(data: Path, source: Path, out: Path) -> Result:
-    command = [sys.executable, __file__, "--data", str(data), "--job", str(source), str(out)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return run_apart("--data", str(data), "--job", str(source), str(out))
+
+
+def run_apart(*arguments: str) -> Result:
+    """What this file prints with these arguments, in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -410,6 +445,7 @@ def measure_label_errors(data: Path) -> Result:
 
 MEASURES: dict[str, Callable[[Path], Result]] = {
     "stage": measure_stage,
+    "processes": measure_processes,
     "short_rows": measure_short_rows,
     "near_duplicates": measure_near_duplicates,
     "pairs": measure_pairs,
