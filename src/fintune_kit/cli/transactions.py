@@ -78,18 +78,27 @@ def generate(*, count: int, out: Path, seed: int = 0) -> None:
 
 
 @transactions.command(name="import")
-def import_(file: Path, /, *, out: Path, reading: Reading = DEFAULT_READING) -> None:
-    """Read a bank's CSV, Excel, OFX, MT940, CAMT or QIF export into one plain form.
+def import_(
+    files: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
+    /,
+    *,
+    out: Path,
+    reading: Reading = DEFAULT_READING,
+) -> None:
+    """Read a bank's CSV, Excel, OFX, MT940, CAMT or QIF exports into one plain form.
 
     Args:
-        file: The bank's file.
+        files: The bank's files. A payment that two exports of one account hold is taken once.
         out: The CSV file to write.
     """
-    from fintune_kit.bank.statements.load import import_statement
+    from fintune_kit.bank.statements.load import import_statements
     from fintune_kit.bank.statements.statement import explain
 
-    report = import_statement(file, out=out, **reading.as_arguments())
-    _say(out, explain(report))
+    reports = import_statements(files, out=out, **reading.as_arguments())
+    for file, report in zip(files, reports, strict=True):
+        _say(file, explain(report))
+    kept = sum(report["transactions"] - report["left_out"]["transactions"] for report in reports)
+    print(f"{out}: {kept:,} transactions")
 
 
 @transactions.command
@@ -218,7 +227,7 @@ def label(
     """Suggest a category for each merchant, in a CSV to be corrected.
 
     Args:
-        files: Statements of a bank, of any format.
+        files: Statements of a bank, of any format. A payment that two exports of one account hold is taken once.
         out: The CSV file to write; `conversations --labels` and `categorise --corrections` read it.
     """
     from fintune_kit.bank.labels import check_is_new, write_suggestions
@@ -245,7 +254,7 @@ def categorise(
     """Give each transaction a category, or none where the model is not sure, and add up the categories.
 
     Args:
-        files: Statements of a bank, of any format.
+        files: Statements of a bank, of any format. A payment that two exports of one account hold is taken once.
         out: The CSV file to write: anonymised transactions, each with its category, confidence and who decided.
     """
     from fintune_kit.bank.transactions import check_replaceable

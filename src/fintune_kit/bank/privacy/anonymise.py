@@ -29,6 +29,7 @@ from fintune_kit.bank.privacy.name_words import fold
 from fintune_kit.bank.privacy.names import find_names, repeated_names
 from fintune_kit.bank.privacy.scan import SEARCHED, Doubt, find_doubts
 from fintune_kit.bank.statements.load import load_statement
+from fintune_kit.bank.statements.overlap import joined
 from fintune_kit.bank.statements.statement import explain as explain_statement
 from fintune_kit.bank.taxonomy import load_taxonomy
 from fintune_kit.bank.transactions import Transaction, save_statement
@@ -225,6 +226,8 @@ def private_transactions(
 ) -> tuple[list[Transaction], list[dict[str, Any]]]:
     """The transactions of one person's files, anonymised; doubtful words are replaced too.
 
+    A payment that two of the files hold is taken once: see `overlap.joined`.
+
     The key of the placeholders comes from the files, so the same files give the same text and so the same categories.
     It is not secret: who has the files can make the key. The transactions are for use on this machine; `anonymise`
     draws a secret key for a file that leaves it.
@@ -235,18 +238,18 @@ def private_transactions(
         **reading: as of `statements.load_statement`.
 
     Returns:
-        The transactions in the order of the files, and `Statement.report` of each file.
+        The transactions in the order of the files, and the report of each file as of `overlap.joined`.
 
     Raises:
         MissingInputError: a file is missing.
         UserError: a file cannot be read.
     """
-    rows, reports, digest = [], [], hashlib.sha256()
+    digest = hashlib.sha256()
+    statements = []
     for file in files:
-        statement = load_statement(file, **reading)
-        rows += statement.transactions
-        reports.append(statement.report)
+        statements.append(load_statement(file, **reading))
         digest.update(file.read_bytes())
+    rows, reports = joined(statements, names=[file.name for file in files])
     worker = Anonymiser(key=digest.digest(), names=names)
     return anonymous_rows(rows, worker=worker, replace_doubtful=True), reports
 

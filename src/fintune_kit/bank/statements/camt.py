@@ -75,6 +75,7 @@ def _entry(entry: Element, part: Element | None, *, amount: str, account: str, n
         description=_description(entry, part, account=account, money_in=not amount.startswith("-")),
         currency=element.get("Ccy", "") if element is not None else "",
         account=account,
+        reference=_first(part, "Refs/AcctSvcrRef", "Refs/TxId") or _first(entry, "AcctSvcrRef", "NtryRef"),
     )
 
 

@@ -45,19 +45,22 @@ ROLES = (
     "pending",
     "balance",
     "fee",
+    "reference",
 )
-"""The roles of columns. `kind` is the sort of payment, `type` says debit or credit, `pending` says yes or no."""
+"""The roles of columns. `kind` is the sort of payment, `type` says debit or credit, `pending` says yes or no, and
+`reference` is the bank's own number of a payment."""
 MAX_MEMOS = 3
 
 _ORDER = (
     *("date", "status", "pending", "balance", "debit", "credit", "amount", "currency", "type"),
-    *("payee", "payer", "description", "memo", "category", "account", "fee", "kind"),
+    *("payee", "payer", "description", "memo", "category", "account", "fee", "kind", "reference"),
 )
 """In which order roles choose: a column that fits two is taken by the earlier one."""
 _HEADER_WITHIN = 60  # records before the header at most
 _SAMPLE = 400
+_MIN_REFERENCE = 5  # characters: shorter ones count the lines of an export
 _MAX_STATUSES = 8  # different texts of a column that says how far a payment is; more is free text
-_IN_ANY_MAPPING = ("status", "pending", "currency", "balance", "type")
+_IN_ANY_MAPPING = ("status", "pending", "currency", "balance", "type", "reference")
 """Roles that are found by name even where the user maps the rest."""
 
 
@@ -426,6 +429,12 @@ def _holds_few_values(values: Sequence[str]) -> bool:
     return bool(values) and len(set(values)) <= max(3, len(values) // 5)
 
 
+def _holds_references(values: Sequence[str]) -> bool:
+    """Nearly all differ, and hold digits: the number of a line, or a text that a customer writes, is no reference."""
+    long = _share(values, lambda value: len(value) >= _MIN_REFERENCE and any(map(str.isdigit, value)))
+    return long >= 0.9 and len(set(values)) >= 0.9 * len(values)
+
+
 _FITS: Mapping[str, Callable[[Sequence[str]], bool]] = {
     "date": _holds_dates,
     "amount": _holds_amounts,
@@ -438,6 +447,7 @@ _FITS: Mapping[str, Callable[[Sequence[str]], bool]] = {
     "pending": _holds_answers,
     "currency": _holds_currencies,
     "account": _holds_few_values,
+    "reference": _holds_references,
     **dict.fromkeys(("payee", "payer", "description", "memo", "category", "kind"), _holds_text),
 }
 """For each role, whether a column's content fits it; its name is not asked."""

@@ -40,6 +40,8 @@ class Entry:
     kind: str = ""
     """A word that may say debit or credit."""
     category: str = ""
+    reference: str = ""
+    """The bank's own number of the transaction."""
 
 
 def add_entries(
@@ -88,7 +90,7 @@ def add_entries(
         transaction = _transaction(entry, date=date, amount=sign * size, currency=reading.currency)
         if entry.category and not transaction.category:
             statement.unknown_labels.append(entry.number)
-        statement.add(transaction, line=entry.number)
+        statement.add(transaction, line=entry.number, reference=entry.reference)
 
 
 def _transaction(entry: Entry, *, date: str, amount: Decimal, currency: str) -> Transaction:

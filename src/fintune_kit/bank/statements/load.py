@@ -19,12 +19,13 @@ from fintune_kit.bank.statements.camt import read_camt
 from fintune_kit.bank.statements.columns import ROLES
 from fintune_kit.bank.statements.mt940 import read_mt940
 from fintune_kit.bank.statements.ofx import read_ofx
+from fintune_kit.bank.statements.overlap import joined
 from fintune_kit.bank.statements.qif import read_qif
 from fintune_kit.bank.statements.statement import Statement
 from fintune_kit.bank.statements.tables import Reading, read_csv, read_workbook
 from fintune_kit.bank.statements.text import decoded, statement_kind
 from fintune_kit.bank.statements.values import DateOrder, DecimalMark
-from fintune_kit.bank.transactions import HEADER, read_statement, save_statement
+from fintune_kit.bank.transactions import HEADER, check_replaceable, read_statement, save_statement
 from fintune_kit.errors import MissingInputError, UserError
 from fintune_kit.workspace import read_limit, write_json
 
@@ -87,15 +88,36 @@ def import_statement(path: Path, *, out: Path, **reading: Any) -> dict[str, Any]
         **reading: as of `load_statement`.
 
     Returns:
-        The report (`Statement.report`).
+        The report, as of `import_statements`.
 
     Raises:
         UserError: as `load_statement`; nothing is written then.
     """
-    statement = load_statement(Path(path), **reading)
-    save_statement(Path(out), statement.transactions, source=Path(path))
-    write_json(Path(out).with_suffix(".report.json"), statement.report)
-    return statement.report
+    return import_statements([path], out=out, **reading)[0]
+
+
+def import_statements(files: Sequence[Path], *, out: Path, **reading: Any) -> list[dict[str, Any]]:
+    """Reads several statements, and writes them as one CSV of ours in which each payment stands once.
+
+    Args:
+        files: of any formats, in any order.
+        out: the CSV to write; the report goes beside it as `<name>.report.json`.
+        **reading: as of `load_statement`.
+
+    Returns:
+        The report of each file, as of `overlap.joined`.
+
+    Raises:
+        UserError: as `load_statement`; nothing is written then.
+    """
+    for file in files:
+        check_replaceable(Path(out), source=Path(file))
+    statements = [load_statement(Path(file), **reading) for file in files]
+    transactions, reports = joined(statements, names=[Path(file).name for file in files])
+    save_statement(Path(out), transactions, source=Path(files[0]))
+    report = reports[0] if len(files) == 1 else {"transactions": len(transactions), "files": reports}
+    write_json(Path(out).with_suffix(".report.json"), report)
+    return reports
 
 
 def parse_mapping(pairs: Sequence[str]) -> dict[str, str]:

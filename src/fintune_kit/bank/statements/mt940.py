@@ -63,7 +63,7 @@ def read_mt940(text: str, *, path: Path, currency: str) -> Statement:
             amount=Decimal(str(data["amount"].amount)),
             currency=str(data["amount"].currency or currency or "")[:3],
         )
-        statement.add(transaction, line=number)
+        statement.add(transaction, line=number, reference=str(data.get("bank_reference") or ""))
     return statement
 
 

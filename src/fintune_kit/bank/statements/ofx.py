@@ -81,6 +81,7 @@ def _entry(element: _Element, account: _Element, *, number: int) -> Entry:
         description=" ".join(parts),
         currency=element.value("CURRENCY", "CURSYM") or account.value("CURDEF"),
         account=account.value("ACCTID"),
+        reference=element.value("FITID"),
         kind=kind if (kind := element.value("TRNTYPE").upper()) in ("DEBIT", "CREDIT") else "",
     )
 

@@ -40,6 +40,8 @@ class Statement:
     transactions: list[Transaction] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     """Where each transaction stands in the file, from 1."""
+    references: list[str] = field(default_factory=list)
+    """The bank's own number of each transaction; empty where it has none."""
     set_aside: list[SetAside] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
     """Names (or numbers) of the columns by role, where the file has columns."""
@@ -50,10 +52,11 @@ class Statement:
     unknown_labels: list[int] = field(default_factory=list)
     """Lines whose own category means none of the taxonomy's: these transactions stay unlabelled."""
 
-    def add(self, transaction: Transaction, *, line: int) -> None:
+    def add(self, transaction: Transaction, *, line: int, reference: str = "") -> None:
         """Takes one transaction."""
         self.transactions.append(transaction)
         self.lines.append(line)
+        self.references.append(reference)
 
     def skip(self, first: int, reason: str, *, last: int | None = None) -> None:
         """Sets lines aside, by name."""
@@ -104,6 +107,12 @@ def explain(report: Mapping[str, Any]) -> list[str]:
         said.append(f"columns of text or amounts that were not used: {', '.join(report['columns_not_used'])}")
     for reason, entry in report["set_aside"].items():
         said.append(f"set aside: {entry[unit]:,} {unit}, {reason} ({_numbers(entry['first'], unit=unit)})")
+    if (left_out := report.get("left_out")) and left_out["transactions"]:
+        holders = f"{' and '.join(left_out['files'])} {'holds' if len(left_out['files']) == 1 else 'hold'}"
+        where = _numbers(left_out["first"], unit=unit)
+        said.append(
+            f"left out: {left_out['transactions']:,} transactions that {holders} too ({where}): each is counted once"
+        )
     unknown = report["unknown_labels"]
     if unknown["count"]:
         said.append(

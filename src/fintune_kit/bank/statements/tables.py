@@ -210,7 +210,7 @@ def _read_table(table: _Table, statement: Statement) -> None:
             currency=currencies.get(record.first) or _currency_of(table, record) or shared,
             category=category or "",
         )
-        statement.add(transaction, line=record.first)
+        statement.add(transaction, line=record.first, reference=unguarded(table.cell(record, "reference")))
 
 
 def _with_other_currencies(table: _Table) -> tuple[_Table, dict[int, str]]:
