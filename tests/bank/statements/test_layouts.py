@@ -206,7 +206,7 @@ BANKS = {
     ),
     "triodos has no header": Case('"15-03-2024","NL10TRIO0123456789","4,20","Debet","Bakkerij Zon","","BA","brood","95,80"\n"16-03-2024","NL10TRIO0123456789","1.900,00","Credit","Atelier BV","NL91","ET","salaris","1.995,80"\n', "2024-03-15 -4.20, 2024-03-16 1900.00", options="map=date=1 map=amount=3 map=type=4 map=payee=5 map=memo=8"),
     "japanese": Case("日付,摘要,出金金額,入金金額,残高\n2024/3/15,コンビニ,420,,\"99,580\"\n2024/3/16,給与,,\"190,000\",\"289,580\"\n", "2024-03-15 -420, 2024-03-16 190000", encoding="cp932", has=("コンビニ",)),
-    "wechat": Case("微信支付账单明细\n交易时间,交易类型,交易对方,商品,收/支,金额(元),支付方式,当前状态\n2024-03-15 10:00:00,商户消费,面包店,面包,支出,¥4.20,零钱,支付成功\n2024-03-16 10:00:00,转账,老板,转账备注,收入,¥900.00,/,已存入零钱\n2024-03-17 10:00:00,商户消费,酒店,房费,支出,¥80.00,零钱,已关闭\n", "2024-03-15 -4.20, 2024-03-16 900.00", has=("面包店",), aside=("cancelled",), currency="JPY"),
+    "wechat": Case("微信支付账单明细\n交易时间,交易类型,交易对方,商品,收/支,金额(元),支付方式,当前状态\n2024-03-15 10:00:00,商户消费,面包店,面包,支出,¥4.20,零钱,支付成功\n2024-03-16 10:00:00,转账,老板,转账备注,收入,¥900.00,/,已存入零钱\n2024-03-17 10:00:00,商户消费,酒店,房费,支出,¥80.00,零钱,已关闭\n", "2024-03-15 -4.20, 2024-03-16 900.00", has=("面包店",), aside=("cancelled",), currency="CNY"),
     "russian": Case("Дата операции;Статус;Сумма операции;Валюта операции;Категория;Описание\n15.03.2024 10:00:00;OK;-420,00;RUB;Супермаркеты;Булочная\n16.03.2024 10:00:00;OK;19000,00;RUB;Зарплата;Мастерская\n17.03.2024 10:00:00;FAILED;-80,00;RUB;Отели;Гостиница\n", "2024-03-15 -420.00, 2024-03-16 19000.00", encoding="cp1251", aside=("cancelled",), currency="RUB"),
     "turkish": Case("Tarih;Açıklama;İşlem Tutarı;Bakiye\n15.03.2024;Fırın Şişli;-4,20 TL;95,80\n16.03.2024;Maaş Ödemesi;1.900,00 TL;1.995,80\n", "2024-03-15 -4.20, 2024-03-16 1900.00", encoding="cp1254", has=("Şişli",), currency="TRY"),
     "chase account": Case("Details,Posting Date,Description,Amount,Type,Balance,Check or Slip #\nDEBIT,03/15/2024,CORNER BAKERY,-4.20,DEBIT_CARD,95.80,,\nCREDIT,03/16/2024,PAYROLL,900.00,ACH_CREDIT,995.80,,\n", "2024-03-15 -4.20, 2024-03-16 900.00"),
@@ -229,6 +229,10 @@ BANKS = {
     "a status by a longer name": Case("Date,Description,Amount,Payment status\n2024-03-04,SHOP,-20.00,SUCCESS\n2024-03-05,SHOP,-20.00,FAILED\n2024-03-06,PAY,9.00,SUCCESS\n", "2024-03-04 -20.00, 2024-03-06 9.00", aside=("cancelled",)),
     "a day reserved instead of a date": Case("Bokföringsdag;Belopp;Namn;Rubrik;Saldo;Valuta\n2024/03/04;-129,00;ICA;Kortköp ICA;871,00;SEK\nReserverat;-50,00;;Kortköp BUSS;;SEK\n2024/03/01;1 000,00;Lön;Lön;1 000,00;SEK\n", "2024-03-04 -129.00, 2024-03-01 1000.00", aside=("pending",)),
     "forints without decimals": Case("Könyvelés dátuma;Összeg;Pénznem;Partner neve;Közlemény\n2024.03.04.;-4 500;HUF;TESCO;Vásárlás\n2024.03.05.;350 000;HUF;CEG;Fizetés\n", "2024-03-04 -4500, 2024-03-05 350000", currency="HUF"),
+    "degiro": Case("Date,Time,Value date,Product,ISIN,Description,FX,Change,,Balance,,Order Id\n14-03-2024,07:32,13-03-2024,NORTHERN PIPES,US0000000019,Dividend,,USD,1.20,USD,1.20,\n13-03-2024,15:01,13-03-2024,,,Deposit,,USD,250.00,USD,251.00,\n13-03-2024,15:30,13-03-2024,ETF,IE0000000027,Buy 2 ETF@80,,USD,-160.00,USD,91.00,aa-bb\n", "2024-03-14 1.20, 2024-03-13 250.00, 2024-03-13 -160.00", has=("Dividend",), currency="USD"),
+    "degiro in dutch": Case('Datum,Tijd,Valutadatum,Product,ISIN,Omschrijving,FX,Mutatie,,Saldo,,Order Id\n14-03-2024,07:32,13-03-2024,NOORDER BUIZEN,NL0000000019,Dividend,,EUR,"1,20",EUR,"1.251,20",\n13-03-2024,15:01,13-03-2024,,,iDEAL storting,,EUR,"1.250,00",EUR,"1.250,00",\n', "2024-03-14 1.20, 2024-03-13 1250.00", has=("iDEAL storting",), currency="EUR"),
+    "ynab of four, in euros": Case('"Account","Flag","Check Number","Date","Payee","Category","Master Category","Sub Category","Memo","Outflow","Inflow","Cleared","Running Balance"\n"Giro","","","13.03.2024","Bäckerei Lindner","Essen: Brot","Essen","Brot","Brötchen","4,50€","0,00€","C","995,50€"\n"Giro","","","14.03.2024","Werkhof AG","Einkommen","","","Lohn","0,00€","1.850,00€","R","2.845,50€"\n', "2024-03-13 -4.50, 2024-03-14 1850.00", has=("Bäckerei Lindner Brötchen",), currency="EUR", encoding="utf-8-sig"),
+    "an old mac": Case("Buchungstag;Verwendungszweck;Betrag;Währung\n04.03.2024;Bäckerei Müller Köln;-4,80;EUR\n05.03.2024;Gehalt März Straßenbau;2.100,00;EUR\n", "2024-03-04 -4.80, 2024-03-05 2100.00", has=("Bäckerei Müller Köln", "Straßenbau"), encoding="mac_roman", currency="EUR"),
     "a card with payments in minus": Case("date,title,amount\n2024-03-04,Padaria,12.50\n2024-03-05,Mercado,80.00\n2024-03-06,Uber,23.10\n2024-03-10,Pagamento recebido,-115.60\n", "2024-03-04 -12.50, 2024-03-05 -80.00, 2024-03-06 -23.10, 2024-03-10 115.60", note="turned"),
 }  # fmt: skip
 
@@ -249,6 +253,15 @@ def test_a_layout_is_read(name: str, tmp_path: Path) -> None:
     assert case.note in " ".join(statement.notes)
     assert statement.report["lines_in_file"] == len(case.text.splitlines())
     assert statement.report["lines_of_transactions"] >= len(statement.transactions)
+
+
+def test_of_two_columns_of_amounts_without_a_header_a_pair_is_suggested(tmp_path: Path) -> None:
+    card = "2024-03-04,MAPLE COFFEE,4.50,\n2024-03-05,PAYMENT,,250.00\n2024-03-06,HARBOUR BOOKS,31.75,\n"
+    with pytest.raises(UserError, match=r"--map date=1 --map description=2 --map debit=3 --map credit=4$"):
+        read_case(Case(card, ""), tmp_path)
+    options = "map=date=1 map=description=2 map=debit=3 map=credit=4"
+    read = read_case(Case(card, "", options=options), tmp_path)
+    assert [str(t.amount) for t in read.transactions] == ["-4.50", "250.00", "-31.75"]
 
 
 def test_the_guard_sees_a_wrong_sign(tmp_path: Path) -> None:

@@ -131,8 +131,9 @@ def test_what_is_written_with_a_point_is_read_back(cents: int, form: str) -> Non
 
 
 def test_a_written_amount_keeps_its_currency_and_mark() -> None:
-    assert parse_amount("-US$4.20") == ("4.20", True, "", "USD", False)
-    assert parse_amount("1 234,50 EUR DR") == ("1234,50", False, "out", "EUR", True)
+    assert parse_amount("-US$4.20") == ("4.20", True, "", "USD", False, "")
+    assert parse_amount("1 234,50 EUR DR") == ("1234,50", False, "out", "EUR", True, "")
+    assert parse_amount("$4.20") == ("4.20", False, "", "USD", False, "$")
 
 
 def test_a_currency_is_taken_only_where_all_agree() -> None:

@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from fintune_kit.bank.statements.currencies import marks_in
 from fintune_kit.bank.statements.values import (
     currency_code,
     currency_of,
@@ -58,6 +60,7 @@ _ORDER = (
 """In which order roles choose: a column that fits two is taken by the earlier one."""
 _HEADER_WITHIN = 60  # records before the header at most
 _SAMPLE = 400
+_CURRENCY = "Currency"
 _MIN_REFERENCE = 5  # characters: shorter ones count the lines of an export
 _MAX_STATUSES = 8  # different texts of a column that says how far a payment is; more is free text
 _IN_ANY_MAPPING = ("status", "pending", "currency", "balance", "type", "reference")
@@ -207,6 +210,7 @@ def _aliases(role: str) -> tuple[str, ...]:
 _NUMBERED = re.compile(r" ?\d$")
 
 
+@cache
 def _base_names(name: str) -> tuple[str, ...]:
     """A folded name, and the same without the currency at its end.
 
@@ -231,14 +235,24 @@ def _is_called(name: str, role: str) -> bool:
 
 
 def _by_name_and_content(header_at: int, records: Sequence[Record]) -> ColumnLayout | None:
-    header = records[header_at].cells
     samples = _samples(header_at, records)
+    header = _with_names_of_pairs(records[header_at].cells, samples)
     columns = _columns_by_role([folded(cell) for cell in header], samples)
     columns = _in_the_accounts_currency(header, _one_kind_of_amount(columns, samples), samples)
     has_amount = bool({"amount", "debit", "credit"} & set(columns))
     if "date" not in columns or not has_amount or not set(TEXT_ROLES) & set(columns):
         return None
     return _finished(header_at, header, columns, samples)
+
+
+def _with_names_of_pairs(header: Sequence[str], samples: list[list[str]]) -> list[str]:
+    """The header of a broker that names two columns once: `Change | (empty)` over `EUR | -4.20`."""
+    names = list(header)
+    for index, name in enumerate(header[:-1]):
+        unnamed = name.strip() and not header[index + 1].strip()
+        if unnamed and _holds_currencies(samples[index]) and _holds_amounts(samples[index + 1]):
+            names[index : index + 2] = [_CURRENCY if is_called_amount(name) else f"{name} {_CURRENCY}", name]
+    return names
 
 
 def _with_unmapped_roles(header_at: int, columns: dict[str, int], records: Sequence[Record]) -> ColumnLayout:
@@ -312,7 +326,8 @@ def _in_the_accounts_currency(
         return columns
     amount = columns["amount"]
     told = {currency_code(cell) for cell in samples[columns["currency"]]} if "currency" in columns else set()
-    beside = {i: _currencies_beside(i, header, samples) for i, c in enumerate(header) if _is_amount(c, samples[i])}
+    amounts = [index for index, cell in enumerate(header) if _is_amount(cell, samples[index])]
+    beside = {index: _currencies_beside(index, header, samples, marks=marks_in(told)) for index in amounts}
     uniform = {i: found for i, found in beside.items() if len(found.codes) == 1}
     if amount not in uniform:
         filled = [i for i in uniform if len(samples[i]) >= len(samples[amount])]
@@ -338,9 +353,11 @@ class _Currencies(NamedTuple):
     codes: frozenset[str]
 
 
-def _currencies_beside(index: int, header: Sequence[str], samples: list[list[str]]) -> _Currencies:
+def _currencies_beside(
+    index: int, header: Sequence[str], samples: list[list[str]], *, marks: Mapping[str, str]
+) -> _Currencies:
     """Currencies by the name of the amounts, `Betrag (EUR)`, or in a column of a like name: `Billing Currency`."""
-    if code := currency_of([header[index]]):
+    if code := currency_of([header[index]], marks=marks):
         return _Currencies(None, frozenset({code}))
     kin = set(folded(header[index]).split()) - {"amount"}
     for other, cell in enumerate(header):
@@ -510,9 +527,14 @@ def _suggested(records: Sequence[Record], *, width: int) -> str:
     texts = [i for i, values in enumerate(columns) if _holds_text(values)]
     if not dates or not amounts or not texts:
         return "--map date=1 --map description=2 --map amount=3"
-    amount = max(amounts, key=lambda i: sum(bool(re.search(r"[.,]\d\d?$|^-", value)) for value in columns[i]))
     told = max(texts, key=lambda i: (len(set(columns[i])), sum(map(len, columns[i]))))
-    return f"--map date={dates[0] + 1} --map description={told + 1} --map amount={amount + 1}"
+    start = f"--map date={dates[0] + 1} --map description={told + 1}"
+    for left, right in pairwise(amounts):
+        filled = [(bool(cells[left].strip()), bool(cells[right].strip())) for cells in body]
+        if right == left + 1 and (True, True) not in filled and {(True, False), (False, True)} <= set(filled):
+            return f"{start} --map debit={left + 1} --map credit={right + 1}"
+    amount = max(amounts, key=lambda i: sum(bool(re.search(r"[.,]\d\d?$|^-", value)) for value in columns[i]))
+    return f"{start} --map amount={amount + 1}"
 
 
 def is_called_amount(cell: str) -> bool:

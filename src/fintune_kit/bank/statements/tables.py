@@ -12,7 +12,7 @@ Every record becomes a transaction or is set aside by name. A file may hold seve
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ from fintune_kit.bank.statements.columns import (
     usual_width,
     word_list,
 )
+from fintune_kit.bank.statements.currencies import meaning_of_mark
 from fintune_kit.bank.statements.direction import balance_note, resolve, two_column_amounts
 from fintune_kit.bank.statements.records import csv_records, filled_lines, workbook_sheets
 from fintune_kit.bank.statements.statement import Statement
@@ -40,6 +41,7 @@ from fintune_kit.bank.statements.values import (
     DecimalMark,
     Style,
     WrittenAmount,
+    currencies_of_mark,
     currency_code,
     currency_of,
     decimal_mark,
@@ -47,6 +49,7 @@ from fintune_kit.bank.statements.values import (
     looks_like_date,
     parse_amount,
     read_dates,
+    sign_in,
     size_of,
     unguarded,
 )
@@ -57,8 +60,10 @@ from fintune_kit.errors import UserError
 MAX_UNREADABLE = 0.02
 """Share of the dated records whose amount may be unreadable; more means that the file was misunderstood."""
 _MAX_EMPTY = 0.5
+_TEXTS = 400  # records whose letters are looked at
 _MAX_WIDE = 0.2  # of the records: more, and the header is short, not the records wrong
 _AMOUNT_ROLES = ("amount", "debit", "credit")
+_BARE = re.compile(r"[-+\d.,'’ ]*")
 _CUT = re.compile(r"\s*[-+−]?\d{1,3}(?:\.?\d{3})*\|\d\d\s*")
 _MARK = re.compile(r"^[\[(*]*([^\W\d_][^\W\d_ ]*(?: [^\W\d_]+)?)[\])*]* ?[-:|*\])]")
 _NOT_MOVED = {"pending": "pending", "void": "cancelled, declined or reverted"}
@@ -89,6 +94,9 @@ class _Table:
     path: Path
     reading: Reading
     delimiter: str
+    preamble: Sequence[Record] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """The currency of each sign of this table that several currencies share."""
 
     def name_of(self, role: str) -> str:
         return self.layout.name_of(self.layout.columns[role])
@@ -155,10 +163,16 @@ def read_tables(
         header = records[at] if at >= 0 else None
         if header:
             statement.skip(header.first, "header", last=header.last)
-        body = records[at + 1 : end]
-        _read_table(
-            _Table(layout=layout, header=header, body=body, path=path, reading=reading, delimiter=delimiter), statement
+        table = _Table(
+            layout=layout,
+            header=header,
+            body=records[at + 1 : end],
+            path=path,
+            reading=reading,
+            delimiter=delimiter,
+            preamble=records[: max(0, at)],
         )
+        _read_table(table, statement)
         records = records[end:]
         if not records:
             break
@@ -185,11 +199,12 @@ def _read_table(table: _Table, statement: Statement) -> None:
     table, currencies = _with_other_currencies(table)
     records = _candidates(table, statement)
     column = {role: [cell_at(r.cells, index).strip() for r in records] for role, index in table.layout.columns.items()}
+    table, notes = _with_marks(table, column)
     dates = _dates(table, records, column)
     names = [_text_of(table, record) for record in records]
     amounts = _amounts(table, column, texts=names)
     _refuse_unreadable(table, records, dates, amounts, column)
-    _describe(table, statement, amounts.notes, column)
+    _describe(table, statement, [*amounts.notes, *notes], column)
     shared = _shared_currency(table, column)
     for index, (record, date, amount) in enumerate(zip(records, dates, amounts.values, strict=True)):
         if date is None or amount is None:
@@ -211,6 +226,38 @@ def _read_table(table: _Table, statement: Statement) -> None:
             category=category or "",
         )
         statement.add(transaction, line=record.first, reference=unguarded(table.cell(record, "reference")))
+
+
+def _with_marks(table: _Table, column: Column) -> tuple[_Table, list[str]]:
+    """The table with the currency of each sign that several share, and a note for each that nothing decides."""
+    layout, roles = table.layout, [role for role in _AMOUNT_ROLES if role in column]
+    own = [layout.columns[role] for role in roles] if layout.names else []
+    cells = {cell for role in (*roles, "balance") for cell in column.get(role, ()) if not _BARE.fullmatch(cell)}
+    written = {cell: amount for role in roles for cell in column[role] if (amount := parse_amount(cell))}
+    in_cells = {amount.shared_sign for amount in written.values()} | {*map(unguarded, column.get("currency", ()))}
+    in_names = {sign_in(layout.names[index]) for index in own}
+    meanings = {}
+    for sign in sorted((in_cells | in_names) & set(currencies_of_mark())):
+        meanings[sign] = meaning_of_mark(
+            sign,
+            amounts=[amount for amount in written.values() if amount.shared_sign == sign],
+            named=(
+                [table.reading.currency.upper()],
+                [cell_at(layout.names, index) for index in own],
+                set(column.get("currency", ())) - {sign},
+                [cell for cell in cells if sign not in cell],  # of US$ beside $ the second is another dollar
+                layout.names,
+                [cell for record in table.preamble for cell in record.cells],
+            ),
+            texts=[*layout.names, *(cell for record in table.body[:_TEXTS] for cell in record.cells)],
+        )
+    notes = [_doubtful_mark(sign, meaning.code) for sign, meaning in meanings.items() if not meaning.is_told]
+    return replace(table, marks={sign: meaning.code for sign, meaning in meanings.items()}), notes
+
+
+def _doubtful_mark(sign: str, code: str) -> str:
+    taken = f"it was read as {code}: say another" if code else "its transactions have no currency: say it"
+    return f"{sign} is the sign of several currencies, and nothing in the file says of which; {taken} with --currency"
 
 
 def _with_other_currencies(table: _Table) -> tuple[_Table, dict[int, str]]:
@@ -357,8 +404,8 @@ def _style(table: _Table, column: Column, numbers: Sequence[WrittenAmount]) -> S
     """Evidence about the decimal mark: from delimiter, dates and currency."""
     dates = [value for cell in column["date"] if (value := unguarded(cell))]
     dotted = bool(dates) and all(value.count(".") >= 2 for value in dates)
-    codes = {code for cell in column.get("currency", ()) if (code := currency_code(cell))}
-    codes |= {number.currency for number in numbers if number.currency}
+    codes = {code for cell in column.get("currency", ()) if (code := currency_code(cell, marks=table.marks))}
+    codes |= {code for number in numbers if (code := _code_beside(table, number))}
     decimals = {decimals_of(code) for code in codes or {table.reading.currency.upper()}}
     return Style(
         comma_decimal=table.delimiter == ";" or dotted, decimals=decimals.pop() if len(decimals) == 1 else None
@@ -424,10 +471,14 @@ def _words_of(layout: ColumnLayout, role: str) -> list[str]:
 
 def _currency_of(table: _Table, record: Record) -> str:
     """The currency that a record names, in a column of its own or beside the amount."""
-    if code := currency_code(table.cell(record, "currency")):
+    if code := currency_code(table.cell(record, "currency"), marks=table.marks):
         return code
     written = (parse_amount(table.cell(record, role)) for role in _AMOUNT_ROLES)
-    return next((number.currency for number in written if number and number.currency), "")
+    return next((code for number in written if number and (code := _code_beside(table, number))), "")
+
+
+def _code_beside(table: _Table, number: WrittenAmount) -> str:
+    return table.marks.get(number.shared_sign, number.currency)
 
 
 def _shared_currency(table: _Table, column: Column) -> str:
@@ -436,7 +487,8 @@ def _shared_currency(table: _Table, column: Column) -> str:
         return table.reading.currency[:3].upper()
     roles = [role for role in _AMOUNT_ROLES if role in column]
     names = [table.layout.names[table.layout.columns[role]] for role in roles if table.layout.names]
-    return currency_of(names) or currency_of({cell for role in roles for cell in column[role]})
+    cells = {cell for role in roles for cell in column[role]}
+    return currency_of(names, marks=table.marks) or currency_of(cells, marks=table.marks)
 
 
 def _text_of(table: _Table, record: Record, *, money_in: bool = False) -> str:

@@ -3,6 +3,7 @@
 %PDF, a picture, a web page, JSON, nothing        refused, each with the format to export instead
 UTF-8, UTF-16, Windows-1252, -1250, Latin-2 ...    told apart by their bytes, by the names of known columns, and by
                                                   which alphabet the letters beyond ASCII belong to
+those of old Macs and of DOS                      the same, where none of the above is plausible
 OFX, CAMT, MT940, QIF, CSV                        told apart by their first lines
 """
 
@@ -40,9 +41,15 @@ _ALPHABETS = {
 }
 """Letters beyond ASCII of the languages that an encoding is used for."""
 _OTHER_SCRIPTS = ("cp1251", "cp932", "gb18030", "cp949", "cp1253")
+_WEST, _EAST = _ALPHABETS["cp1252"], _ALPHABETS["cp1250"]
+_OLDER = {"mac_roman": _WEST, "cp850": _WEST, "mac_latin2": _EAST, "cp852": _EAST, "mac_cyrillic": "", "cp866": ""}
+"""Encodings of old Macs and of DOS, which some programs still write, with the letters of their languages."""
+_PLAUSIBLE = 0.5  # fit of a Windows page: below it the older encodings are tried by their letters
 _SYMBOLS_OF_LETTERS = re.compile(
     r"(?<=[^\W\d_])[¹²³¼½¾¿¡¢¤¥¦§©«®±¶»¸´](?=[^\W\d_])|[¿³¹](?=[a-z])|(?<=[a-z])[³¹¿]|"
-    r"(?<!\w)[©®¥¦¬±¶¼¾](?=[a-z]{2})|(?<!\w)[À-ž](?=-?\d)"  # of £12.10, read as Polish
+    r"(?<!\w)[©®¥¦¬±¶¼¾](?=[a-z]{2})|(?<!\w)[À-ž](?=-?\d)|"  # of £12.10, read as Polish
+    r"[\x80-\x9f]|(?<=[^\W\d_])[†‡‰ˆ‹›„ƒ](?=[^\W\d_])|(?<!\w)[†‡‰ˆƒ](?=[a-z]{2})|[ﬁﬂ]|"
+    r"(?<=[a-z])[À-ÞŠŽŒŸ]|(?<=[A-Z])[À-ÞŠŽŒŸ](?=[a-z])"  # of an old Mac's letters, read as Windows': LibellŽ
 )
 _SHARE_OF_FOREIGN = 0.3  # of the letters: more beyond ASCII is another script
 
@@ -103,11 +110,14 @@ def _without_mark(raw: bytes, *, path: Path) -> str:
             return encoding
     if _decodes(raw, "utf-8") is not None:
         return "utf-8"
-    named = {name: _known_names(text) for name in (*_ALPHABETS, *_OTHER_SCRIPTS) if (text := _decodes(raw, name))}
+    encodings = (*_ALPHABETS, *_OTHER_SCRIPTS, *_OLDER)
+    named = {name: _known_names(text) for name in encodings if (text := _decodes(raw, name))}
     best = max(named, key=lambda name: named[name], default=None)
     if best and named[best] > named.get("cp1252", 0):
         return best
     fits = {name: _fit(text, _ALPHABETS[name]) for name in _ALPHABETS if (text := _decodes(raw, name))}
+    if max(fits.values(), default=0.0) < _PLAUSIBLE:
+        fits |= {name: _fit(text, letters) for name, letters in _OLDER.items() if (text := _decodes(raw, name))}
     best = max(fits, key=lambda name: fits[name], default=None)
     if best is None or fits[best] <= 0:
         raise UserError(
@@ -138,5 +148,6 @@ def _fit(text: str, alphabets: str) -> float:
         return 0.0
     if not beyond:
         return 0.5 if not _SYMBOLS_OF_LETTERS.search(text) else 0.1
-    covered = max(sum(letter in alphabet for letter in beyond) for alphabet in alphabets.split()) / len(beyond)
+    found = (sum(letter in alphabet for letter in beyond) for alphabet in alphabets.split())
+    covered = max(found, default=0) / len(beyond)
     return covered - len(_SYMBOLS_OF_LETTERS.findall(text)) / len(beyond)

@@ -15,7 +15,7 @@ import datetime
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -66,6 +66,8 @@ class WrittenAmount(NamedTuple):
     """ISO code, where a sign or a code stood beside it."""
     spaced: bool
     """Whether blanks or apostrophes grouped its thousands. Then any other mark is the decimal mark."""
+    shared_sign: str = ""
+    """The sign beside it, where several currencies write it; `currency` is then the usual one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +134,8 @@ def parse_amount(value: str) -> WrittenAmount | None:
     around = _signs_around(before, after)
     if around is None:
         return None
-    negative, mark, currency = around
-    return WrittenAmount(re.sub(r"[ '’‘´_]", "", digits), negative, mark, currency, spaced)
+    negative, mark, currency, shared = around
+    return WrittenAmount(re.sub(r"[ '’‘´_]", "", digits), negative, mark, currency, spaced, shared)
 
 
 def decimal_mark(
@@ -207,25 +209,49 @@ def read_amounts(
     return [_signed(number, mark=mark) for number in written]
 
 
-def currency_of(values: Iterable[str]) -> str:
-    """The ISO code that the amounts or the names of columns carry, if all that carry one agree; else empty."""
+def currency_of(values: Iterable[str], *, marks: Mapping[str, str] | None = None) -> str:
+    """The ISO code that the amounts or the names of columns carry, if all that carry one agree; else empty.
+
+    Args:
+        values: the amounts or names.
+        marks: the code of signs that several currencies share, where it is known; else the usual one is taken.
+    """
     found: set[str] = set()
-    codes, signs = _table()["codes"], _table()["signs"]
+    signs = {**_table()["signs"], **(marks or {})}
     for value in values:
-        found.update(code for code in re.findall(r"(?<![A-Za-z])[A-Z]{3}(?![A-Za-z])", value) if code in codes)
-        for sign in sorted(signs, key=len, reverse=True):
-            if signs[sign] and re.search(rf"(?<![^\W\d_]){re.escape(sign)}(?![^\W\d_])", value):
-                found.add(signs[sign])
-                break
+        codes = _codes_in(value)
+        sign = sign_in(value)
+        told = set(_table()["shared_signs"].get(sign, ()))
+        found |= codes
+        if signs.get(sign) and not codes & told:  # in "CAD ($)" the code says what the sign means
+            found.add(signs[sign])
     return found.pop() if len(found) == 1 else ""
 
 
-def currency_code(value: str) -> str:
-    """The ISO code that a cell of a currency column means; empty where it means none."""
+def named_currencies(value: str) -> frozenset[str]:
+    """All ISO codes that a cell may name: `{CAD}` for `Balance (CAD)`, and each dollar for `Amount ($)`."""
+    sign = sign_in(value)
+    shared = _table()["shared_signs"].get(sign, (_table()["signs"].get(sign, ""),))
+    return (_codes_in(value) or frozenset(shared)) - {""}
+
+
+def currencies_of_mark() -> Mapping[str, Sequence[str]]:
+    """The currencies of each sign that several share, the usual one first; "" first where none is usual."""
+    shared: Mapping[str, Sequence[str]] = _table()["shared_signs"]
+    return shared
+
+
+def sign_in(value: str) -> str:
+    """The longest sign of a currency that stands in a text by itself; empty without one."""
+    return next((sign for sign, pattern in _table()["sign_patterns"].items() if pattern.search(value)), "")
+
+
+def currency_code(value: str, *, marks: Mapping[str, str] | None = None) -> str:
+    """The ISO code that a cell of a currency column means; empty where it means none. For `marks` see `currency_of`."""
     text = unguarded(value)
     if text.upper() in _table()["codes"]:
         return text.upper()
-    return str(_table()["signs"].get(text, ""))
+    return str({**_table()["signs"], **(marks or {})}.get(text, ""))
 
 
 def is_currency_word(word: str) -> bool:
@@ -256,9 +282,14 @@ def _signed(written: WrittenAmount | None, *, mark: DecimalMark) -> Decimal | No
     return -size if out else size
 
 
-def _signs_around(before: str, after: str) -> tuple[bool, Flow, str] | None:
-    """Minus, mark and currency of what stands around a number; None where something else stands there."""
-    negative, mark, currency = False, "", ""
+def _codes_in(value: str) -> frozenset[str]:
+    found = re.findall(r"(?<![A-Za-z])[A-Z]{3}(?![A-Za-z])", value)
+    return frozenset(code for code in found if code in _table()["codes"])
+
+
+def _signs_around(before: str, after: str) -> tuple[bool, Flow, str, str] | None:
+    """Minus, mark, currency and shared sign of what stands around a number; None where something else stands there."""
+    negative, mark, currency, shared = False, "", "", ""
     if (before + after).count("(") != (before + after).count(")"):
         return None
     if "(" in before:
@@ -278,8 +309,9 @@ def _signs_around(before: str, after: str) -> tuple[bool, Flow, str] | None:
             elif piece["currency"]:
                 name = piece["currency"]
                 currency = _table()["signs"].get(name, name.upper() if name.upper() in _table()["codes"] else "")
+                shared = name if name in _table()["shared_signs"] else ""
             rest = rest[piece.end() :].strip()
-    return negative, mark, currency  # type: ignore[return-value]
+    return negative, mark, currency, shared  # type: ignore[return-value]
 
 
 def _cannot_be_decimals(numbers: Sequence[WrittenAmount], *, style: Style) -> bool:
@@ -407,6 +439,11 @@ def _table() -> dict[str, Any]:
     raw = tomllib.loads(resources.files(__package__).joinpath("values.toml").read_text(encoding="utf-8"))
     return {
         "signs": raw["currency_signs"],
+        "shared_signs": raw["shared_signs"],
+        "sign_patterns": {
+            sign: re.compile(rf"(?<![^\W\d_]){re.escape(sign)}(?![^\W\d_])")
+            for sign in sorted(raw["currency_signs"], key=len, reverse=True)
+        },
         "codes": frozenset(raw["currencies"]["codes"]),
         "three_decimals": frozenset(raw["currencies"]["three_decimals"]),
         "no_decimals": frozenset(raw["currencies"]["no_decimals"]),
