@@ -17,6 +17,8 @@ from stdnum.iso7064 import mod_97_10
 
 HERE = Path(__file__).parent
 LINES = HERE / "privacy_lines.jsonl"
+WORDINGS = HERE / "privacy_wordings.jsonl"
+"""Whole lines in ten wordings, each with the secrets that must go and the words that must stay; two sets."""
 TUNED, SECOND, BLIND, WORLD = (HERE / f"privacy_{name}.toml" for name in ("lines", "second", "blind", "world"))
 COUNT = 2_000
 SEED = 61
@@ -244,6 +246,26 @@ def score(labelled, *, spans_of):
             total.update(["merchants"])
             misses += [] if kept else [("MERCHANT", text)]
     return {kind: {"found": found[kind], "of": total[kind]} for kind in sorted(total)}, misses
+
+
+def judged_wordings(name, *, worker):
+    """The lines of one set of WORDINGS, `mended` or `unseen`, each with whether it leaks or loses something.
+
+    Args:
+        name: of the set.
+        worker: an Anonymiser.
+    """
+    entries = [json.loads(line) for line in WORDINGS.read_text(encoding="utf-8").splitlines()]
+    entries = [entry for entry in entries if entry["set"] == name]
+    written = [text.casefold() for text in worker.lines([entry["line"] for entry in entries])]
+    return [
+        {
+            **entry,
+            "leaks": any(secret.casefold() in text for secret in entry["secrets"]),
+            "loses": any(word.casefold() not in text for word in entry["keep"]),
+        }
+        for entry, text in zip(entries, written, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from fintune_kit.bank.privacy.anonymise import Anonymiser, anonymise, explain
 from fintune_kit.bank.transactions import read_statement
 from fintune_kit.errors import UserError
-from tests.bank.privacy.privacy_lines import BLIND, COUNT, LINES, SECOND, WORLD, lines, score
+from tests.bank.privacy.privacy_lines import BLIND, COUNT, LINES, SECOND, WORLD, judged_wordings, lines, score
 
 KEY = b"0123456789abcdef0123456789abcdef"
 BANK = """Date,Description,Amount,Account Name,Category
@@ -55,6 +55,17 @@ def test_recall_on_lines_of_other_words_and_templates(words: Path, seed: int, wo
     assert measured["numbers"] >= 0.99
     assert measured["names"] >= 0.95
     assert measured["merchants"] >= 0.96
+
+
+@pytest.mark.parametrize(("name", "lines_of_it", "most_leaks"), [("mended", 60, 0), ("unseen", 40, 6)])
+def test_lines_in_ten_wordings_lose_their_secrets_and_keep_their_merchants(
+    name: str, lines_of_it: int, most_leaks: int, worker: Anonymiser
+) -> None:
+    """The second set is what an unseen line is like: results/privacy-second-set.md. Nothing was mended for it."""
+    judged = judged_wordings(name, worker=worker)
+    assert len(judged) == lines_of_it
+    assert sum(entry["leaks"] for entry in judged) <= most_leaks
+    assert [entry["line"] for entry in judged if entry["loses"]] == []
 
 
 def test_the_labelled_lines_are_those_that_their_generator_writes() -> None:
@@ -167,6 +178,22 @@ def test_doubts_are_replaced_where_that_is_asked_for_and_named_by_their_lines(tm
     said = "\n".join(explain(report))
     assert "replaced in doubt: a long number in 1 lines (line 3)" in said
     assert "1_2_3" not in said
+
+
+def test_a_doubt_in_a_format_without_lines_is_named_by_its_entry(tmp_path: Path) -> None:
+    path = tmp_path / "bank.ofx"
+    entry = "<STMTTRN><TRNTYPE>DEBIT<DTPOSTED>20240301<TRNAMT>-1.00<FITID>{}<NAME>{}</STMTTRN>"
+    entries = entry.format(1, "SHOP") + entry.format(2, "PIN 1_2_3_4_5_6 SHOP")
+    path.write_text(
+        f"OFXHEADER:100\n\n<OFX><BANKMSGSRSV1><STMTTRNRS><STMTRS><CURDEF>EUR<BANKTRANLIST>{entries}</BANKTRANLIST>"
+        "</STMTRS></STMTTRNRS></BANKMSGSRSV1></OFX>",
+        encoding="utf-8",
+    )
+    with pytest.raises(UserError, match=r"a long number \(entry 2\); nothing was written"):
+        anonymise(path, out=tmp_path / "clean.csv", key=KEY)
+    assert not (tmp_path / "clean.csv").exists()
+    report = anonymise(path, out=tmp_path / "clean.csv", key=KEY, replace_doubtful=True)
+    assert "replaced in doubt: a long number in 1 entries (entry 2)" in explain(report)
 
 
 def test_amounts_in_the_text_stay(worker: Anonymiser) -> None:

@@ -200,7 +200,7 @@ def anonymise(
     rows = anonymous_rows(statement.transactions, worker=worker, jitter=jitter, jitter_days=jitter_days)
     doubtful = _doubtful_lines(rows, worker=worker, lines=statement.lines)
     if doubtful and not replace_doubtful:
-        raise UserError(_refusal(doubtful))
+        raise UserError(_refusal(doubtful, unit="line" if statement.unit == "lines" else "entry"))
     if doubtful:
         rows = [_without_doubts(row, worker=worker) for row in rows]
         assert not _doubtful_lines(rows, worker=worker, lines=statement.lines), "a doubt was left in a line"
@@ -258,10 +258,11 @@ def explain(report: Mapping[str, Any]) -> list[str]:
     """The report of `anonymise` in sentences for the terminal: counts and line numbers only."""
     replaced = ", ".join(f"{count:,} {kind.lower()}" for kind, count in report["replaced"].items()) or "nothing"
     said = [*explain_statement(report["lines"]), f"replaced: {replaced}"]
+    unit, units = ("line", "lines") if "lines_in_file" in report["lines"] else ("entry", "entries")
     for what, entry in report["doubtful_lines"].items():
         shown = ", ".join(map(str, entry["lines"][:_LINES_NAMED]))
         more = " ..." if entry["count"] > _LINES_NAMED else ""
-        said.append(f"replaced in doubt: {what} in {entry['count']:,} lines (line {shown}{more})")
+        said.append(f"replaced in doubt: {what} in {entry['count']:,} {units} ({unit} {shown}{more})")
     return [*said, f"left in: {report['left_in']}", report["scan"]]
 
 
@@ -347,9 +348,10 @@ def _left_in(*, jitter: float, jitter_days: int) -> str:
     return f"merchants and their towns{moved}: who knows the person may still recognise them"
 
 
-def _refusal(doubtful: dict[str, list[int]]) -> str:
+def _refusal(doubtful: dict[str, list[int]], *, unit: str) -> str:
+    named = {what: ", ".join(map(str, lines[:_LINES_NAMED])) for what, lines in doubtful.items()}
     where = "; ".join(
-        f"{what} (line {', '.join(map(str, lines[:_LINES_NAMED]))}{' and others' if len(lines) > _LINES_NAMED else ''})"
+        f"{what} ({unit} {named[what]}{' and others' if len(lines) > _LINES_NAMED else ''})"
         for what, lines in doubtful.items()
     )
     return (

@@ -124,7 +124,8 @@ _ADDRESS = _pattern(
     rf"(?:{_WORD}[\w'.-]* ){{0,3}}(?:nagar|colony|layout|road|rd|street|st|cross|main|sector|phase|block|"
     r"apartments?|apts?|residency|towers?|enclave|vihar|puram|society|marg|chowk|villas?|heights)\b",
     rf"\b(?:ul|al|os|pl)\. ?(?:{_WORD}[\w'-]*\.? ){{1,4}}\d{{1,4}} ?[a-z]?(?:[/-]\d{{1,4}})?(?!\w)",
-    rf"\b{_WORD}[\w-]*(?:gade|gata|gatan|gaten|vej|veien|v[äa]gen|str[æa]de|plads|torget|katu|kuja|utca) \d{{1,4}}"
+    rf"\b{_WORD}[\w-]*(?:gade|gata|gatan|gaten|vej|veien|v[äa]gen|str[æa]de|plads|torget|torvet?|katu|kuja|utca|"
+    r"boulevard(?:en)?|all[eé]n?|v[æa]nget|stien|stigen|gr[äa]nd|backen|brinken|esplanaden) \d{1,4}"
     r" ?[a-z]?(?!\w)",
     r"[\u4e00-\u9fff]{2,}(?:路|街|道|巷)\d+[号號弄]?(?:\d+[室楼])?",
     r"(?:[\u4e00-\u9fff]+[市区町村])?[\u4e00-\u9fff\u30a0-\u30ff]*\d+(?:丁目|番地)[\d番号-]*",

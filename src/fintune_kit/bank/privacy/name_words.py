@@ -22,6 +22,8 @@ BRAND = "\1"
 
 _WITHOUT_TRADE = ("Transfers", "Income", "Fees & Cash")  # their words stand beside names of people
 _CUES = ("strong_cues", "middle_cues", "weak_cues", "card_cues", "transfer_words", "personal_words", "stop_words")
+_LETTERS = str.maketrans("øłđðħı", "olddhi")
+"""Letters that Unicode does not write as a letter with an accent."""
 _WORD = re.compile(r"(?<![^\W_])[^\W_]+")
 
 
@@ -98,7 +100,8 @@ def fold(text: str) -> str:
     """Lower case without accents, as the word lists are compared."""
     if text.isascii():
         return text.casefold()
-    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    plain = text.casefold().translate(_LETTERS)
+    return "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
 
 
 def fold_keeping_length(text: str) -> str:

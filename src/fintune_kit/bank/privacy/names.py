@@ -21,7 +21,8 @@ _TOKEN = re.compile(r"[^\W\d_](?:[^\W\d_]|['’.&-](?=[^\W\d_]))*\.?")
 _TRANSFER_START = re.compile(r"^(?:by |inb )?(?:upi|imps|neft|rtgs|mmt|inf)\b", re.IGNORECASE)
 _FIELD_LINES = re.compile(rf"{_TRANSFER_START.pattern}|^[^/]+/[^/]*/[^/]*/", re.IGNORECASE)
 _BEFORE_NAME = re.compile(
-    r"(?:[\s\0:.,/*#+(\[-]|(?:to|til|till|para|od|do|from|by|an|von|de|da|di|a|vers|dr|cr|of|recu|received|sent|payment)(?=[\s\0:/-]))*",
+    r"(?:[\s\0:.,/*#+(\[-]|(?:to|til|till|para|od|do|from|by|an|von|de|da|di|a|vers|dr|cr|of|recu|received|sent|payment|"
+    r"enviad[oa]|recebid[oa]|recibid[oa]|gesendet|erhalten|sendt|modtaget|skickat|mottaget|wyslano|otrzymano)(?=[\s\0:/-]))*",
     re.IGNORECASE,
 )
 _HYPHEN_FIELDS = re.compile(r"^(?:upi|imps|neft|rtgs|ach|mmt)[ -]*-", re.IGNORECASE)
@@ -43,7 +44,8 @@ _HANGUL_NAME = re.compile(
     re.IGNORECASE,
 )
 _KANA_NAME = re.compile(
-    r"(?:振込|振込み|振替|フリコミ|ﾌﾘｺﾐ|送金)[ *＊:：　]*(?![^ ]*(?:カ[)）]|ｶ\)|株式|会社|ユ[)）]|ﾕ\)))"
+    r"(?:振込|振込み|(?<!口座)(?<!自動)振替|フリコミ|ﾌﾘｺﾐ|送金)[ *＊:：　]*"  # a direct debit names no person
+    r"(?![^ ]*(?:カ[)）]|ｶ\)|株式|会社|ユ[)）]|ﾕ\)))"
     r"(?P<name>(?:[\u30a0-\u30ff\uff66-\uff9f]{2,7}[ 　]?[\u30a0-\u30ff\uff66-\uff9f]{1,7}|"
     r"[\u4e00-\u9fff]{2,3}[ 　]?[\u4e00-\u9fff\u3040-\u309f]{1,4}))"
 )
