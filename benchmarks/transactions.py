@@ -1,13 +1,13 @@
 """How fast statements are generated, and how well the detector of identifiers and names does.
 
     python benchmarks/transactions.py [--out results/transactions-2-cores]
-    python benchmarks/transactions.py --wordings results/privacy-second-set.md
+    python benchmarks/transactions.py --wordings results/privacy-wordings.md
 
 Recall and precision are measured on four sets of made-up lines: `lines` (tests/bank/privacy/privacy_lines.jsonl, the
 2,000 that the targets name), `second`, `blind` and `world` (other words and templates; see benchmarks/NOTES.md for
 what each showed on first sight), and on lines of the generator itself, which the detector was written with in view.
-`--wordings` measures only the hundred lines of tests/bank/privacy/privacy_wordings.jsonl, which were written by hand
-before anybody looked at the detector. It counts whole lines: one leaks if any of its secrets is left.
+`--wordings` measures only the lines of tests/bank/privacy/privacy_wordings.jsonl, which were written by hand.
+It counts whole lines: one leaks if any of its secrets is left.
 """
 
 import argparse
@@ -46,18 +46,23 @@ FIRST_SIGHT = {
     "world": {"numbers": 0.911, "names": 0.770, "merchants": 0.755},
 }
 """The result of the first run of each set, before anything was changed because of it (NOTES.md)."""
-FIRST_WORDINGS = {"mended": {"leaks": 3, "lost": 4}, "unseen": {"leaks": 6, "lost": 0}}
+FIRST_WORDINGS = {
+    "first": {"leaks": 3, "lost": 4},
+    "second": {"leaks": 6, "lost": 0},
+    "third": {"leaks": 8, "lost": 1},
+    "fourth": {"leaks": 2, "lost": 5},
+}
 """Lines of the hand-written wordings that leaked, or lost a merchant, the first time they were run."""
 WORDINGS_HEAD = (
-    "# Privacy: lines in ten wordings, written before anybody looked at the detector",
+    "# Privacy: lines in many wordings, each set measured before anything was mended for it",
     "",
-    "Reproduce: `python benchmarks/transactions.py --wordings results/privacy-second-set.md`.",
+    "Reproduce: `python benchmarks/transactions.py --wordings results/privacy-wordings.md`.",
     "",
-    "Indian, Polish, Portuguese, Danish, Swedish, Swiss, Japanese, Chinese, German and English wordings with invented "
-    "people. A line leaks if any of its secrets is left, and every line has a merchant or a word that must stay. Both "
-    "sets were written before the detector was opened. After the first set was measured, the kinds of its faults were "
-    "mended. The second was measured after that, once, and nothing was mended for it: it says what to expect of a line "
-    "that nobody has seen.",
+    "Indian, Polish, Portuguese, Danish, Swedish, Norwegian, Swiss, French, Italian, Dutch, Japanese, Chinese, German "
+    "and English wordings with invented people. A line leaks if any of its secrets is left. It loses something if a "
+    "merchant or another word that must stay is gone. The first two sets were written before the detector was opened, "
+    "the third and the fourth afterwards, with new people and wordings. Each set was measured once before the kinds of "
+    "its faults were mended. So `at first` says what to expect of lines that nobody has seen, and `now` does not.",
     "",
     "| set | lines | leak now | lose a merchant now | leaked at first | lost at first |",
     "|---|---|---|---|---|---|",
@@ -68,7 +73,7 @@ def main() -> None:
     """Measures and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("results/transactions-2-cores"))
-    parser.add_argument("--wordings", type=Path, help="measure only the lines in ten wordings, and write them here")
+    parser.add_argument("--wordings", type=Path, help="measure only the lines in many wordings, and write them here")
     given = parser.parse_args()
     if given.wordings:
         write_text(given.wordings, wordings_table())
@@ -141,17 +146,18 @@ def detector(labelled) -> dict[str, dict[str, float]]:
 
 
 def wordings_table() -> str:
-    """How many of the lines in ten wordings leak a secret or lose a merchant, and which of the unseen ones do."""
+    """How many of the lines in many wordings leak a secret or lose a merchant, and which of the unseen ones do."""
     rows, faults = [], []
     for name, first in FIRST_WORDINGS.items():
         judged = judged_wordings(name, worker=Anonymiser())
         leaks = [entry for entry in judged if entry["leaks"]]
         lost = [entry for entry in judged if entry["loses"]]
         secrets = sum(bool(entry["secrets"]) for entry in judged)
-        now = f"{len(leaks)} of {secrets} | {len(lost)} of {len(judged)}"
+        keeps = sum(bool(entry["keep"]) for entry in judged)
+        now = f"{len(leaks)} of {secrets} | {len(lost)} of {keeps}"
         rows.append(f"| {name} | {len(judged)} | {now} | {first['leaks']} | {first['lost']} |")
-        faults += [f"    {entry['line']}" for entry in (*leaks, *lost) if name == "unseen"]
-    return "\n".join([*WORDINGS_HEAD, *rows, "", "Unseen lines that leak or lose something:", "", *faults, ""])
+        faults += [f"    {entry['line']}" for entry in (*leaks, *lost)]
+    return "\n".join([*WORDINGS_HEAD, *rows, "", "Lines that leak or lose something now:", "", *faults, ""])
 
 
 def table(record: dict) -> str:

@@ -18,7 +18,7 @@ from stdnum.iso7064 import mod_97_10
 HERE = Path(__file__).parent
 LINES = HERE / "privacy_lines.jsonl"
 WORDINGS = HERE / "privacy_wordings.jsonl"
-"""Whole lines in ten wordings, each with the secrets that must go and the words that must stay; two sets."""
+"""Whole lines in ten wordings, each with the secrets that must go and the words that must stay; four sets."""
 TUNED, SECOND, BLIND, WORLD = (HERE / f"privacy_{name}.toml" for name in ("lines", "second", "blind", "world"))
 COUNT = 2_000
 SEED = 61
@@ -249,10 +249,10 @@ def score(labelled, *, spans_of):
 
 
 def judged_wordings(name, *, worker):
-    """The lines of one set of WORDINGS, `mended` or `unseen`, each with whether it leaks or loses something.
+    """The lines of one set of WORDINGS, each with whether it leaks or loses something.
 
     Args:
-        name: of the set.
+        name: of the set, `first` to `fourth`.
         worker: an Anonymiser.
     """
     entries = [json.loads(line) for line in WORDINGS.read_text(encoding="utf-8").splitlines()]

@@ -22,6 +22,7 @@ _TRANSFER_START = re.compile(r"^(?:by |inb )?(?:upi|imps|neft|rtgs|mmt|inf)\b", 
 _FIELD_LINES = re.compile(rf"{_TRANSFER_START.pattern}|^[^/]+/[^/]*/[^/]*/", re.IGNORECASE)
 _BEFORE_NAME = re.compile(
     r"(?:[\s\0:.,/*#+(\[-]|(?:to|til|till|para|od|do|from|by|an|von|de|da|di|a|vers|dr|cr|of|recu|received|sent|payment|"
+    r"från|fra|fran|aan|naar|dla|na rzecz|"
     r"enviad[oa]|recebid[oa]|recibid[oa]|gesendet|erhalten|sendt|modtaget|skickat|mottaget|wyslano|otrzymano)(?=[\s\0:/-]))*",
     re.IGNORECASE,
 )
@@ -31,9 +32,10 @@ _FAMILY_NAMES = (
     "王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林郑谢罗梁宋唐许韩冯邓曹彭曾肖田董袁潘于蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方白邹孟熊秦邱江尹薛闫段雷侯龙"
     "史陶黎贺顾毛郝龚邵万钱严覃武戴莫孔向汤張劉陳楊黃趙吳孫馬鄭謝羅許韓馮鄧"
 )
+_COMPOUND_NAMES = "欧阳|歐陽|司马|司馬|上官|诸葛|諸葛|夏侯|皇甫|尉迟|慕容|令狐|司徒|公孙|公孫|东方|長孫|长孙"
 _HAN_NAME = re.compile(
     r"(?:转账|轉帳|转给|汇款|匯款|收款人|付款人|来自|向|给|給|户名|戶名|to|from|/|-)[ :：-]*"
-    rf"(?P<name>[{_FAMILY_NAMES}][\u4e00-\u9fff]{{1,3}})(?![\u4e00-\u9fff])",
+    rf"(?P<name>(?:{_COMPOUND_NAMES}|[{_FAMILY_NAMES}])[\u4e00-\u9fff]{{1,3}})(?![\u4e00-\u9fff])",
     re.IGNORECASE,
 )
 _HAN_BUSINESS = re.compile("店行司超市餐厅馆銀银医院学校酒站场城园部局社所厂".join("[]"))
@@ -58,7 +60,15 @@ _TRADE_ENDINGS = (
     "dienst", "service", "services", "motors", "airways", "airlines", "express", "logistics", "energie", "energy",
     "strom", "versicherung", "agentur", "technik", "systeme", "zentrum", "center", "centre", "gaz", "net", "tel",
     "works", "ware", "media", "gruppe", "group", "laget", "bolaget", "verket", "vaerket", "selskab", "forening",
+    "kassan", "kassen", "etaten", "myndigheten", "verband", "verbund", "verwaltung",
 )  # fmt: skip
+_SURNAME_ENDINGS = (
+    "wski", "wska", "nski", "nska", "icki", "icka", "czyk", "wicz", "sson", "dottir", "ovic", "evic", "enko", "opoulos",
+    "opoulou", "ishvili",
+)  # fmt: skip
+_ADJECTIVES_OF_PLACES = ("warsz", "krak", "pols", "slas", "pozna", "gdan", "lubel", "wrocl", "mazow")
+"""Polish ones end as surnames do."""
+_AND = {"and", "und", "et", "y", "e", "och", "og"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +234,8 @@ def _name_at(
             break
         if len(core) == 2 and _says_business(token, words) and _is_pair(core[0].folded, core[1].folded, words):
             break  # "ZELLE TO JOHN SMITH PLUMBING": the person goes, the trade stays
+        if _says_business(token, words) and _is_couple(taken, words):
+            break
         taken.append(token)
         core += [token] if is_core else []
     while taken and taken[-1].folded in _JOINERS:
@@ -242,7 +254,8 @@ def _accepted(
     after = _words(line, start=taken[-1].end)
     folded = [word.folded.rstrip(".") for word in taken]
     follower = after[0].folded if after and line[taken[-1].end : after[0].start] == " " else ""
-    around = [*taken, after[0]] if needs_known and follower and follower not in words.stops else taken
+    is_open = needs_known and follower and follower not in words.stops and not _is_couple(taken, words)
+    around = [*taken, after[0]] if is_open else taken
     if any(_says_business(word, words) for word in around):
         return
     pair = any(_is_pair(left, right, words) for left, right in pairwise(folded))
@@ -252,12 +265,37 @@ def _accepted(
     if needs_known:
         first = [word for word in known if word in words.first]
         is_name = pair or bool(first) or (len(known) > 0 and len(folded) > 1)
+        is_name = is_name or _has_initials(taken, words) or _is_couple(taken, words)
     else:
         ordinary = all(word in words.common or word in words.particles for word in folded)
         enough = len(folded) >= min_unknown and (len(folded) > 1 or len(folded[0]) <= _LONGEST_SINGLE)
         is_name = bool(known) or (not ordinary and enough)
     if is_name or (len(folded) == 2 and _is_listed(folded[0], folded[1], words)):
         yield taken[0].start, taken[-1].end
+
+
+def _has_initials(taken: Sequence[_Word], words: Vocabulary) -> bool:
+    """`P OLLERENSHAW`, `A. B. QUENNELL`, `PRATIKSHA M`: one word of four letters or more, and single capitals."""
+    initials = [word for word in taken if len(word.folded.rstrip(".")) == 1 and word.text.isupper()]
+    long = [word for word in taken if word not in initials]
+    return (
+        1 <= len(initials) <= 2  # three single letters are an acronym
+        and len(long) == 1
+        and len(long[0].folded) >= 4
+        and long[0].text[0].isupper()
+        and long[0].folded not in words.common
+    )
+
+
+def _is_couple(taken: Sequence[_Word], words: Vocabulary) -> bool:
+    """`Peter und Annegret Stölzinger`: a first name, a word for `and`, and one to three words in capitals."""
+    folded = [word.folded for word in taken]
+    return (
+        3 <= len(taken) <= 5
+        and folded[0] in words.first
+        and folded[1] in _AND
+        and all(word.text[0].isupper() and word.folded not in words.common for word in taken[2:])
+    )
 
 
 def _beside_brand(line: str, taken: Sequence[_Word]) -> bool:
@@ -358,6 +396,8 @@ def _says_business(word: _Word, words: Vocabulary) -> bool:
     folded = word.folded.rstrip(".")
     if (folded in words.business and folded not in words.stops) or folded.endswith(("'s", "’s")):
         return True
+    if len(folded) > 5 and folded.endswith("s") and folded[:-1] in words.business and not _is_known(folded, words):
+        return True
     if folded in words.heads or (len(folded) > 6 and folded.endswith(_TRADE_ENDINGS) and not _is_known(folded, words)):
         return True
     return "&" in word.text or _is_acronym(word)
@@ -386,7 +426,11 @@ def _is_known(word: str, words: Vocabulary) -> bool:
     if word in words.common or len(word) < 3:
         return False
     parts = word.split("-") if "-" in word else [word]
-    return any(part in words.first or part in words.last for part in parts)
+    return any(part in words.first or part in words.last or _ends_as_surname(part) for part in parts)
+
+
+def _ends_as_surname(word: str) -> bool:
+    return len(word) >= 7 and word.endswith(_SURNAME_ENDINGS) and not word.startswith(_ADJECTIVES_OF_PLACES)
 
 
 def _words(line: str, *, start: int = 0) -> list[_Word]:
