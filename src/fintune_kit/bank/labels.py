@@ -43,6 +43,8 @@ def check_is_new(path: Path) -> None:
     Raises:
         UserError: there is such a file already: it may hold corrections.
     """
+    if parent := next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), None):
+        raise UserError(f"--out {path} lies in {parent}, which is a file; name a file in a folder")
     if path.exists():
         raise UserError(
             f"{path} exists and may hold somebody's corrections; name another file with --out, and give this one with "

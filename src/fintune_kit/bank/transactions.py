@@ -102,10 +102,12 @@ def check_replaceable(path: Path, *, source: Path) -> None:
     """Checks that a statement may be written.
 
     Raises:
-        UserError: `path` is the file that is read, a folder, or a file that is not a statement of ours.
+        UserError: `path` is the file that is read, a folder, in no folder, or a file that is not a statement of ours.
     """
     if path.is_dir() or (path.exists() and source.exists() and path.samefile(source)):
         raise UserError(f"--out {path} is a folder or the file that is read; name another file to write")
+    if parent := next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), None):
+        raise UserError(f"--out {path} lies in {parent}, which is a file; name a file in a folder")
     if path.exists() and not path.read_bytes().startswith(HEADER.encode()):
         raise UserError(f"{path} is a file that is not ours to replace; name another with --out")
 

@@ -34,6 +34,7 @@ from fintune_kit.evaluate.transactions import transactions_tasks
 from fintune_kit.hardware import check_machine, find_machine
 from fintune_kit.recipes import Recipe
 from fintune_kit.tiny import base_of
+from fintune_kit.train.model import check_adapter
 from fintune_kit.workspace import Workspace, write_json
 
 THRESHOLD = 0.9
@@ -190,6 +191,8 @@ def open_categoriser(
     folder = adapter
     if adapter is None and base is None:
         folder = _adapter_in(workspace, or_base=or_base)
+    if folder is not None:
+        check_adapter(folder)
     source = base or base_of(recipe, workspace)
     model = load_model(recipe, base=source, adapter=folder, compute=compute)
     return Categoriser(model, encoder=ChatEncoder.load(recipe.tokenizer or source), compute=compute)

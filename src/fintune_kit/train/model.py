@@ -4,6 +4,7 @@ frozen    4-bit NF4 blocks (uint8) of the seven projections; embeddings and norm
 trainable adapter matrices in float32: float16 gradients cannot be unscaled, bfloat16 matrices lose small updates
 """
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -153,8 +154,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     Raises:
         UserError: the folder holds no adapter, or the adapter was made for another base.
     """
-    if not (folder / "adapter_config.json").is_file():
-        raise UserError(f"{folder} holds no adapter_config.json; expected the output of notebook 03: run it first")
+    check_adapter(folder)
     try:
         return PeftModel.from_pretrained(model, str(folder))
     except (RuntimeError, ValueError) as error:
@@ -162,6 +162,23 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
             f"the adapter in {folder} does not fit {model.config.name_or_path!r} ({first_line(error)}); expected the "
             f"base that it was trained on: set FINTUNE_MODEL to that"
         ) from error
+
+
+def check_adapter(folder: Path) -> None:
+    """Checks, before a base is loaded, that a folder holds an adapter.
+
+    Raises:
+        UserError: it holds none, or its config is not an adapter's.
+    """
+    config = folder / "adapter_config.json"
+    if not config.is_file():
+        raise UserError(f"{folder} holds no adapter_config.json; expected the output of notebook 03: run it first")
+    try:
+        is_adapter = bool(json.loads(config.read_text(encoding="utf-8"))["peft_type"])
+    except (ValueError, KeyError, TypeError):
+        is_adapter = False
+    if not is_adapter:
+        raise UserError(f"{config} does not describe a PEFT adapter; expected the output of notebook 03: run it first")
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

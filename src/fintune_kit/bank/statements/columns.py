@@ -141,17 +141,21 @@ def mapped_layout(records: Sequence[Record], mapping: Mapping[str, str]) -> Colu
 
 def unknown_layout(records: Sequence[Record], *, path: Path, mapping: Mapping[str, str]) -> str:
     """The sentence for a file whose columns are not known, with the `--map` that its content suggests."""
+    if missing := _missing_names(records, mapping):
+        header = next((record for record in records[:_HEADER_WITHIN] if is_header(record.cells)), None)
+        found = f"; found {', '.join(cell.strip()[:40] for cell in header.cells)}" if header else ""
+        return f"{path} has no line with the columns {', '.join(missing)} that --map names{found}: check their spelling"
     width = usual_width(records)
     usual = [record.cells for record in records[:_HEADER_WITHIN] if len(record.cells) == width]
-    if width < 2 or not any(_is_data(cell) for cells in usual for cell in cells):
-        return (
-            f"{path} has no columns that can be told apart; expected a table with a date, a description and an "
-            "amount: check the file"
-        )
     if header := next((record for record in records[:_HEADER_WITHIN] if is_header(record.cells)), None):
         return (
             f"{path} has a header in line {header.first}, and no transaction that can be read below it: its columns "
             "hold no dates or no amounts; check the file, or name other columns with --map"
+        )
+    if width < 2 or not any(_is_data(cell) for cells in usual for cell in cells):
+        return (
+            f"{path} has no columns that can be told apart; expected a table with a date, a description and an "
+            "amount: check the file"
         )
     names = usual[0]
     if any(_is_data(cell) for cell in names):
@@ -166,6 +170,12 @@ def unknown_layout(records: Sequence[Record], *, path: Path, mapping: Mapping[st
         f"{path} {problem}: found {shown}; expected a date, a description and an amount: say which they are, as "
         '--map date="..." --map description="..." --map amount="..."'
     )
+
+
+def _missing_names(records: Sequence[Record], mapping: Mapping[str, str]) -> list[str]:
+    """The columns that the user names and no record holds."""
+    held = {folded(cell) for record in records[:_HEADER_WITHIN] for cell in record.cells}
+    return [column for column in mapping.values() if not column.isdigit() and folded(column) not in held]
 
 
 def usual_width(records: Sequence[Record]) -> int:

@@ -9,6 +9,7 @@ that cannot be understood ends in one sentence. Neither this sentence nor any lo
 """
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -61,6 +62,8 @@ def load_statement(
         UserError: it is not a statement that can be read; the message says what to do.
     """
     path = Path(path)
+    if currency and not re.fullmatch(r"[A-Za-z]{3}", currency):
+        raise UserError(f"--currency is {currency!r}, expected three letters such as EUR")
     reading = Reading(
         mapping=mapping or {},
         date_order=date_order,

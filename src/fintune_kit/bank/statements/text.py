@@ -23,6 +23,9 @@ _BINARY = (
     (b"\x1f\x8b", "a gzip file"),
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
+    (b"GIF8", "a picture"),
+    (b"II*\0", "a picture"),
+    (b"MM\0*", "a picture"),
     (b"PAR1", "a Parquet file"),
 )
 _MARKS = (
@@ -44,6 +47,8 @@ _OTHER_SCRIPTS = ("cp1251", "cp932", "gb18030", "cp949", "cp1253")
 _WEST, _EAST = _ALPHABETS["cp1252"], _ALPHABETS["cp1250"]
 _OLDER = {"mac_roman": _WEST, "cp850": _WEST, "mac_latin2": _EAST, "cp852": _EAST, "mac_cyrillic": "", "cp866": ""}
 """Encodings of old Macs and of DOS, which some programs still write, with the letters of their languages."""
+_CONTROLS_OF_TEXT = b"\t\n\v\f\r\x1a\x1b"
+_MAX_CONTROLS = 0.02  # of the bytes: more control characters than that stand in no text
 _PLAUSIBLE = 0.5  # fit of a Windows page: below it the older encodings are tried by their letters
 _SYMBOLS_OF_LETTERS = re.compile(
     r"(?<=[^\W\d_])[¹²³¼½¾¿¡¢¤¥¦§©«®±¶»¸´](?=[^\W\d_])|[¿³¹](?=[a-z])|(?<=[a-z])[³¹¿]|"
@@ -76,7 +81,7 @@ def decoded(raw: bytes, *, path: Path, encoding: str | None = None) -> str:
             f"{path} is not text in {encoding}; name its encoding with --encoding (cp1252, utf-8, utf-16, cp1250 ...)"
         ) from None
     if "\0" in text:
-        raise UserError(f"{path} holds binary data, expected a statement as text: {EXPORT}")
+        raise UserError(_binary(path))
     return text.removeprefix("\ufeff")
 
 
@@ -108,6 +113,9 @@ def _without_mark(raw: bytes, *, path: Path) -> str:
     for encoding, zeros in (("utf-16-le", sample[1::2]), ("utf-16-be", sample[0::2])):
         if zeros.count(0) > 0.3 * max(1, len(zeros)):
             return encoding
+    controls = sum(byte < 0x20 and byte not in _CONTROLS_OF_TEXT for byte in sample)
+    if controls > _MAX_CONTROLS * len(sample):
+        raise UserError(_binary(path))
     if _decodes(raw, "utf-8") is not None:
         return "utf-8"
     encodings = (*_ALPHABETS, *_OTHER_SCRIPTS, *_OLDER)
@@ -125,6 +133,10 @@ def _without_mark(raw: bytes, *, path: Path) -> str:
             "with --encoding (cp1252, cp1250, cp1251, shift_jis, gb18030 ...)"
         )
     return best
+
+
+def _binary(path: Path) -> str:
+    return f"{path} holds binary data, expected a statement as text: {EXPORT}"
 
 
 def _decodes(raw: bytes, encoding: str) -> str | None:
