@@ -62,3 +62,10 @@ def test_the_user_says_which_dollar_it_is(tmp_path: Path) -> None:
 def test_a_dollar_beside_another_dollar_keeps_its_own_meaning(tmp_path: Path) -> None:
     text = "Date,Description,Amount (SGD)\n2024-03-04,BAKERY,-$4.50\n2024-03-05,HOTEL,-US$90.00\n"
     assert currencies(tmp_path, text)[0] == ["SGD", "USD"]
+
+
+def test_of_two_currencies_that_a_file_tells_none_is_taken(tmp_path: Path) -> None:
+    text = "Accounts in AUD and NZD\nDate,Description,Amount\n2024-03-04,BAKERY,-$4.50\n2024-03-05,PAYROLL,$250.00\n"
+    found, notes = currencies(tmp_path, text)
+    assert found == ["", ""]
+    assert "its transactions have no currency: say it with --currency" in notes

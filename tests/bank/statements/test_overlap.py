@@ -69,6 +69,18 @@ def test_a_payment_in_two_exports_of_an_account_is_counted_once(tmp_path: Path) 
     assert "left out: 3 transactions that 1.csv holds too (lines 2, 3, 4): each is counted once" in said
 
 
+def test_a_payment_whose_text_has_changed_is_kept_and_named(tmp_path: Path) -> None:
+    march = MARCH + "2024-03-31,HOTEL RESERVATION,-90.00\n"
+    april = APRIL.replace("2024-04-02", "2024-03-31,HOTEL LINDNER KIEL,-90.00\n2024-04-02")
+    rows, said = read(tmp_path, march, april)
+    assert amounts(rows).count("03-31 -90.00") == 2
+    assert (
+        "note: 1 transaction agrees with one of 1.csv in day and amount, and not in text: both are kept, so look whether "
+        "they are one payment"
+    ) in said
+    assert not any("not in text" in sentence for sentence in read(tmp_path, MARCH, APRIL)[1])
+
+
 def test_equal_lines_of_one_file_are_two_payments(tmp_path: Path) -> None:
     alone, said = read(tmp_path, MARCH)
     assert amounts(alone) == "03-04 -4.20 03-30 -31.75 03-31 -3.00 03-31 -3.00"

@@ -123,6 +123,8 @@ def _also_in(
         return _Found(set(), [_two_accounts(len(found), name=name)])
     notes = [_kept_by_number(len(alike - found), name=name)] if decide and alike - found else []
     notes += [_numbered_anew(len(alike), name=name)] if anew else []
+    differing = len(_same_by(_amount_key, both)) - len(alike | found) if found else 0
+    notes += [_other_texts(differing, name=name)] if differing > 0 else []
     rest = _Pair(earlier=earlier, later=later, by_account=by_account)
     return _Found(_same(rest, references_decide=decide), notes)
 
@@ -161,6 +163,10 @@ def _text_key(line: _Line) -> Hashable:
     return transaction.date, transaction.amount, transaction.currency, text
 
 
+def _amount_key(line: _Line) -> Hashable:
+    return line.transaction.date, line.transaction.amount, line.transaction.currency
+
+
 def _reference_key(line: _Line) -> Hashable | None:
     return (line.reference, line.transaction.amount, line.transaction.currency) if line.reference else None
 
@@ -176,9 +182,14 @@ def _lines_of_common_days(lines: Iterable[_Line], others: Sequence[_Line]) -> in
     return sum(min(days) <= line.transaction.date <= max(days) for line in lines) if days else 0
 
 
-def _agreeing(count: int, *, name: str) -> str:
+def _agreeing(count: int, *, name: str, points: str = "day, amount and text") -> str:
     whole = "transaction agrees" if count == 1 else "transactions agree"
-    return f"{count:,} {whole} with {'one' if count == 1 else 'some'} of {name} in day, amount and text"
+    return f"{count:,} {whole} with {'one' if count == 1 else 'some'} of {name} in {points}"
+
+
+def _other_texts(count: int, *, name: str) -> str:
+    told = _agreeing(count, name=name, points="day and amount")
+    return f"{told}, and not in text: both are kept, so look whether they are one payment"
 
 
 def _two_accounts(count: int, *, name: str) -> str:
