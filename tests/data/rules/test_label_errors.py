@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from fintune_kit.conversations import Conversation
 from fintune_kit.data.rules.label_errors import label_errors
 from tests.data.rows import all_of, conversation
@@ -39,10 +41,11 @@ def test_planted_errors_are_found_with_the_other_label():
     assert f"{other!r} 0." in found[index]
 
 
-def test_where_very_few_rows_are_doubtful_none_is_refused():
-    rows, labels, flipped = made(1_000, flips=5)
-    assert len(flipped) == 5
-    assert label_errors(rows, labels, all_of(rows)) == {}
+@pytest.mark.parametrize(("flips", "is_refused"), [(5, False), (15, False), (30, True)])
+def test_where_fewer_than_two_in_a_hundred_rows_are_doubtful_none_is_refused(flips, is_refused):
+    rows, labels, flipped = made(1_000, flips=flips)
+    assert len(flipped) == flips
+    assert bool(label_errors(rows, labels, all_of(rows))) == is_refused
 
 
 def test_rows_that_are_refused_already_and_open_answers_are_not_judged():

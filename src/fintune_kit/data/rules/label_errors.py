@@ -25,7 +25,7 @@ MAX_PROBABILITY = 0.15
 """Of the given label. With a higher one the row is hard, and not wrong."""
 MIN_OTHER_PROBABILITY = 0.7
 """Of the other label."""
-MIN_DOUBTFUL_SHARE = 0.01
+MIN_DOUBTFUL_SHARE = 0.02
 """Of a question's rows. Where fewer are doubtful, the regression errs more often than the labels: read by eye, 6 of 20
 doubts among 0.4 % of the rows were right."""
 MIN_LINE_ROWS = 100
