@@ -233,7 +233,7 @@ POEMS = [{"instruction": f"Write a poem about river number {n}.", "output": f"Wa
 def test_a_users_own_rows_on_other_subjects_are_kept_unless_finance_only_is_asked_for(tmp_path: Path):
     source = written(tmp_path / "rows.jsonl", POEMS)
     assert convert([source], tmp_path / "out")["rows_kept"] == 9
-    with pytest.raises(UserError, match=r"the rule not_finance refused 9 .* leave out --finance-only"):
+    with pytest.raises(UserError, match=r"the rule not_finance refused 9 .* give --data\.no-finance-only"):
         convert([source], tmp_path / "all", finance_only="all")
 
 

@@ -218,7 +218,7 @@ def _convert(
 
 
 ADVICE = {
-    "not_finance": "leave out --finance-only to keep rows on other subjects",
+    "not_finance": "give --data.no-finance-only (in Python finance_only=False) to keep rows on other subjects",
     "contamination": "give fewer files to --hold-out, or other rows to --source",
     "over_length": "raise pack.max_length in the recipe",
     "missing_or_empty": "check --source, and with --map which column holds the answers",
