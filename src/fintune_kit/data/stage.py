@@ -133,12 +133,16 @@ def prepare(
         announce=announce,
     )
     if out is None:
-        given = {"data.examples": examples, "seed": seed} | (
-            {"data.sources": sources, "data.transactions": 0} if sources else {}
-        )
-        given = {name: value for name, value in given.items() if value is not None}
+        given = _given(sources=sources, examples=examples, seed=seed)
         workspace.keep(recipe.changed(given, origin="prepare"), stage="conversations")
     return report
+
+
+def _given(*, sources: Sequence[str] | None, examples: int | None, seed: int | None) -> dict[str, Any]:
+    """The values of the recipe that the arguments of `prepare` replace, by name."""
+    given = {"data.sources": sources or None, "data.examples": examples, "seed": seed}
+    given |= {"data.transactions": 0} if sources else {}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _finance_scope(asked: bool | None, recipe: Recipe) -> Literal["mixed", "all", "none"]:
