@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fintune_kit.bank.statements.load import import_statement, load_statement, parse_mapping
+from fintune_kit.bank.statements.load import import_statements, load_statement, parse_mapping
 from fintune_kit.errors import MissingInputError, UserError
 
 GERMAN = """"Kontonummer:";"DE89370400440532013000 / Girokonto";
@@ -183,7 +183,7 @@ def test_what_is_no_statement_ends_in_one_sentence_with_nothing_written_and_noth
     path = tmp_path / "bank.csv"
     path.write_bytes(content)
     with caplog.at_level(logging.DEBUG), pytest.raises(UserError, match=message) as failure:
-        import_statement(path, out=tmp_path / "out" / "statement.csv")
+        import_statements([path], out=tmp_path / "out" / "statement.csv")
     assert "\n" not in str(failure.value)
     printed = capsys.readouterr()
     for seen in (str(failure.value), caplog.text, printed.out, printed.err):
@@ -212,7 +212,7 @@ def test_no_reader_logs_a_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_the_report_beside_an_import_counts_and_does_not_quote(tmp_path: Path) -> None:
-    import_statement(written(tmp_path, MINT), out=tmp_path / "own.csv")
+    import_statements([written(tmp_path, MINT)], out=tmp_path / "own.csv")
     report = (tmp_path / "own.report.json").read_text(encoding="utf-8")
     assert json.loads(report)["unknown_labels"] == {"count": 1, "first": [4]}
     assert "STARBUCKS" not in report

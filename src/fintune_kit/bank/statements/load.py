@@ -82,25 +82,8 @@ def load_statement(
     return statement
 
 
-def import_statement(path: Path, *, out: Path, **reading: Any) -> dict[str, Any]:
-    """Reads a statement of any format and writes it as CSV of ours, with a report of every line beside it.
-
-    Args:
-        path: the file.
-        out: the CSV to write; the report goes beside it as `<name>.report.json`.
-        **reading: as of `load_statement`.
-
-    Returns:
-        The report, as of `import_statements`.
-
-    Raises:
-        UserError: as `load_statement`; nothing is written then.
-    """
-    return import_statements([path], out=out, **reading)[0]
-
-
 def import_statements(files: Sequence[Path], *, out: Path, **reading: Any) -> list[dict[str, Any]]:
-    """Reads several statements, and writes them as one CSV of ours in which each payment stands once.
+    """Reads statements of any formats, and writes them as one CSV of ours in which each payment stands once.
 
     Args:
         files: of any formats, in any order.
