@@ -457,7 +457,7 @@ def _holds_few_values(values: Sequence[str]) -> bool:
 
 
 def _holds_references(values: Sequence[str]) -> bool:
-    """Nearly all differ, and hold digits: the number of a line, or a text that a customer writes, is no reference."""
+    """Nearly all differ and hold digits. A line number is not a reference, and a text of the customer is not either."""
     long = _share(values, lambda value: len(value) >= _MIN_REFERENCE and any(map(str.isdigit, value)))
     return long >= 0.9 and len(set(values)) >= 0.9 * len(values)
 

@@ -61,7 +61,7 @@ def joined(statements: Sequence[Statement], *, names: Sequence[str]) -> tuple[li
 
     Args:
         statements: in the order of the files.
-        names: what to call each file in its report.
+        names: of the files, for the reports.
 
     Returns:
         The transactions in the order of the files, and `Statement.report` of each file with `left_out`: how many of
