@@ -4,7 +4,7 @@ import pytest
 
 from fintune_kit.cli.main import main
 from fintune_kit.recipe_values import values_of
-from fintune_kit.recipes import RECIPES, Recipe, p100, read_recipe, smoke
+from fintune_kit.recipes import RECIPES, Recipe, named_recipe, p100, read_recipe, smoke
 
 pytestmark = pytest.mark.usefixtures("workspace")
 
@@ -48,11 +48,19 @@ def test_a_file_and_a_flag_and_the_environment_together(capsys, tmp_path, monkey
     assert found == p100().with_values(name="mine", lora={"rank": 8}, train={"learning_rate": 1e-4, "epochs": 3})
 
 
+def test_none_is_a_value_where_a_whole_number_may_be_left_out(capsys, tmp_path):
+    found = shown(capsys, tmp_path, "--recipe", "finance", "--train.examples-per-step", "none")
+    assert found.train.examples_per_step is None
+    assert named_recipe("finance").train.examples_per_step == 32
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["--train.lerning-rate", "1"], "Unknown option: --train.lerning-rate. Did you mean --train.learning-rate?"),
-        (["--train.epochs", "two"], 'Invalid value for --train.epochs: unable to convert "two" into int'),
+        (["--train.epochs", "two"], "Invalid value for --train.epochs: expected a whole number, not 'two'"),
+        (["--train.epochs", "1.5"], "Invalid value for --train.epochs: expected a whole number, not '1.5'"),
+        (["--train.patience", "2.5"], "Invalid value for --train.patience: expected a whole number, not '2.5'"),
         (["--train.epochs", "0"], "recipe value train.epochs is 0, expected 1 or more"),
         (["--set", "train.epochs=0"], "recipe value train.epochs is 0, expected 1 or more"),
         (["--set", "epochs=1"], "--set sets epochs, which a recipe does not have; did you mean train.epochs?"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fintune_kit.cli.flags import Count, Folder
+from fintune_kit.cli.flags import Count, Folder, WholeNumber
 from fintune_kit.cli.opening import UNCHANGED, RecipeFlags
 from fintune_kit.errors import UserError
 from fintune_kit.hardware import count_cores
@@ -14,7 +14,7 @@ def data(
     *,
     source: tuple[str, ...] = (),
     out: Folder | None = None,
-    examples: int | None = None,
+    examples: WholeNumber | None = None,
     hold_out: tuple[str, ...] = (),
     map: tuple[str, ...] = (),  # noqa: A002 - the flag's name
     processes: Count = 1,

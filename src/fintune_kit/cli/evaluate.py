@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fintune_kit.cli.flags import Count, Folder
+from fintune_kit.cli.flags import Count, Folder, WholeNumber
 from fintune_kit.cli.opening import DEFAULT_CHOICE, RecipeChoice, folder_of
 from fintune_kit.workspace import MANIFEST, Workspace
 
@@ -18,7 +18,7 @@ def evaluate(
     run: Path | None = None,
     runs: tuple[Path, ...] = (),
     most_generated: Count = 100,
-    shots: int = 0,
+    shots: WholeNumber = 0,
     task: tuple[str, ...] = (),
     recipe: RecipeChoice = DEFAULT_CHOICE,
 ) -> None:

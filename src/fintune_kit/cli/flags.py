@@ -1,9 +1,10 @@
 """Types and settings of flags that several verbs share. It imports nothing of the package, so `--help` is fast."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter, Token, validators
 
 
 def shown_default(value: Any) -> Any:
@@ -14,7 +15,22 @@ def shown_default(value: Any) -> Any:
 FLAGS = Parameter(negative=(), show_default=shown_default)
 """A flag has no `--no-` form unless it says so."""
 
-Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+def whole_number(_type: Any, tokens: Sequence[Token]) -> int:
+    """The number that was given. Cyclopts would round `5.7` to 6 and say nothing."""
+    try:
+        return int(tokens[0].value)
+    except ValueError as error:
+        raise ValueError(f"expected a whole number, not {tokens[0].value!r}") from error
+
+
+def whole_number_or_none(kind: Any, tokens: Sequence[Token]) -> int | str:
+    """The same, or `none` as a recipe spells it: None would mean that the flag was not given."""
+    return "none" if tokens[0].value.lower() == "none" else whole_number(kind, tokens)
+
+
+WholeNumber = Annotated[int, Parameter(converter=whole_number)]
+Count = Annotated[int, Parameter(converter=whole_number, validator=validators.Number(gte=1))]
 """A whole number of 1 or more."""
 
 

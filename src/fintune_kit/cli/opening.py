@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
 from cyclopts import Group, Parameter
 
+from fintune_kit.cli.flags import whole_number, whole_number_or_none
 from fintune_kit.recipe_values import flattened, value_at, values_of
 from fintune_kit.recipes import DEFAULT, RECIPES, Change, Recipe, load_recipe, named_recipe, parsed_changes
 from fintune_kit.workspace import Workspace, open_workspace
+
+CONVERTERS = {int: whole_number, int | None: whole_number_or_none}
+"""Of flags, by the type of the value."""
 
 
 def _flags_of(kind: type, *, section: str = "") -> Any:
@@ -35,6 +39,7 @@ def _flags_of(kind: type, *, section: str = "") -> Any:
                     help=f"{known[name].reason} {DEFAULT}: {_written(value_at(default, name))}.",
                     group=group,
                     negative=f"--{section}.no-{field.name.replace('_', '-')}" if hint is bool else (),
+                    converter=CONVERTERS.get(hint),
                 ),
             ]
     return TypedDict(f"{kind.__name__}Flags", keys, total=False)  # type: ignore[operator]

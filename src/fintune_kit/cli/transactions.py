@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from fintune_kit.cli.flags import FLAGS
+from fintune_kit.cli.flags import FLAGS, WholeNumber
 from fintune_kit.cli.opening import DEFAULT_CHOICE, RecipeChoice
 from fintune_kit.errors import MissingInputError, UserError
 
@@ -62,7 +62,7 @@ DEFAULT_READING = Reading()
 
 
 @transactions.command
-def generate(*, count: int, out: Path, seed: int = 0) -> None:
+def generate(*, count: WholeNumber, out: Path, seed: WholeNumber = 0) -> None:
     """Write labelled statements of made-up people.
 
     Args:
@@ -108,7 +108,7 @@ def anonymise(
     *,
     out: Path,
     jitter: float = 0.0,
-    jitter_days: int = 0,
+    jitter_days: WholeNumber = 0,
     key_file: Path | None = None,
     name: tuple[str, ...] = (),
     also: tuple[str, ...] = (),
@@ -153,9 +153,9 @@ def conversations(
     /,
     *,
     out: Path,
-    seed: int = 0,
+    seed: WholeNumber = 0,
     batch_share: float = 0.25,
-    evaluation_rows: int = 2_000,
+    evaluation_rows: WholeNumber = 2_000,
     labels: Path | None = None,
 ) -> None:
     """Turn a labelled statement into rows to train and evaluate on.
